@@ -1,0 +1,274 @@
+//! Step 3, `POST /deviceAuthentications/{authId}`: one read of the auth, one conditional write of the device.
+//!
+//! Every outcome of the endpoint is on this page. What an attempt is worth is `shared::device::decide`'s; a verdict is
+//! given only after the write that counts it took effect.
+
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Request, RequestExt as _, Response};
+use serde::Serialize;
+use shared::aws::auths::DynamoAuths;
+use shared::aws::devices::DynamoDevices;
+use shared::aws::sdk::Clients;
+use shared::aws::seeds::SecretsManagerSeeds;
+use shared::clock::{Clock, Timestamp};
+use shared::config::ValidateOtpConfig;
+use shared::device::{Attempt, Auth, Conflict, Decision, Device, Refusal, Verdict, admit, conflict, decide};
+use shared::error::StoreError;
+use shared::http::body::Members;
+use shared::http::caller;
+use shared::http::error::{Code, Failure};
+use shared::http::response::Success;
+use shared::http::{Boundary, Endpoint};
+use shared::names::{AuthId, ClientId, WriteId};
+use shared::otp::{Offer, OfferKind, OtpCode};
+use shared::policy::Policy;
+use shared::ports::{AuthStore, DeviceStore, Random, SeedStore, Written};
+use shared::telemetry::{DeviceHasher, Notes, RequestLog};
+
+/// How often an attempt is decided at most: on the snapshot, and twice more on what others wrote meanwhile.
+const MOST_DECISIONS: usize = 3;
+
+/// The endpoint over its ports.
+#[derive(Debug)]
+pub struct ValidateOtp<A, D, S, C, R, L> {
+    auths: A,
+    devices: D,
+    seeds: S,
+    random: R,
+    boundary: Boundary<C, L>,
+    policy: Policy,
+}
+
+/// The endpoint as it runs on Lambda.
+pub type OnAws<C, R, L> = ValidateOtp<DynamoAuths, DynamoDevices, SecretsManagerSeeds<C>, C, R, L>;
+
+impl<C: Clock + Clone, R: Random, L: RequestLog> OnAws<C, R, L> {
+    /// Over the tables and secrets that the settings name.
+    pub fn on_aws(config: &ValidateOtpConfig, clients: &Clients, clock: C, random: R, log: L) -> Self {
+        let auths = DynamoAuths::new(&clients.dynamodb, config.auths_table.clone());
+        let devices = DynamoDevices::new(&clients.dynamodb, config.devices_table.clone());
+        let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock.clone(), config.seed_cache);
+        Self::new(auths, devices, seeds, config, clock, random, log)
+    }
+
+    /// Opens the connections that a request needs. On Lambda, start-up has a full CPU and the first call has not.
+    pub async fn warm_up(&self, seed_prefix: &str) {
+        tokio::join!(self.auths.warm_up(), self.seeds.warm_up(seed_prefix));
+    }
+}
+
+impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: RequestLog> ValidateOtp<A, D, S, C, R, L> {
+    /// Over any ports.
+    pub fn new(auths: A, devices: D, seeds: S, config: &ValidateOtpConfig, clock: C, random: R, log: L) -> Self {
+        let hasher = DeviceHasher::new(config.device_hash_key.as_bytes());
+        Self {
+            auths,
+            devices,
+            seeds,
+            random,
+            boundary: Boundary::new(clock, log, hasher),
+            policy: config.policy,
+        }
+    }
+
+    /// Answers a request; it never fails as an invocation.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        self.boundary.serve(self, &request).await
+    }
+
+    async fn auth(&self, request: &Request, client: &ClientId) -> Result<Auth, Failure> {
+        let not_found = |reason| Failure::new(Code::AuthNotFound, reason);
+        let parameters = request.path_parameters();
+        let id = parameters
+            .first("authId")
+            .and_then(AuthId::parse)
+            .ok_or_else(|| not_found("malformed"))?;
+        let auth = self.auths.get(id).await?.ok_or_else(|| not_found("unknown"))?;
+        // To another client it does not exist: the same answer, the same calls.
+        if auth.belongs_to(client) {
+            Ok(auth)
+        } else {
+            Err(not_found("foreign"))
+        }
+    }
+
+    /// Decides, and writes what was decided, until one write takes effect: the verdict, and the state that it left.
+    async fn settle(&self, auth: &Auth, attempt: &Attempt, now: Timestamp) -> Result<(Verdict, Device), Failure> {
+        let mut held = auth.device.clone();
+        for _ in 0..MOST_DECISIONS {
+            let (verdict, new) = match decide(&held, attempt, now, &self.policy) {
+                Decision::Refuse(refusal) => return Err(refused(refusal, now)),
+                Decision::Write { verdict, device } => (verdict, device),
+            };
+            let used_at = (verdict == Verdict::Accepted).then_some(now);
+            let stored = match self.devices.replace(&auth.key, &held, &new, used_at).await? {
+                Written::Yes => return Ok((verdict, new)),
+                Written::No(stored) => stored,
+            };
+            match (conflict(stored.as_deref(), &held, attempt), stored) {
+                (Conflict::Settled(verdict), Some(stored)) => return Ok((verdict, *stored)),
+                (Conflict::Superseded, _) => return Err(Failure::new(Code::AuthSuperseded, "superseded")),
+                (Conflict::DecideAgain, Some(stored)) => held = *stored,
+                (Conflict::Gone, _) | (_, None) => return Err(Failure::new(Code::AuthNotFound, "device_gone")),
+            }
+        }
+        Err(Failure::unavailable("contention", None))
+    }
+
+    /// Why a seed could not be read: its device may be gone or have another one. The only use of reading the device.
+    async fn without_seed(&self, auth: &Auth, error: StoreError) -> Failure {
+        match self.devices.get(&auth.key).await {
+            Ok(None) => Failure::new(Code::AuthNotFound, "device_gone"),
+            Ok(Some(device)) if device.seed_ref != auth.device.seed_ref => {
+                Failure::new(Code::AuthSuperseded, "superseded")
+            }
+            Ok(Some(_)) => Failure {
+                reason: "seed_unavailable",
+                ..Failure::from(error)
+            },
+            Err(error) => error.into(),
+        }
+    }
+}
+
+impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: RequestLog> Endpoint
+    for ValidateOtp<A, D, S, C, R, L>
+{
+    const FUNCTION: &'static str = "validate-otp";
+
+    async fn answer(&self, request: &Request, now: Timestamp, notes: &mut Notes) -> Result<Success, Failure> {
+        let client = caller::client(request)?;
+        notes.client = Some(client.clone());
+        let offer = offer(request)?;
+        let auth = self.auth(request, &client).await?;
+        notes.device = Some(self.boundary.hasher.hash(&auth.key));
+        // A gate that refuses on the snapshot answers without a seed and without a further call.
+        admit(&auth.device, auth.id, auth.expires_at, offer.kind(), now, &self.policy)
+            .map_err(|refusal| refused(refusal, now))?;
+        let seed = match self.seeds.get(&auth.device).await {
+            Ok(seed) => seed,
+            Err(error) => return Err(self.without_seed(&auth, error).await),
+        };
+        let attempt = Attempt {
+            auth_id: auth.id,
+            expires_at: auth.expires_at,
+            write_id: WriteId::from_bytes(self.random.sixteen_bytes()?),
+            matches: seed.matches(&offer, now),
+        };
+        match self.settle(&auth, &attempt, now).await? {
+            (Verdict::Accepted, _) => validated(offer.kind()),
+            (Verdict::Replayed, device) => {
+                let next = device.last_step.next().start(device.parameters.period);
+                let retry_after_seconds = Some(next.seconds_from(now));
+                let failure = wrong(
+                    Code::OtpReplayed,
+                    "replayed",
+                    offer.kind(),
+                    &device,
+                    auth.id,
+                    now,
+                    &self.policy,
+                );
+                Err(Failure {
+                    retry_after_seconds,
+                    ..failure
+                })
+            }
+            (Verdict::Rejected, device) => {
+                let reason = match offer.kind() {
+                    OfferKind::Single => "wrong_code",
+                    OfferKind::Pair => "wrong_pair",
+                };
+                Err(wrong(
+                    Code::OtpRejected,
+                    reason,
+                    offer.kind(),
+                    &device,
+                    auth.id,
+                    now,
+                    &self.policy,
+                ))
+            }
+        }
+    }
+}
+
+fn offer(request: &Request) -> Result<Offer, Failure> {
+    const EITHER: &str = "Send either otp or otps";
+    const OTP: &str = "otp must be a string of 6 or 8 digits; spaces and hyphens between them are ignored";
+    const OTPS: &str = "otps must be an array of two strings of 6 or 8 digits each, the earlier code first; spaces and \
+                        hyphens between digits are ignored";
+    let members = Members::of(request)?;
+    members.device_type(false)?;
+    let code = |raw: &str, expected| OtpCode::parse(raw).map_err(|_| Failure::invalid(expected));
+    match (
+        members.optional::<Typed>("otp", OTP)?,
+        members.optional::<[Typed; 2]>("otps", OTPS)?,
+    ) {
+        (Some(otp), None) => Ok(Offer::Single(code(&otp, OTP)?)),
+        (None, Some([earlier, later])) => Ok(Offer::Pair(code(&earlier, OTPS)?, code(&later, OTPS)?)),
+        (Some(_), Some(_)) | (None, None) => Err(Failure::invalid(EITHER)),
+    }
+}
+
+/// What was typed; cleared when it goes.
+type Typed = zeroize::Zeroizing<String>;
+
+/// The answer to an attempt that was not looked at.
+fn refused(refusal: Refusal, now: Timestamp) -> Failure {
+    match refusal {
+        Refusal::Expired => Failure::new(Code::AuthExpired, "expired"),
+        Refusal::AlreadyUsed => Failure::new(Code::AuthAlreadyUsed, "already_used"),
+        Refusal::Disabled => Failure::new(Code::DeviceDisabled, "disabled"),
+        Refusal::NotActive => Failure::new(Code::DeviceNotActive, "not_active"),
+        Refusal::Exhausted => Failure::new(Code::AuthAttemptsExhausted, "exhausted"),
+        Refusal::TwoCodesRequired { single_codes_at } => Failure {
+            codes_required: Some(2),
+            single_codes_after_seconds: single_codes_at.map(|opens| opens.seconds_from(now)),
+            ..Failure::new(Code::TwoCodesRequired, "single_codes_gated")
+        },
+        Refusal::TooManyPairs { pairs_at } => Failure {
+            retry_after_seconds: Some(pairs_at.seconds_from(now)),
+            ..Failure::new(Code::TooManyAttempts, "pairs_gated")
+        },
+    }
+}
+
+/// The answer to a wrong code or pair, computed on the state that its write left.
+fn wrong(
+    code: Code,
+    reason: &'static str,
+    kind: OfferKind,
+    device: &Device,
+    auth_id: AuthId,
+    now: Timestamp,
+    policy: &Policy,
+) -> Failure {
+    Failure {
+        codes_required: Some(if device.single_codes_open(now, policy) { 1 } else { 2 }),
+        attempts_remaining: (kind == OfferKind::Single).then(|| device.attempts_left(auth_id)),
+        ..Failure::new(code, reason)
+    }
+}
+
+/// Existing clients parse this strictly: exactly these members, in this order.
+#[derive(Serialize)]
+struct Validated {
+    status: &'static str,
+    message: &'static str,
+}
+
+fn validated(kind: OfferKind) -> Result<Success, Failure> {
+    let body = Validated {
+        status: "SUCCESS",
+        message: "OTP has been validated successfully",
+    };
+    let reason = match kind {
+        OfferKind::Single => "single_code",
+        OfferKind::Pair => "two_codes",
+    };
+    Success::json(StatusCode::OK, &body, reason)
+}
+
+#[cfg(test)]
+mod tests;

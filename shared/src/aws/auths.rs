@@ -1,0 +1,78 @@
+//! Auths in `DynamoDB`: one item each, written once, deleted by TTL some time after it expired.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+
+use super::devices::{STORE, unavailable};
+use super::items::{self, PK};
+use crate::device::Auth;
+use crate::error::StoreError;
+use crate::names::AuthId;
+use crate::ports::{AuthStore, Stored};
+
+/// The table of auths.
+#[derive(Debug, Clone)]
+pub struct DynamoAuths {
+    client: Client,
+    table: String,
+}
+
+impl DynamoAuths {
+    /// The table by a name.
+    #[must_use]
+    pub fn new(client: &Client, table: String) -> Self {
+        Self {
+            client: client.clone(),
+            table,
+        }
+    }
+
+    /// Opens a connection by reading an item that is not there. It does not matter whether it succeeds.
+    pub async fn warm_up(&self) {
+        let _ = self.get(AuthId::from_bytes([0; 16])).await;
+    }
+}
+
+impl AuthStore for DynamoAuths {
+    async fn create(&self, auth: &Auth) -> Result<Stored, StoreError> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(items::auth(auth)))
+            .condition_expression("attribute_not_exists(#pk)")
+            .expression_attribute_names("#pk", PK)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send();
+        let taken = match put.await {
+            Ok(_) => return Ok(Stored::Yes),
+            Err(SdkError::ServiceError(error)) => match error.into_err() {
+                PutItemError::ConditionalCheckFailedException(failed) => failed.item,
+                other => return Err(unavailable("PutItem auths", &other)),
+            },
+            Err(error) => return Err(unavailable("PutItem auths", &error)),
+        };
+        let taken = taken.ok_or(StoreError::Corrupt {
+            store: STORE,
+            what: "no item with a failed condition",
+        })?;
+        let taken = items::read_auth(&taken)?;
+        // This call's own repeated write: its response was lost.
+        let own = taken.key == auth.key && taken.issued_at == auth.issued_at;
+        Ok(if own { Stored::Yes } else { Stored::Taken })
+    }
+
+    async fn get(&self, id: AuthId) -> Result<Option<Auth>, StoreError> {
+        let get = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(PK, items::text(id.to_string()))
+            .consistent_read(true)
+            .send();
+        let found = get.await.map_err(|error| unavailable("GetItem auths", &error))?;
+        found.item.as_ref().map(items::read_auth).transpose()
+    }
+}

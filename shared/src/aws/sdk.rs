@@ -1,0 +1,132 @@
+//! The SDK's clients: one connection pool, short time limits, and the count of calls for the log.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, RuntimeComponents, SharedCredentialsProvider};
+use aws_sdk_dynamodb::error::BoxError;
+use aws_smithy_http_client::tls;
+
+use crate::telemetry::calls;
+
+/// One try of one call. The SDK has no limit of its own.
+const ATTEMPT_LIMIT: Duration = Duration::from_millis(500);
+/// One call with its repetitions; the request's deadline is a little longer.
+const CALL_LIMIT: Duration = Duration::from_secs(2);
+/// The SDK's default of one second would cost a user the whole deadline.
+const FIRST_BACKOFF: Duration = Duration::from_millis(25);
+const TRIES: u32 = 3;
+
+/// The clients of both services.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// `DynamoDB`.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Secrets Manager.
+    pub secrets_manager: aws_sdk_secretsmanager::Client,
+}
+
+impl Clients {
+    /// Clients with region, credentials and endpoints as the environment gives them.
+    pub async fn from_environment() -> Self {
+        let shared = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(connection_pool())
+            .load()
+            .await;
+        Self::new(&shared, None, None)
+    }
+
+    /// Clients of stores on this machine, with credentials that mean nothing.
+    #[must_use]
+    pub fn of_local_stores(dynamodb_url: &str, secrets_manager_url: &str) -> Self {
+        let credentials = Credentials::new("local", "local", None, None, "local stores");
+        let shared = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(connection_pool())
+            .build();
+        Self::new(&shared, Some(dynamodb_url), Some(secrets_manager_url))
+    }
+
+    fn new(shared: &SdkConfig, dynamodb_url: Option<&str>, secrets_manager_url: Option<&str>) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(ATTEMPT_LIMIT)
+            .operation_timeout(CALL_LIMIT)
+            .build();
+        // Standard, not adaptive: adaptive would slow every user while one device is attacked.
+        let retries = RetryConfig::standard()
+            .with_max_attempts(TRIES)
+            .with_initial_backoff(FIRST_BACKOFF);
+        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(shared)
+            .timeout_config(timeouts.clone())
+            .retry_config(retries.clone())
+            .interceptor(CountCalls(calls::Service::DynamoDb));
+        let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(shared)
+            .timeout_config(timeouts)
+            .retry_config(retries)
+            .interceptor(CountCalls(calls::Service::SecretsManager));
+        // An endpoint that is not given stays what the environment says.
+        if let Some(url) = dynamodb_url {
+            dynamodb = dynamodb.endpoint_url(url);
+        }
+        if let Some(url) = secrets_manager_url {
+            secrets_manager = secrets_manager.endpoint_url(url);
+        }
+        Self {
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
+            secrets_manager: aws_sdk_secretsmanager::Client::from_conf(secrets_manager.build()),
+        }
+    }
+}
+
+fn connection_pool() -> aws_sdk_dynamodb::config::SharedHttpClient {
+    let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+    aws_smithy_http_client::Builder::new()
+        .tls_provider(provider)
+        .build_https()
+}
+
+/// Counts every try that is sent, for the log line of the request that sent it.
+#[derive(Debug)]
+struct CountCalls(calls::Service);
+
+impl Intercept for CountCalls {
+    fn name(&self) -> &'static str {
+        "CountCalls"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        calls::count(self.0);
+        Ok(())
+    }
+}
+
+/// What the SDK said, without what the store said: the messages of the whole chain of errors, and no `Debug`, which
+/// would show the raw response and with it a seed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct SdkMessage(String);
+
+impl SdkMessage {
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            // Writing to a string does not fail.
+            let _ = write!(text, ": {cause}");
+            source = cause.source();
+        }
+        Self(text)
+    }
+}

@@ -1,0 +1,228 @@
+//! Seeds in Secrets Manager, one secret each, and in memory for a while.
+//!
+//! What a name and a version id stand for never changes, so a cached seed is never wrong; the time limit only bounds
+//! how long it stays in memory. Whether a device may still use it is decided by the device's write.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::operation::delete_secret::DeleteSecretError;
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::sdk::SdkMessage;
+use crate::clock::{Clock, Timestamp};
+use crate::device::Device;
+use crate::error::StoreError;
+use crate::names::SeedRef;
+use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed};
+use crate::ports::{SeedRegistry, SeedStore};
+
+const STORE: &str = "secretsmanager";
+/// Seeds that stay in memory at most; some 300 bytes each.
+const MOST_CACHED: usize = 1_000;
+
+/// A secret's text: `{"seed": "<base32>", "algorithm": "SHA1", "digits": 6, "period": 30}`.
+///
+/// It borrows, so that no copy of the seed is left behind.
+#[derive(Serialize, Deserialize)]
+struct SecretText<'a> {
+    seed: &'a str,
+    algorithm: &'a str,
+    digits: u64,
+    period: u64,
+}
+
+impl SecretText<'_> {
+    fn read(text: &str) -> Option<Seed> {
+        let text: SecretText<'_> = serde_json::from_str(text).ok()?;
+        let parameters = OtpParameters {
+            algorithm: Algorithm::parse(text.algorithm)?,
+            digits: Digits::from_count(text.digits)?,
+            period: Period::from_seconds(text.period)?,
+        };
+        Seed::from_base32(text.seed, parameters).ok()
+    }
+
+    fn write(seed: &Seed) -> Option<Zeroizing<String>> {
+        let parameters = seed.parameters();
+        let text = SecretText {
+            seed: &seed.to_base32(),
+            algorithm: parameters.algorithm.as_str(),
+            digits: parameters.digits.count().into(),
+            period: parameters.period.seconds(),
+        };
+        serde_json::to_string(&text).ok().map(Zeroizing::new)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Cached {
+    seed: Arc<Seed>,
+    read_at: Timestamp,
+}
+
+/// The secrets of all devices.
+#[derive(Debug)]
+pub struct SecretsManagerSeeds<C> {
+    client: Client,
+    clock: C,
+    cache_for: Duration,
+    cache: Cache<SeedRef, Cached>,
+}
+
+impl<C: Clock> SecretsManagerSeeds<C> {
+    /// With a clock, and how long a seed may stay in memory.
+    #[must_use]
+    pub fn new(client: &Client, clock: C, cache_for: Duration) -> Self {
+        Self {
+            client: client.clone(),
+            clock,
+            cache_for,
+            cache: Cache::new(MOST_CACHED),
+        }
+    }
+
+    /// Opens a connection by reading a secret that is not there. It does not matter whether it succeeds.
+    pub async fn warm_up(&self, prefix: &str) {
+        let _ = self
+            .client
+            .get_secret_value()
+            .secret_id(format!("{prefix}/seed/none"))
+            .send()
+            .await;
+    }
+
+    async fn read(&self, seed_ref: &SeedRef) -> Result<Cached, StoreError> {
+        let read_at = self.clock.now();
+        let get = self
+            .client
+            .get_secret_value()
+            .secret_id(seed_ref.name())
+            .version_id(seed_ref.version())
+            .send();
+        let found = get.await.map_err(|error| unavailable("GetSecretValue", &error))?;
+        let text = found
+            .secret_string
+            .map(Zeroizing::new)
+            .ok_or(corrupt("a secret without text"))?;
+        let seed = SecretText::read(&text).ok_or(corrupt("a secret that is not a seed"))?;
+        Ok(Cached {
+            seed: Arc::new(seed),
+            read_at,
+        })
+    }
+
+    fn stale(&self, cached: &Cached) -> bool {
+        let now = self.clock.now();
+        // A clock that was set back must not keep a seed for longer.
+        now < cached.read_at || now >= cached.read_at.plus(self.cache_for)
+    }
+}
+
+impl<C: Clock> SeedStore for SecretsManagerSeeds<C> {
+    async fn get(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
+        let seed_ref = &device.seed_ref;
+        self.cache.remove_if(seed_ref, |cached| self.stale(cached));
+        // Of several requests at once, one reads; if it fails, the next one tries.
+        let cached = self.cache.get_or_insert_async(seed_ref, self.read(seed_ref)).await?;
+        if cached.seed.parameters() == device.parameters {
+            Ok(cached.seed)
+        } else {
+            Err(corrupt("a seed that is made for other parameters than its device's"))
+        }
+    }
+}
+
+impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
+    async fn create(&self, name: &str, seed: &Seed) -> Result<SeedRef, StoreError> {
+        let text = SecretText::write(seed).ok_or(corrupt("a seed that cannot be written"))?;
+        let create = self
+            .client
+            .create_secret()
+            .name(name)
+            .secret_string(text.as_str())
+            .send();
+        let created = create.await.map_err(|error| unavailable("CreateSecret", &error))?;
+        let version = created.version_id.ok_or(corrupt("a secret without a version id"))?;
+        SeedRef::new(name, &version).map_err(|_| corrupt("a secret's name or version id"))
+    }
+
+    async fn remove(&self, seed: &SeedRef) -> Result<(), StoreError> {
+        match self.client.delete_secret().secret_id(seed.name()).send().await {
+            Ok(_) => Ok(()),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(DeleteSecretError::is_resource_not_found_exception) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(unavailable("DeleteSecret", &error)),
+        }
+    }
+}
+
+fn unavailable(operation: &'static str, error: &(dyn Error + 'static)) -> StoreError {
+    StoreError::Unavailable {
+        store: STORE,
+        operation,
+        source: Box::new(SdkMessage::of(error)),
+    }
+}
+
+const fn corrupt(what: &'static str) -> StoreError {
+    StoreError::Corrupt { store: STORE, what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+
+    fn read(text: &str) -> Option<OtpParameters> {
+        SecretText::read(text).map(|seed| seed.parameters())
+    }
+
+    #[test]
+    fn a_secret_is_read_as_documented() {
+        let text = format!("{{\"seed\": \"{SEED}\", \"algorithm\": \"SHA1\", \"digits\": 6, \"period\": 30}}");
+        assert_eq!(read(&text), Some(OtpParameters::default()));
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() -> Result<(), crate::otp::SeedError> {
+        for algorithm in Algorithm::ALL {
+            let parameters = OtpParameters {
+                algorithm,
+                digits: Digits::Eight,
+                period: Period::Sixty,
+            };
+            let text = SecretText::write(&Seed::from_base32(SEED, parameters)?);
+            assert_eq!(text.as_deref().map(|text| read(text)), Some(Some(parameters)));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_secret_that_says_anything_else_is_not_a_seed() {
+        for text in [
+            "",
+            "{}",
+            SEED,
+            "{\"seed\": \"GEZDGNBVGY3TQOJQ\", \"algorithm\": \"SHA1\", \"digits\": 6}",
+            "{\"seed\": \"1\", \"algorithm\": \"SHA1\", \"digits\": 6, \"period\": 30}",
+            "{\"seed\": \"GEZDGNBV\", \"algorithm\": \"SHA1\", \"digits\": 6, \"period\": 30}",
+            "{\"seed\": \"GEZDGNBVGY3TQOJQ\", \"algorithm\": \"MD5\", \"digits\": 6, \"period\": 30}",
+            "{\"seed\": \"GEZDGNBVGY3TQOJQ\", \"algorithm\": \"SHA1\", \"digits\": 7, \"period\": 30}",
+            "{\"seed\": \"GEZDGNBVGY3TQOJQ\", \"algorithm\": \"SHA1\", \"digits\": 6, \"period\": 0}",
+            "{\"seed\": \"GEZDGNBVGY3TQOJQ\", \"algorithm\": \"SHA1\", \"digits\": \"6\", \"period\": 30}",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The settings of the functions, and the only reader of the environment.
+//!
+//! Region, credentials and endpoints are not here: the SDK reads those itself, as every AWS tool does. Errors name the
+//! variable and never show its value.
+
+use std::time::Duration;
+
+use crate::error::RandomError;
+use crate::policy::{Policy, PolicyError};
+use crate::ports::Random;
+
+/// Name of the table of auths.
+pub const AUTHS_TABLE: &str = "AUTHS_TABLE";
+/// Name of the table of devices.
+pub const DEVICES_TABLE: &str = "DEVICES_TABLE";
+/// What the names of seeds begin with, without the slash after it.
+pub const SEED_PREFIX: &str = "SEED_PREFIX";
+/// How long an authId lives, in seconds: 180–600, 300 by default.
+pub const AUTH_LIFE_SECONDS: &str = "AUTH_LIFE_SECONDS";
+/// How long a seed may stay in memory, in seconds: 0–3600, 300 by default.
+pub const SEED_CACHE_SECONDS: &str = "SEED_CACHE_SECONDS";
+/// Key of the hash that stands for a device in the log: at least 16 characters.
+pub const DEVICE_HASH_KEY: &str = "DEVICE_HASH_KEY";
+/// `standard` (by default), `strict` or `custom`.
+pub const GUESS_POLICY: &str = "GUESS_POLICY";
+/// With `custom`: wrong single codes at once, 6–50.
+pub const GUESS_BURST: &str = "GUESS_BURST";
+/// With `custom`: hours until one more is allowed, 1–1440.
+pub const GUESS_REFILL_HOURS: &str = "GUESS_REFILL_HOURS";
+/// With `custom`: seconds between wrong pairs, 1–60.
+pub const GUESS_PAIR_GAP_SECONDS: &str = "GUESS_PAIR_GAP_SECONDS";
+
+/// Why the settings were refused. The function does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A variable that has no default is not set, or empty.
+    #[error("{0} is not set")]
+    Missing(&'static str),
+    /// A variable has a value outside its range.
+    #[error("{name} must be {expected}")]
+    Invalid {
+        /// The variable.
+        name: &'static str,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The numbers of the policy are out of range or too weak together.
+    #[error("GUESS_POLICY and its numbers: {0}")]
+    Policy(#[from] PolicyError),
+}
+
+/// Where settings come from: the environment, or a map in tests and tools.
+pub trait Source {
+    /// The value of a variable; `None` if it is not set or not Unicode.
+    fn get(&self, name: &str) -> Option<String>;
+}
+
+/// The environment of the process.
+#[derive(Debug, Clone, Copy)]
+pub struct Environment;
+
+impl Source for Environment {
+    #[expect(clippy::disallowed_methods, reason = "the only read of the environment")]
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+impl<S: std::hash::BuildHasher> Source for std::collections::HashMap<String, String, S> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.get(name).cloned()
+    }
+}
+
+impl Source for std::collections::BTreeMap<String, String> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.get(name).cloned()
+    }
+}
+
+/// A key for [`crate::telemetry::DeviceHasher`]. Its `Debug` does not show it.
+#[derive(Clone, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+pub struct HashKey(String);
+
+impl HashKey {
+    /// The key's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl std::fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HashKey(…)")
+    }
+}
+
+/// The settings of `init-auth`.
+#[derive(Debug, Clone)]
+pub struct InitAuthConfig {
+    /// Name of the table of auths.
+    pub auths_table: String,
+    /// Name of the table of devices.
+    pub devices_table: String,
+    /// How long an authId lives, unless four periods of the device are longer.
+    pub auth_life: Duration,
+    /// How guesses are rationed.
+    pub policy: Policy,
+    /// Key of the hash that stands for a device in the log.
+    pub device_hash_key: HashKey,
+}
+
+/// The settings of `validate-otp`.
+#[derive(Debug, Clone)]
+pub struct ValidateOtpConfig {
+    /// Name of the table of auths.
+    pub auths_table: String,
+    /// Name of the table of devices.
+    pub devices_table: String,
+    /// What the names of seeds begin with.
+    pub seed_prefix: String,
+    /// How long a seed may stay in memory.
+    pub seed_cache: Duration,
+    /// How guesses are rationed.
+    pub policy: Policy,
+    /// Key of the hash that stands for a device in the log.
+    pub device_hash_key: HashKey,
+}
+
+impl InitAuthConfig {
+    /// Every variable that it reads.
+    pub const VARIABLES: [&str; 8] = [
+        AUTHS_TABLE,
+        DEVICES_TABLE,
+        AUTH_LIFE_SECONDS,
+        DEVICE_HASH_KEY,
+        GUESS_POLICY,
+        GUESS_BURST,
+        GUESS_REFILL_HOURS,
+        GUESS_PAIR_GAP_SECONDS,
+    ];
+
+    /// Reads and checks every setting.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the first variable that is missing or out of range.
+    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        Ok(Self {
+            auths_table: required(source, AUTHS_TABLE)?,
+            devices_table: required(source, DEVICES_TABLE)?,
+            auth_life: auth_life(source)?,
+            policy: policy(source)?,
+            device_hash_key: device_hash_key(source)?,
+        })
+    }
+}
+
+impl ValidateOtpConfig {
+    /// Every variable that it reads.
+    pub const VARIABLES: [&str; 9] = [
+        AUTHS_TABLE,
+        DEVICES_TABLE,
+        SEED_PREFIX,
+        SEED_CACHE_SECONDS,
+        DEVICE_HASH_KEY,
+        GUESS_POLICY,
+        GUESS_BURST,
+        GUESS_REFILL_HOURS,
+        GUESS_PAIR_GAP_SECONDS,
+    ];
+
+    /// Reads and checks every setting.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the first variable that is missing or out of range.
+    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        Ok(Self {
+            auths_table: required(source, AUTHS_TABLE)?,
+            devices_table: required(source, DEVICES_TABLE)?,
+            seed_prefix: required(source, SEED_PREFIX)?,
+            seed_cache: seed_cache(source)?,
+            policy: policy(source)?,
+            device_hash_key: device_hash_key(source)?,
+        })
+    }
+}
+
+fn optional(source: &impl Source, name: &str) -> Option<String> {
+    source.get(name).filter(|value| !value.is_empty())
+}
+
+fn required(source: &impl Source, name: &'static str) -> Result<String, ConfigError> {
+    optional(source, name).ok_or(ConfigError::Missing(name))
+}
+
+fn whole(source: &impl Source, name: &'static str, expected: &'static str) -> Result<Option<u32>, ConfigError> {
+    optional(source, name)
+        .map(|value| value.parse().map_err(|_| ConfigError::Invalid { name, expected }))
+        .transpose()
+}
+
+fn seconds(
+    source: &impl Source,
+    name: &'static str,
+    range: std::ops::RangeInclusive<u32>,
+    default: u32,
+    expected: &'static str,
+) -> Result<Duration, ConfigError> {
+    let value = whole(source, name, expected)?.unwrap_or(default);
+    if range.contains(&value) {
+        Ok(Duration::from_secs(u64::from(value)))
+    } else {
+        Err(ConfigError::Invalid { name, expected })
+    }
+}
+
+fn auth_life(source: &impl Source) -> Result<Duration, ConfigError> {
+    seconds(
+        source,
+        AUTH_LIFE_SECONDS,
+        180..=600,
+        300,
+        "a whole number of seconds from 180 to 600",
+    )
+}
+
+fn seed_cache(source: &impl Source) -> Result<Duration, ConfigError> {
+    seconds(
+        source,
+        SEED_CACHE_SECONDS,
+        0..=3_600,
+        300,
+        "a whole number of seconds from 0 to 3600",
+    )
+}
+
+fn device_hash_key(source: &impl Source) -> Result<HashKey, ConfigError> {
+    let key = HashKey(required(source, DEVICE_HASH_KEY)?);
+    if key.as_bytes().len() < 16 {
+        return Err(ConfigError::Invalid {
+            name: DEVICE_HASH_KEY,
+            expected: "at least 16 characters long",
+        });
+    }
+    Ok(key)
+}
+
+fn policy(source: &impl Source) -> Result<Policy, ConfigError> {
+    let number = |name, expected| whole(source, name, expected)?.ok_or(ConfigError::Missing(name));
+    match optional(source, GUESS_POLICY).as_deref() {
+        None | Some("standard") => Ok(Policy::standard()),
+        Some("strict") => Ok(Policy::strict()),
+        Some("custom") => Ok(Policy::custom(
+            number(GUESS_BURST, "a whole number from 6 to 50")?,
+            number(GUESS_REFILL_HOURS, "a whole number of hours from 1 to 1440")?,
+            number(GUESS_PAIR_GAP_SECONDS, "a whole number of seconds from 1 to 60")?,
+        )?),
+        Some(_) => Err(ConfigError::Invalid {
+            name: GUESS_POLICY,
+            expected: "standard, strict or custom",
+        }),
+    }
+}
+
+/// The operating system's generator.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn sixteen_bytes(&self) -> Result<[u8; 16], RandomError> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| RandomError(Box::new(error)))?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn settings(changes: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let base = [
+            (AUTHS_TABLE, "auths"),
+            (DEVICES_TABLE, "devices"),
+            (SEED_PREFIX, "mfa"),
+            (DEVICE_HASH_KEY, "0123456789abcdef"),
+        ];
+        base.iter()
+            .chain(changes)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn refused(changes: &[(&str, &str)]) -> String {
+        let source = settings(changes);
+        let errors = [
+            InitAuthConfig::read(&source).err(),
+            ValidateOtpConfig::read(&source).err(),
+        ];
+        errors
+            .into_iter()
+            .flatten()
+            .map(|error| error.to_string())
+            .next()
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() -> Result<(), ConfigError> {
+        let config = InitAuthConfig::read(&settings(&[]))?;
+        assert_eq!((config.auth_life.as_secs(), config.policy), (300, Policy::standard()));
+        assert_eq!(ValidateOtpConfig::read(&settings(&[]))?.seed_cache.as_secs(), 300);
+        Ok(())
+    }
+
+    #[test]
+    fn an_error_names_the_variable_and_does_not_show_its_value() {
+        for (name, value) in [
+            (AUTHS_TABLE, ""),
+            (SEED_PREFIX, ""),
+            (AUTH_LIFE_SECONDS, "179"),
+            (AUTH_LIFE_SECONDS, "601"),
+            (AUTH_LIFE_SECONDS, "5m-oops"),
+            (SEED_CACHE_SECONDS, "3601"),
+            (DEVICE_HASH_KEY, "short-key-oops"),
+            (GUESS_POLICY, "oops"),
+        ] {
+            let error = refused(&[(name, value)]);
+            assert!(error.contains(name), "{name}={value}: {error:?}");
+            assert!(
+                value.is_empty() || !error.contains(value) || value.parse::<u32>().is_ok(),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_custom_policy_needs_all_its_numbers_in_range() {
+        let custom = |burst, refill, gap| {
+            refused(&[
+                (GUESS_POLICY, "custom"),
+                (GUESS_BURST, burst),
+                (GUESS_REFILL_HOURS, refill),
+                (GUESS_PAIR_GAP_SECONDS, gap),
+            ])
+        };
+        assert_eq!(custom("20", "36", "1"), "");
+        assert!(custom("", "36", "1").contains(GUESS_BURST));
+        assert!(custom("20", "", "1").contains(GUESS_REFILL_HOURS));
+        assert!(custom("20", "36", "").contains(GUESS_PAIR_GAP_SECONDS));
+        assert!(custom("51", "36", "1").contains("6 to 50"));
+        assert!(custom("50", "1", "1").contains("1e-2"));
+    }
+
+    #[test]
+    fn the_hash_key_is_not_in_debug_output() {
+        let shown = format!("{:?}", InitAuthConfig::read(&settings(&[])));
+        assert!(!shown.contains("0123456789abcdef"), "{shown}");
+    }
+}

@@ -1,0 +1,454 @@
+//! A device's state, and the decision about an attempt. Pure: `now`, the matches and the write's id come in.
+//!
+//! All state that a verdict depends on is in [`Device`], so that one conditional write of it settles everything. A
+//! [`Decision::Write`] is not a verdict yet: it becomes one when its write has taken effect, and only then.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, WriteId};
+use crate::otp::{Matches, OfferKind, OtpParameters, Step};
+use crate::policy::Policy;
+
+/// Whether a device may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Registered; the first code has not been seen yet.
+    ActivationRequired,
+    /// In use.
+    Active,
+    /// Taken out of use by an operator.
+    Disabled,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 3] = [Self::ActivationRequired, Self::Active, Self::Disabled];
+
+    /// The written form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ActivationRequired => "ACTIVATION_REQUIRED",
+            Self::Active => "ACTIVE",
+            Self::Disabled => "DISABLED",
+        }
+    }
+
+    /// From the written form.
+    #[must_use]
+    pub fn parse(raw: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == raw)
+    }
+}
+
+/// A success that is remembered, so that its authId cannot succeed again and its writer can recognise its own write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Accepted {
+    /// The authId that succeeded.
+    pub auth_id: AuthId,
+    /// The write that made it succeed.
+    pub write_id: WriteId,
+    /// When the authId expires.
+    pub expires_at: Timestamp,
+}
+
+/// Wrong single codes of one authId.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Failing {
+    /// The authId.
+    pub auth_id: AuthId,
+    /// How many wrong single codes it had.
+    pub count: u32,
+}
+
+/// The last write of a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LastWrite {
+    /// Which write it was.
+    pub write_id: WriteId,
+    /// The authId it decided about.
+    pub auth_id: AuthId,
+    /// What it decided.
+    pub verdict: Verdict,
+}
+
+/// What an attempt was worth. It is given to the client only after the write that counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The user holds the device.
+    Accepted,
+    /// A single code of the window whose step, or a later one, was used before.
+    Replayed,
+    /// Anything else.
+    Rejected,
+}
+
+impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Self; 3] = [Self::Accepted, Self::Replayed, Self::Rejected];
+
+    /// The written form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "ACCEPTED",
+            Self::Replayed => "REPLAYED",
+            Self::Rejected => "REJECTED",
+        }
+    }
+
+    /// From the written form.
+    #[must_use]
+    pub fn parse(raw: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verdict| verdict.as_str() == raw)
+    }
+}
+
+/// All state of a device that a verdict depends on, as the table holds it and as an auth's snapshot holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Device {
+    /// Random at registration, one more with every write: what a conditional write compares.
+    pub version: u64,
+    /// Whether it may be used.
+    pub status: Status,
+    /// Where its seed is.
+    pub seed_ref: SeedRef,
+    /// How its codes are made.
+    pub parameters: OtpParameters,
+    /// The last accepted step; only a higher one is accepted.
+    pub last_step: Step,
+    /// Recent successes, oldest first.
+    pub accepted: Vec<Accepted>,
+    /// The authIds that failed last, newest first, at most [`Policy::REMEMBERED_FAILING`].
+    pub failing: Vec<Failing>,
+    /// The last write of a verdict.
+    pub last_write: Option<LastWrite>,
+    /// Wrong single codes in a row.
+    pub consecutive_failures: u32,
+    /// Wrong attempts ever.
+    pub total_failures: u64,
+    /// The ladder: single codes are refused before it.
+    pub not_before: Timestamp,
+    /// The long-run budget of single codes (GCRA: the theoretical arrival time).
+    pub budget_at: Timestamp,
+    /// The rate of pairs (GCRA: the theoretical arrival time).
+    pub pair_at: Timestamp,
+}
+
+/// What an authId names: a promise to decide about one attempt after another on one device, until it expires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// The authId.
+    pub id: AuthId,
+    /// The device, and with it the client that may use the authId.
+    pub key: DeviceKey,
+    /// When it was issued; whole seconds.
+    pub issued_at: Timestamp,
+    /// From when on it is refused; whole seconds. Deletion by TTL lags, so this is always compared.
+    pub expires_at: Timestamp,
+    /// The device as it was read then.
+    pub device: Device,
+}
+
+impl Auth {
+    /// Whether it belongs to a client. To another one it does not exist.
+    #[must_use]
+    pub fn belongs_to(&self, client: &ClientId) -> bool {
+        self.key.client == *client
+    }
+
+    /// Whether it has expired.
+    #[must_use]
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.expires_at <= now
+    }
+}
+
+/// Why an attempt was not looked at: no verdict, no write, nothing counted, and nothing of the offered code is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The authId has expired.
+    Expired,
+    /// The authId has succeeded before.
+    AlreadyUsed,
+    /// The device was disabled.
+    Disabled,
+    /// The device was not activated.
+    NotActive,
+    /// The authId had its wrong codes.
+    Exhausted,
+    /// Single codes are refused now; two codes in a row are not.
+    TwoCodesRequired {
+        /// When single codes are allowed again, if time alone does it.
+        single_codes_at: Option<Timestamp>,
+    },
+    /// Pairs came too fast.
+    TooManyPairs {
+        /// When the next pair is looked at.
+        pairs_at: Timestamp,
+    },
+}
+
+/// One attempt, as [`decide`] sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    /// The authId that it came with.
+    pub auth_id: AuthId,
+    /// When the authId expires.
+    pub expires_at: Timestamp,
+    /// Identity of the write, should one be made.
+    pub write_id: WriteId,
+    /// Which steps the offered code or codes match.
+    pub matches: Matches,
+}
+
+/// What to do about an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// Nothing is written; this is the answer.
+    Refuse(Refusal),
+    /// Write `device` over the state that was decided on; give `verdict` once that took effect.
+    Write {
+        /// The verdict to give after the write.
+        verdict: Verdict,
+        /// The new state.
+        device: Device,
+    },
+}
+
+impl Device {
+    /// When single codes are looked at again: now or earlier if they are; `None` if time alone does not open them.
+    #[must_use]
+    pub fn single_codes_at(&self, policy: &Policy) -> Option<Timestamp> {
+        let opens = self.not_before.max(self.budget_at.minus(policy.single_slack()));
+        (self.consecutive_failures < Policy::MOST_CONSECUTIVE).then_some(opens)
+    }
+
+    /// Whether a single code is looked at now.
+    #[must_use]
+    pub fn single_codes_open(&self, now: Timestamp, policy: &Policy) -> bool {
+        self.single_codes_at(policy).is_some_and(|opens| opens <= now)
+    }
+
+    /// When the next pair is looked at: now or earlier if it is.
+    #[must_use]
+    pub fn pairs_at(&self, policy: &Policy) -> Timestamp {
+        self.pair_at.minus(policy.pair_slack())
+    }
+
+    /// Wrong single codes of one authId, as far as they are remembered.
+    #[must_use]
+    pub fn failures_of(&self, auth_id: AuthId) -> u32 {
+        self.failing
+            .iter()
+            .find(|entry| entry.auth_id == auth_id)
+            .map_or(0, |entry| entry.count)
+    }
+
+    /// Single codes that an authId has left before it is exhausted.
+    #[must_use]
+    pub fn attempts_left(&self, auth_id: AuthId) -> u32 {
+        Policy::OWN_ATTEMPTS.saturating_sub(self.failures_of(auth_id))
+    }
+
+    /// The verdict that a write of this invocation gave, if the state shows that it took effect after all: its
+    /// response was lost and the SDK repeated it, so that it failed on its own success.
+    ///
+    /// Both ids must be there: neither alone identifies a write.
+    #[must_use]
+    pub fn verdict_of(&self, auth_id: AuthId, write_id: WriteId) -> Option<Verdict> {
+        let succeeded = self
+            .accepted
+            .iter()
+            .any(|entry| entry.auth_id == auth_id && entry.write_id == write_id);
+        let last = self
+            .last_write
+            .filter(|last| last.auth_id == auth_id && last.write_id == write_id);
+        if succeeded {
+            Some(Verdict::Accepted)
+        } else {
+            last.map(|last| last.verdict)
+        }
+    }
+
+    /// The state after an operator's unlock: single codes are open, with six of them in the budget.
+    #[must_use]
+    pub fn unlocked(&self, now: Timestamp, policy: &Policy) -> Self {
+        Self {
+            version: self.version.saturating_add(1),
+            not_before: Timestamp::EPOCH,
+            consecutive_failures: 0,
+            budget_at: self.budget_at.min(now.plus(policy.unlocked_debt())),
+            ..self.clone()
+        }
+    }
+
+    fn accept(&self, attempt: &Attempt, now: Timestamp, step: Step, policy: &Policy) -> Self {
+        // The owner's own typos cost nothing. Someone else's wrong codes stay in the budget: cleared by a success,
+        // four guesses a day between the owner's sign-ins would never trip anything.
+        let refund = policy.refill().saturating_mul(self.failures_of(attempt.auth_id));
+        let remembered = |entry: &&Accepted| entry.expires_at.plus(Policy::ACCEPTED_GRACE) > now;
+        let success = Accepted {
+            auth_id: attempt.auth_id,
+            write_id: attempt.write_id,
+            expires_at: attempt.expires_at,
+        };
+        Self {
+            last_step: step,
+            accepted: self
+                .accepted
+                .iter()
+                .filter(remembered)
+                .copied()
+                .chain([success])
+                .collect(),
+            failing: self.failing_but(attempt.auth_id).collect(),
+            consecutive_failures: 0,
+            not_before: Timestamp::EPOCH,
+            budget_at: self.budget_at.minus(refund),
+            ..self.written(attempt, Verdict::Accepted)
+        }
+    }
+
+    fn reject_single(&self, attempt: &Attempt, now: Timestamp, verdict: Verdict, policy: &Policy) -> Self {
+        let consecutive_failures = self.consecutive_failures.saturating_add(1);
+        let own = Failing {
+            auth_id: attempt.auth_id,
+            count: self.failures_of(attempt.auth_id).saturating_add(1),
+        };
+        Self {
+            failing: [own]
+                .into_iter()
+                .chain(self.failing_but(attempt.auth_id))
+                .take(Policy::REMEMBERED_FAILING)
+                .collect(),
+            consecutive_failures,
+            total_failures: self.total_failures.saturating_add(1),
+            not_before: now.plus(Policy::ladder(consecutive_failures)),
+            budget_at: one_more(self.budget_at, now, policy.refill()),
+            ..self.written(attempt, verdict)
+        }
+    }
+
+    fn reject_pair(&self, attempt: &Attempt, now: Timestamp, policy: &Policy) -> Self {
+        Self {
+            total_failures: self.total_failures.saturating_add(1),
+            pair_at: one_more(self.pair_at, now, policy.pair_gap()),
+            ..self.written(attempt, Verdict::Rejected)
+        }
+    }
+
+    fn written(&self, attempt: &Attempt, verdict: Verdict) -> Self {
+        let last_write = LastWrite {
+            write_id: attempt.write_id,
+            auth_id: attempt.auth_id,
+            verdict,
+        };
+        Self {
+            version: self.version.saturating_add(1),
+            last_write: Some(last_write),
+            ..self.clone()
+        }
+    }
+
+    fn failing_but(&self, auth_id: AuthId) -> impl Iterator<Item = Failing> {
+        self.failing
+            .iter()
+            .copied()
+            .filter(move |entry| entry.auth_id != auth_id)
+    }
+}
+
+fn one_more(arrival: Timestamp, now: Timestamp, interval: Duration) -> Timestamp {
+    arrival.max(now).plus(interval)
+}
+
+/// What to do after a write that failed on its condition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Conflict {
+    /// The write had taken effect before, and its response was lost: give this verdict.
+    Settled(Verdict),
+    /// The device was removed.
+    Gone,
+    /// The device has another seed: no code of the old one counts any more.
+    Superseded,
+    /// Somebody else wrote first: decide on their state.
+    DecideAgain,
+}
+
+/// What a refused write means, by the state that it was refused on (`None`: there is no device any more).
+#[must_use]
+pub fn conflict(stored: Option<&Device>, held: &Device, attempt: &Attempt) -> Conflict {
+    let Some(stored) = stored else { return Conflict::Gone };
+    match stored.verdict_of(attempt.auth_id, attempt.write_id) {
+        Some(verdict) => Conflict::Settled(verdict),
+        None if stored.seed_ref != held.seed_ref => Conflict::Superseded,
+        None => Conflict::DecideAgain,
+    }
+}
+
+/// Whether an attempt is looked at at all. It needs no code and no seed.
+///
+/// # Errors
+/// [`Refusal`], in this order: expired, already used, disabled, exhausted, the gates.
+pub fn admit(
+    device: &Device,
+    auth_id: AuthId,
+    expires_at: Timestamp,
+    kind: OfferKind,
+    now: Timestamp,
+    policy: &Policy,
+) -> Result<(), Refusal> {
+    if expires_at <= now {
+        return Err(Refusal::Expired);
+    }
+    if device.accepted.iter().any(|entry| entry.auth_id == auth_id) {
+        return Err(Refusal::AlreadyUsed);
+    }
+    match device.status {
+        Status::Active => {}
+        Status::Disabled => return Err(Refusal::Disabled),
+        Status::ActivationRequired => return Err(Refusal::NotActive),
+    }
+    if device.attempts_left(auth_id) == 0 {
+        return Err(Refusal::Exhausted);
+    }
+    match kind {
+        OfferKind::Single if !device.single_codes_open(now, policy) => Err(Refusal::TwoCodesRequired {
+            single_codes_at: device.single_codes_at(policy),
+        }),
+        OfferKind::Pair if device.pairs_at(policy) > now => Err(Refusal::TooManyPairs {
+            pairs_at: device.pairs_at(policy),
+        }),
+        OfferKind::Single | OfferKind::Pair => Ok(()),
+    }
+}
+
+/// Decides about an attempt on a state of the device: the whole protocol but its write.
+///
+/// `now` is the one clock reading of the request, the same that the matches were made with.
+#[must_use]
+pub fn decide(device: &Device, attempt: &Attempt, now: Timestamp, policy: &Policy) -> Decision {
+    let kind = attempt.matches.kind();
+    if let Err(refusal) = admit(device, attempt.auth_id, attempt.expires_at, kind, now, policy) {
+        return Decision::Refuse(refusal);
+    }
+    let (verdict, device) = match (attempt.matches.highest_above(device.last_step), kind) {
+        (Some(step), _) => (Verdict::Accepted, device.accept(attempt, now, step, policy)),
+        (None, OfferKind::Single) => {
+            let verdict = if attempt.matches.any() {
+                Verdict::Replayed
+            } else {
+                Verdict::Rejected
+            };
+            (verdict, device.reject_single(attempt, now, verdict, policy))
+        }
+        // Whatever is wrong with a pair, the answer is the same.
+        (None, OfferKind::Pair) => (Verdict::Rejected, device.reject_pair(attempt, now, policy)),
+    };
+    Decision::Write { verdict, device }
+}
+
+#[cfg(test)]
+mod tests;

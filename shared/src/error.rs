@@ -1,0 +1,34 @@
+//! What can go wrong in the core, as situations. Which status a client sees is decided in `http::error`.
+
+use std::error::Error;
+
+/// A store did not do what was asked. Never a verdict: the caller gets a 503 and nothing was counted.
+///
+/// The text is for the operator; no client ever sees it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store could not be reached, did not answer in time, or refused.
+    #[error("{store} is unavailable ({operation})")]
+    Unavailable {
+        /// The store, such as `dynamodb`.
+        store: &'static str,
+        /// The operation, such as `GetItem devices`.
+        operation: &'static str,
+        /// What the SDK said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The store answered with something that this service never wrote.
+    #[error("{store} holds an unreadable value: {what}")]
+    Corrupt {
+        /// The store, such as `dynamodb`.
+        store: &'static str,
+        /// What is wrong with it, without the value.
+        what: &'static str,
+    },
+}
+
+/// The operating system's generator failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the system's random generator failed")]
+pub struct RandomError(#[source] pub Box<dyn Error + Send + Sync>);

@@ -1,0 +1,126 @@
+//! Answers: the headers that all carry, and the body of an error.
+
+use lambda_http::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use lambda_http::http::{HeaderValue, StatusCode};
+use lambda_http::{Body, Response};
+use serde::Serialize;
+
+use super::error::{Code, Failure};
+use crate::clock::Timestamp;
+use crate::telemetry::rfc3339;
+
+/// What an endpoint answers when all went well.
+#[derive(Debug)]
+pub struct Success {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The JSON body.
+    pub body: String,
+    /// Headers besides those that every answer carries.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Why, in one word, for the log.
+    pub reason: &'static str,
+}
+
+impl Success {
+    /// An answer with a JSON body.
+    ///
+    /// # Errors
+    /// [`Failure`] (500) if the body cannot be written as JSON.
+    pub fn json(status: StatusCode, body: &impl Serialize, reason: &'static str) -> Result<Self, Failure> {
+        let body = json(body)?;
+        Ok(Self {
+            status,
+            body,
+            headers: Vec::new(),
+            reason,
+        })
+    }
+
+    /// With one more header.
+    ///
+    /// # Errors
+    /// [`Failure`] (500) if the value cannot stand in a header.
+    pub fn with_header(mut self, name: &'static str, value: &str) -> Result<Self, Failure> {
+        let value = HeaderValue::from_str(value).map_err(|error| internal(Box::new(error)))?;
+        self.headers.push((HeaderName::from_static(name), value));
+        Ok(self)
+    }
+}
+
+/// The body of every error; members that do not apply are left out.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorBody<'a> {
+    status: &'static str,
+    code: &'static str,
+    message: &'static str,
+    trace_id: &'a str,
+    timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codes_required: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts_remaining: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    single_codes_after_seconds: Option<u64>,
+}
+
+/// The answer that a success becomes.
+#[must_use]
+pub fn of_success(success: Success) -> Response<Body> {
+    let mut response = answer(success.status, success.body);
+    response.headers_mut().extend(success.headers);
+    response
+}
+
+/// The answer that a failure becomes.
+#[must_use]
+pub fn of_failure(failure: &Failure, trace_id: &str, now: Timestamp) -> Response<Body> {
+    let body = ErrorBody {
+        status: "FAILED",
+        code: failure.code.as_str(),
+        message: failure.message,
+        trace_id,
+        timestamp: rfc3339(now),
+        codes_required: failure.codes_required,
+        attempts_remaining: failure.attempts_remaining,
+        retry_after_seconds: failure.retry_after_seconds,
+        single_codes_after_seconds: failure.single_codes_after_seconds,
+    };
+    let mut response = answer(failure.code.status(), json(&body).unwrap_or_default());
+    let headers = response.headers_mut();
+    if let (Code::TooManyAttempts | Code::ServiceUnavailable, Some(seconds)) =
+        (failure.code, failure.retry_after_seconds)
+    {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if failure.code == Code::Unauthorized {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+fn answer(status: StatusCode, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn json(body: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(body).map_err(|error| internal(Box::new(error)))
+}
+
+fn internal(source: Box<dyn std::error::Error + Send + Sync>) -> Failure {
+    Failure {
+        source: Some(source),
+        ..Failure::new(Code::InternalError, "answer_not_writable")
+    }
+}

@@ -1,0 +1,355 @@
+//! Names, parsed once at the edge: after that, no function takes a raw string for one of them.
+//!
+//! Names are compared exactly, case kept, after Unicode NFC (UAX #15), so that one name typed in two encodings is one
+//! name. They are personal data: their `Debug` does not show them.
+
+use std::fmt;
+
+use unicode_normalization::UnicodeNormalization;
+use uuid::Uuid;
+use zeroize::Zeroize;
+
+/// Why a name was refused. The client's text for it is fixed and holds no input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Empty, or more characters than allowed after NFC.
+    #[error("the name is empty or too long")]
+    Length,
+    /// A control character (Unicode category Cc).
+    #[error("the name has a control character")]
+    Control,
+    /// White space at the beginning or the end: refused, never trimmed.
+    #[error("the name begins or ends with white space")]
+    OuterWhiteSpace,
+    /// A character that has a meaning in a key.
+    #[error("the name has a character that is not allowed in it")]
+    Character,
+}
+
+fn parse_name(raw: &str, longest: usize) -> Result<String, NameError> {
+    let name: String = raw.nfc().collect();
+    if name.is_empty() || name.chars().count() > longest {
+        return Err(NameError::Length);
+    }
+    if name.chars().any(char::is_control) {
+        return Err(NameError::Control);
+    }
+    if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
+        return Err(NameError::OuterWhiteSpace);
+    }
+    Ok(name)
+}
+
+/// A person with an authenticator app, as the client names them: 1–128 characters after NFC.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct UserName(String);
+
+impl UserName {
+    /// The most characters that a user name may have.
+    pub const LONGEST: usize = 128;
+
+    /// Normalises and checks a name.
+    ///
+    /// # Errors
+    /// [`NameError`] if it is empty, too long, has a control character, or begins or ends with white space.
+    pub fn parse(raw: &str) -> Result<Self, NameError> {
+        parse_name(raw, Self::LONGEST).map(Self)
+    }
+
+    /// The name in NFC.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UserName(…)")
+    }
+}
+
+/// A registered authenticator of a user, as the client names it: 1–64 characters after NFC.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct DeviceName(String);
+
+impl DeviceName {
+    /// The most characters that a device name may have.
+    pub const LONGEST: usize = 64;
+
+    /// Normalises and checks a name.
+    ///
+    /// # Errors
+    /// [`NameError`] if it is empty, too long, has a control character, or begins or ends with white space.
+    pub fn parse(raw: &str) -> Result<Self, NameError> {
+        parse_name(raw, Self::LONGEST).map(Self)
+    }
+
+    /// The name in NFC.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeviceName(…)")
+    }
+}
+
+/// An application with credentials: the `client_id` of its access token, 1–128 visible ASCII characters without `#`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ClientId(String);
+
+impl ClientId {
+    /// The most characters that a client id may have.
+    pub const LONGEST: usize = 128;
+
+    /// Checks a client id. `#` is refused because it ends the client's part of a device's key.
+    ///
+    /// # Errors
+    /// [`NameError`] if it is empty, too long, or has another character.
+    pub fn parse(raw: &str) -> Result<Self, NameError> {
+        if raw.is_empty() || raw.len() > Self::LONGEST {
+            return Err(NameError::Length);
+        }
+        if raw.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            Ok(Self(raw.to_owned()))
+        } else {
+            Err(NameError::Character)
+        }
+    }
+
+    /// The client id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which device: the same names under two clients are two devices.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DeviceKey {
+    /// The client that the device belongs to.
+    pub client: ClientId,
+    /// The user who holds it.
+    pub user: UserName,
+    /// Its name.
+    pub device: DeviceName,
+}
+
+/// What step 2 hands out and step 3 names: a version 4 UUID (RFC 9562, section 5.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AuthId(Uuid);
+
+impl AuthId {
+    /// From 16 bytes of the system's generator, of which 122 bits are kept.
+    #[must_use]
+    pub fn from_random_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    }
+
+    /// From the hyphenated form; letters in either case (RFC 9562, section 4).
+    ///
+    /// `None` for every other form, another version or another variant: this service never issued one of those.
+    #[must_use]
+    pub fn parse(raw: &str) -> Option<Self> {
+        let hyphenated = raw.len() == uuid::fmt::Hyphenated::LENGTH;
+        let id = hyphenated.then(|| Uuid::try_parse(raw).ok()).flatten()?;
+        (id.get_version() == Some(uuid::Version::Random) && id.get_variant() == uuid::Variant::RFC4122)
+            .then_some(Self(id))
+    }
+
+    /// The 16 bytes of the UUID, as items hold it.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// From the 16 bytes that an item holds.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for AuthId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// Identity of one invocation's write: 16 bytes from the system's generator, never from the event or the context,
+/// which a caller can choose.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WriteId([u8; 16]);
+
+impl WriteId {
+    /// From 16 bytes of the system's generator, or from those that an item holds.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes, as items hold them.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for WriteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WriteId({})", data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+/// Where a device's seed is: the name of its secret and the id of the secret's version.
+///
+/// The name is random, so that a device that is registered again never meets the name of its former life.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SeedRef {
+    name: String,
+    version: String,
+}
+
+impl SeedRef {
+    /// Between the two parts of the written form; it may stand in neither.
+    const SEPARATOR: char = '#';
+
+    /// From the two parts.
+    ///
+    /// # Errors
+    /// [`NameError`] if one is empty or has a character outside visible ASCII or the separator.
+    pub fn new(name: &str, version: &str) -> Result<Self, NameError> {
+        for part in [name, version] {
+            if part.is_empty() || part.len() > 512 {
+                return Err(NameError::Length);
+            }
+            if !part.chars().all(|c| c.is_ascii_graphic() && c != Self::SEPARATOR) {
+                return Err(NameError::Character);
+            }
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+        })
+    }
+
+    /// From the written form, `name#version`.
+    ///
+    /// # Errors
+    /// As [`SeedRef::new`].
+    pub fn parse(raw: &str) -> Result<Self, NameError> {
+        let (name, version) = raw.split_once(Self::SEPARATOR).ok_or(NameError::Character)?;
+        Self::new(name, version)
+    }
+
+    /// The name of the secret.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The id of the secret's version.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+impl fmt::Display for SeedRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.name, Self::SEPARATOR, self.version)
+    }
+}
+
+/// The name of a new secret: `<prefix>/seed/<32 hex digits>`. It holds no personal data, and does not end in a hyphen
+/// and six characters, which Secrets Manager would take for its own suffix.
+#[must_use]
+pub fn seed_name(prefix: &str, mut random: [u8; 16]) -> String {
+    let name = format!("{prefix}/seed/{}", data_encoding::HEXLOWER.encode(&random));
+    random.zeroize();
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_compared_in_nfc_with_its_case() {
+        assert_eq!(UserName::parse("Jose\u{301}"), UserName::parse("Jos\u{e9}"));
+        assert_ne!(UserName::parse("bob"), UserName::parse("BOB"));
+        assert_eq!(
+            UserName::parse("me+tag@example.com").map(|name| name.0).as_deref(),
+            Ok("me+tag@example.com")
+        );
+    }
+
+    #[test]
+    fn the_length_of_a_name_counts_characters_after_nfc() {
+        assert!(UserName::parse(&"\u{65e5}".repeat(128)).is_ok());
+        assert!(UserName::parse(&"e\u{301}".repeat(128)).is_ok());
+        assert_eq!(UserName::parse(&"x".repeat(129)), Err(NameError::Length));
+        assert_eq!(UserName::parse(""), Err(NameError::Length));
+        assert!(DeviceName::parse(&"x".repeat(64)).is_ok());
+        assert_eq!(DeviceName::parse(&"x".repeat(65)), Err(NameError::Length));
+    }
+
+    #[test]
+    fn control_characters_and_outer_white_space_are_refused() {
+        for raw in ["a\0b", "a\nb", "\u{7f}a", "a\u{85}b"] {
+            assert_eq!(UserName::parse(raw), Err(NameError::Control), "{raw:?}");
+        }
+        for raw in [" a", "a ", "\u{a0}a", "a\u{3000}", "\u{2028}a"] {
+            assert_eq!(DeviceName::parse(raw), Err(NameError::OuterWhiteSpace), "{raw:?}");
+        }
+        assert!(DeviceName::parse("my device").is_ok());
+    }
+
+    #[test]
+    fn a_client_id_cannot_reach_into_another_clients_keys() {
+        assert!(ClientId::parse("3n4b5urk1ft4fl3mg5e62d9ado").is_ok());
+        for raw in ["", "a#b", "a b", "a\n", "é"] {
+            assert!(ClientId::parse(raw).is_err(), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn an_auth_id_has_one_form_and_one_version() {
+        let id = AuthId::from_random_bytes([0xff; 16]);
+        assert_eq!(id.to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(AuthId::parse(&id.to_string()), Some(id));
+        assert_eq!(AuthId::parse(&id.to_string().to_uppercase()), Some(id));
+        for raw in [
+            "",
+            "0063f27c-787b-1046-8b8e-a75e241b5ea6",
+            "0063f27c-787b-4046-cb8e-a75e241b5ea6",
+            "0063f27c787b40468b8ea75e241b5ea6",
+            "{0063f27c-787b-4046-8b8e-a75e241b5ea6}",
+            "urn:uuid:0063f27c-787b-4046-8b8e-a75e241b5ea6",
+            "0063f27c-787b-4046-8b8e-a75e241b5ea6 ",
+            "%30063f27c-787b-4046-8b8e-a75e241b5ea6",
+            "00000000-0000-0000-0000-000000000000",
+        ] {
+            assert_eq!(AuthId::parse(raw), None, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_seed_reference_survives_its_written_form() -> Result<(), NameError> {
+        let reference = SeedRef::new("mfa/seed/00ff", "11111111-2222-4333-8444-555555555555")?;
+        assert_eq!(SeedRef::parse(&reference.to_string())?, reference);
+        assert!(SeedRef::parse("no-version").is_err());
+        assert!(SeedRef::parse("two#versions#here").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn names_of_people_are_not_in_debug_output() {
+        let shown = format!("{:?}{:?}", UserName::parse("alice"), DeviceName::parse("phone"));
+        assert!(!shown.contains("alice") && !shown.contains("phone"), "{shown}");
+    }
+}

@@ -1,0 +1,129 @@
+//! What the service needs from outside, and how atomic each part must be.
+//!
+//! A port that fails says so with a [`StoreError`]; it never turns a failure into an answer.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::device::{Auth, Device};
+use crate::error::{RandomError, StoreError};
+use crate::names::{AuthId, DeviceKey, SeedRef};
+use crate::otp::Seed;
+
+/// What became of an auth that was to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// It is there: written now, or by an earlier try of this very call whose response was lost.
+    Yes,
+    /// Its id belongs to another auth; nothing was written.
+    Taken,
+}
+
+/// Where auths are.
+pub trait AuthStore: Send + Sync {
+    /// Stores an auth if its id is free, in one conditional write. If the id is taken by an auth of the same client,
+    /// device and time of issue, that one was this call's own repeated write.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the auth may be stored nevertheless, which harms nobody.
+    fn create(&self, auth: &Auth) -> impl Future<Output = Result<Stored, StoreError>> + Send;
+
+    /// Reads an auth; every write that was acknowledged before is seen. Expired ones may still be found.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn get(&self, id: AuthId) -> impl Future<Output = Result<Option<Auth>, StoreError>> + Send;
+}
+
+/// What became of a write of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// It took effect, exactly once.
+    Yes,
+    /// The device was another by then, and is now this one; or there is none. Nothing was written by the last try;
+    /// an earlier try of this call may have been, see [`Device::verdict_of`].
+    No(Option<Box<Device>>),
+}
+
+/// Where devices are.
+pub trait DeviceStore: Send + Sync {
+    /// Reads a device; every write that was acknowledged before is seen.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn get(&self, key: &DeviceKey) -> impl Future<Output = Result<Option<Device>, StoreError>> + Send;
+
+    /// Writes `new` if the device still has the version and the seed of `held`, in one conditional write that returns
+    /// the state that it failed on. `used_at` is when the device was used successfully, if it was.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the write may have taken effect nevertheless, so no verdict can be given.
+    fn replace(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        new: &Device,
+        used_at: Option<Timestamp>,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+}
+
+/// Where devices come from and go to; no function of the API may do this.
+pub trait DeviceRegistry: DeviceStore {
+    /// Stores a new device unless there is one by that name, in one conditional write.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the device may be stored nevertheless.
+    fn register(
+        &self,
+        key: &DeviceKey,
+        device: &Device,
+        created_at: Timestamp,
+    ) -> impl Future<Output = Result<Stored, StoreError>> + Send;
+
+    /// Removes a device, if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the device may be gone nevertheless.
+    fn remove(&self, key: &DeviceKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Where seeds are.
+pub trait SeedStore: Send + Sync {
+    /// Reads a seed and checks that it is made for `device`'s parameters. What a version names never changes, so it
+    /// may come from memory.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read, parsed or used.
+    fn get(&self, device: &Device) -> impl Future<Output = Result<Arc<Seed>, StoreError>> + Send;
+}
+
+/// Where seeds come from and go to; no function of the API may do this.
+pub trait SeedRegistry: SeedStore {
+    /// Stores a seed under a new name.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the seed may be stored nevertheless.
+    fn create(&self, name: &str, seed: &Seed) -> impl Future<Output = Result<SeedRef, StoreError>> + Send;
+
+    /// Removes a seed, recoverable for a while, if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the seed may be gone nevertheless.
+    fn remove(&self, seed: &SeedRef) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Where randomness comes from: a cryptographic generator.
+pub trait Random: Send + Sync {
+    /// Sixteen random bytes.
+    ///
+    /// # Errors
+    /// [`RandomError`] if the generator fails.
+    fn sixteen_bytes(&self) -> Result<[u8; 16], RandomError>;
+}
+
+impl<R: Random + ?Sized> Random for Arc<R> {
+    fn sixteen_bytes(&self) -> Result<[u8; 16], RandomError> {
+        (**self).sixteen_bytes()
+    }
+}

@@ -1,0 +1,750 @@
+//! What every implementation of a port must do, whatever is behind it: one suite per port.
+//!
+//! Each takes an empty store, fails with a text that says what was broken, and uses no clock and no randomness. Times
+//! lie in the year 2100, so that a table with a TTL keeps the items.
+
+use std::error::Error;
+use std::fmt::Debug;
+
+use futures_util::future::join_all;
+
+use crate::clock::Timestamp;
+use crate::device::{Accepted, Auth, Device, Failing, LastWrite, Status, Verdict};
+use crate::error::StoreError;
+use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, NameError, SeedRef, UserName, WriteId, seed_name};
+use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
+use crate::policy::Policy;
+use crate::ports::{AuthStore, DeviceRegistry, SeedRegistry, Stored, Written};
+
+/// What a suite found: nothing, or the first promise that was broken.
+pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// What the names of the seeds begin with that [`seed_store_contract`] creates.
+pub const SEED_PREFIX: &str = "contract";
+
+/// How many calls at once a race is.
+const RACERS: u8 = 50;
+/// The year 2100, in seconds.
+const THEN: u64 = 4_102_444_800;
+
+fn ensure(kept: bool, promise: &str) -> Result<(), String> {
+    if kept {
+        Ok(())
+    } else {
+        Err(format!("not so: {promise}"))
+    }
+}
+
+fn same<T: PartialEq + Debug>(what: &str, got: &T, expected: &T) -> Result<(), String> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: expected {expected:?}, got {got:?}"))
+    }
+}
+
+fn key(client: &str, user: &str, device: &str) -> Result<DeviceKey, NameError> {
+    Ok(DeviceKey {
+        client: ClientId::parse(client)?,
+        user: UserName::parse(user)?,
+        device: DeviceName::parse(device)?,
+    })
+}
+
+fn auth_id(number: u8) -> AuthId {
+    AuthId::from_random_bytes([number; 16])
+}
+
+fn write_id(number: u8) -> WriteId {
+    WriteId::from_bytes([number; 16])
+}
+
+/// A device as it is registered; each number gives another one.
+fn device(number: u64) -> Result<Device, NameError> {
+    Ok(Device {
+        version: 1_000 * number,
+        status: Status::Active,
+        seed_ref: SeedRef::new(
+            &format!("contract/seed/{number:032x}"),
+            "11111111-2222-4333-8444-555555555555",
+        )?,
+        parameters: OtpParameters::default(),
+        last_step: Step(THEN / 30),
+        accepted: Vec::new(),
+        failing: Vec::new(),
+        last_write: None,
+        consecutive_failures: 0,
+        total_failures: 0,
+        not_before: Timestamp::EPOCH,
+        budget_at: Timestamp::EPOCH,
+        pair_at: Timestamp::EPOCH,
+    })
+}
+
+/// Devices in which every field has every kind of value that it can have, both ends of its range included.
+fn states() -> Result<Vec<Device>, NameError> {
+    let expires_at = Timestamp::from_secs(THEN + 300);
+    let accepted = |number| Accepted {
+        auth_id: auth_id(number),
+        write_id: write_id(number + 100),
+        expires_at,
+    };
+    let failing = |number, count| Failing {
+        auth_id: auth_id(number),
+        count,
+    };
+    let base = device(1)?;
+    let mut states = vec![
+        base.clone(),
+        Device {
+            version: (1 << 63) + 7,
+            last_step: Step(THEN / 30 + 1),
+            accepted: (1..=3).map(accepted).collect(),
+            failing: vec![failing(9, 4), failing(7, 1), failing(8, 5), failing(6, 2)],
+            consecutive_failures: 3,
+            total_failures: 41,
+            not_before: Timestamp::from_millis(THEN * 1_000 + 1),
+            budget_at: Timestamp::from_millis(THEN * 1_000 + 999),
+            pair_at: Timestamp::from_millis(THEN * 1_000 - 1),
+            ..base.clone()
+        },
+        Device {
+            version: 0,
+            seed_ref: SeedRef::new(&"n".repeat(512), &"v".repeat(512))?,
+            last_step: Step(0),
+            ..base.clone()
+        },
+        Device {
+            version: u64::MAX,
+            last_step: Step(u64::MAX),
+            accepted: vec![Accepted {
+                expires_at: Timestamp::from_secs(u64::MAX / 1_000),
+                ..accepted(5)
+            }],
+            failing: vec![failing(5, u32::MAX)],
+            consecutive_failures: u32::MAX,
+            total_failures: u64::MAX,
+            not_before: Timestamp::from_millis(u64::MAX),
+            budget_at: Timestamp::from_millis(u64::MAX),
+            pair_at: Timestamp::from_millis(u64::MAX),
+            ..base.clone()
+        },
+    ];
+    states.extend(Verdict::ALL.into_iter().map(|verdict| {
+        let last_write = LastWrite {
+            write_id: write_id(0xff),
+            auth_id: auth_id(0),
+            verdict,
+        };
+        Device {
+            last_write: Some(last_write),
+            ..base.clone()
+        }
+    }));
+    states.extend(Status::ALL.into_iter().map(|status| Device { status, ..base.clone() }));
+    states.extend(every_parameters().map(|parameters| Device {
+        parameters,
+        ..base.clone()
+    }));
+    Ok(states)
+}
+
+fn every_parameters() -> impl Iterator<Item = OtpParameters> {
+    Algorithm::ALL.into_iter().flat_map(|algorithm| {
+        [Digits::Six, Digits::Eight].into_iter().flat_map(move |digits| {
+            [Period::Thirty, Period::Sixty].map(move |period| OtpParameters {
+                algorithm,
+                digits,
+                period,
+            })
+        })
+    })
+}
+
+/// Names that a careless key would mix up, or a careless encoding would break. No two are the same device.
+fn confusable_keys() -> Result<Vec<DeviceKey>, NameError> {
+    let longest_user = "\u{1f511}".repeat(UserName::LONGEST);
+    let longest_device = "\u{1f4f1}".repeat(DeviceName::LONGEST);
+    let longest_client = "c".repeat(ClientId::LONGEST);
+    [
+        ("shop", "alice", "phone"),
+        ("bank", "alice", "phone"),
+        ("shop", "phone", "alice"),
+        ("shop", "Alice", "phone"),
+        ("shop", "alice", "Phone"),
+        ("Shop", "alice", "phone"),
+        ("sho", "palice", "phone"),
+        ("shop", "alicep", "hone"),
+        ("shop", "alice#phone", "x"),
+        ("shop", "alice", "phone#x"),
+        ("shop", "alice#phone#x", "x"),
+        ("shop", "#", "#"),
+        ("shop", "##", "#"),
+        ("shop", "a/b", "c"),
+        ("shop", "a", "b/c"),
+        ("shop/a", "b", "c"),
+        ("shop", "a b", "c d"),
+        ("shop", "a  b", "c d"),
+        ("shop", "a%20b", "c+d"),
+        ("shop", "a%23b", "c%2Fd"),
+        ("shop", "me+tag@example.com", "my device"),
+        ("shop", "Jos\u{e9}", "\u{fc}ber"),
+        ("shop", "Jose", "uber"),
+        ("shop", "\u{fb01}", "\u{212b}ngstr\u{f6}m"),
+        ("shop", "fi", "Angstrom"),
+        ("shop", "\u{1f469}\u{200d}\u{1f469}\u{200d}\u{1f467}", "\u{1f4f1}"),
+        ("shop", "\u{1f469}\u{1f469}\u{1f467}", "\u{1f4f1}\u{fe0f}"),
+        ("shop", "\u{5d0}\u{5dc}\u{5d9}\u{5e1}", "\u{6a9}\u{6cc}"),
+        ("shop", "\"'`\\", "{}[]()$&|;<>"),
+        ("shop", "..", "."),
+        ("shop", "null", "0"),
+        ("shop", "shop#alice", "phone"),
+        (&longest_client, &longest_user, &longest_device),
+    ]
+    .into_iter()
+    .map(|(client, user, device)| key(client, user, device))
+    .collect()
+}
+
+/// What every [`AuthStore`] must do.
+///
+/// # Errors
+/// A text that says which promise was broken, or the store's own error.
+pub async fn auth_store_contract(store: &impl AuthStore) -> Outcome {
+    same("an auth that was never stored", &store.get(auth_id(1)).await?, &None)?;
+    auths_come_back_as_they_were(store).await?;
+    an_auth_is_never_overwritten(store).await?;
+    one_of_racing_auths_gets_the_id(store).await
+}
+
+fn auth(number: u8, key: &DeviceKey, device: &Device) -> Auth {
+    Auth {
+        id: auth_id(number),
+        key: key.clone(),
+        issued_at: Timestamp::from_secs(THEN),
+        expires_at: Timestamp::from_secs(THEN + 300),
+        device: device.clone(),
+    }
+}
+
+async fn auths_come_back_as_they_were(store: &impl AuthStore) -> Outcome {
+    let (states, keys) = (states()?, confusable_keys()?);
+    let stored: Vec<_> = (10..)
+        .zip(keys.iter().zip(states.iter().cycle()))
+        .map(|(number, (key, device))| auth(number, key, device))
+        .collect();
+    for auth in &stored {
+        same("a new auth", &store.create(auth).await?, &Stored::Yes)?;
+    }
+    for auth in &stored {
+        same(
+            "an auth that was stored",
+            &store.get(auth.id).await?.as_ref(),
+            &Some(auth),
+        )?;
+    }
+    Ok(())
+}
+
+async fn an_auth_is_never_overwritten(store: &impl AuthStore) -> Outcome {
+    let first = auth(2, &key("shop", "alice", "phone")?, &device(1)?);
+    same("a new auth", &store.create(&first).await?, &Stored::Yes)?;
+    same(
+        "the same call again, as after a lost response",
+        &store.create(&first).await?,
+        &Stored::Yes,
+    )?;
+    let later = Timestamp::from_secs(THEN + 1);
+    for other in [
+        Auth {
+            key: key("bank", "alice", "phone")?,
+            ..first.clone()
+        },
+        Auth {
+            key: key("shop", "bob", "phone")?,
+            ..first.clone()
+        },
+        Auth {
+            key: key("shop", "alice", "tablet")?,
+            ..first.clone()
+        },
+        Auth {
+            issued_at: later,
+            ..first.clone()
+        },
+    ] {
+        same(
+            "an auth with an id that is taken",
+            &store.create(&other).await?,
+            &Stored::Taken,
+        )?;
+    }
+    let changed = Auth {
+        expires_at: later,
+        device: device(2)?,
+        ..first.clone()
+    };
+    same(
+        "an auth of the same client, device and time of issue",
+        &store.create(&changed).await?,
+        &Stored::Yes,
+    )?;
+    same(
+        "the auth that was there first",
+        &store.get(first.id).await?.as_ref(),
+        &Some(&first),
+    )?;
+    Ok(())
+}
+
+async fn one_of_racing_auths_gets_the_id(store: &impl AuthStore) -> Outcome {
+    let device = device(1)?;
+    let racing = (0..RACERS).map(|number| Ok(auth(3, &key("shop", &format!("user {number}"), "phone")?, &device)));
+    let racing = racing.collect::<Result<Vec<_>, NameError>>()?;
+    let stored = join_all(racing.iter().map(|auth| store.create(auth))).await;
+    let winner = only_winner(racing, stored, |stored| *stored == Stored::Yes)?;
+    same("the auth that won a race", &store.get(auth_id(3)).await?, &Some(winner))?;
+    Ok(())
+}
+
+/// The one racer whose call succeeded.
+fn only_winner<T, R: Debug>(
+    racing: Vec<T>,
+    results: Vec<Result<R, StoreError>>,
+    won: impl Fn(&R) -> bool,
+) -> Result<T, Box<dyn Error + Send + Sync>> {
+    let results = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut winners: Vec<_> = racing
+        .into_iter()
+        .zip(&results)
+        .filter(|(_, result)| won(result))
+        .collect();
+    same("winners of a race", &winners.len(), &1)?;
+    winners
+        .pop()
+        .map(|(winner, _)| winner)
+        .ok_or_else(|| "a race without a winner".into())
+}
+
+/// What every [`DeviceRegistry`] must do, its `DeviceStore` included.
+///
+/// # Errors
+/// A text that says which promise was broken, or the store's own error.
+pub async fn device_store_contract(store: &impl DeviceRegistry) -> Outcome {
+    let key = key("shop", "alice", "phone")?;
+    what_is_not_there_is_not_made(store, &key).await?;
+    a_name_is_registered_once(store, &key).await?;
+    devices_come_back_as_they_were_written(store, &key).await?;
+    a_write_needs_version_and_seed(store, &key).await?;
+    one_of_racing_writes_takes_effect(store, &key).await?;
+    a_removed_device_is_gone(store, &key).await?;
+    one_of_racing_registrations_gets_the_name(store, &key).await?;
+    names_are_kept_apart(store).await
+}
+
+fn created() -> Timestamp {
+    Timestamp::from_secs(THEN)
+}
+
+async fn what_is_not_there_is_not_made(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+    let device = device(1)?;
+    same("a device that was never registered", &store.get(key).await?, &None)?;
+    let new = Device {
+        version: device.version + 1,
+        ..device.clone()
+    };
+    same(
+        "a write of it",
+        &store.replace(key, &device, &new, Some(created())).await?,
+        &Written::No(None),
+    )?;
+    same("it after that write", &store.get(key).await?, &None)?;
+    store.remove(key).await?;
+    Ok(())
+}
+
+async fn a_name_is_registered_once(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+    let (first, second) = (device(1)?, device(2)?);
+    same(
+        "a new device",
+        &store.register(key, &first, created()).await?,
+        &Stored::Yes,
+    )?;
+    same(
+        "a second one by its name",
+        &store.register(key, &second, created()).await?,
+        &Stored::Taken,
+    )?;
+    let again = store.register(key, &first, created()).await?;
+    same(
+        "the same registration again, as after a lost response",
+        &again,
+        &Stored::Yes,
+    )?;
+    same("the device that was there first", &store.get(key).await?, &Some(first))?;
+    Ok(())
+}
+
+async fn devices_come_back_as_they_were_written(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+    let mut held = current(store, key).await?;
+    // From every state to the next, and from the last, which has no last write, back to the first.
+    let states = states()?;
+    for (position, new) in states.iter().chain(states.first()).enumerate() {
+        let used_at = (position % 2 == 0).then(created);
+        same(
+            "a write of what is held",
+            &store.replace(key, &held, new, used_at).await?,
+            &Written::Yes,
+        )?;
+        same("a device that was written", &store.get(key).await?.as_ref(), &Some(new))?;
+        let refused = store
+            .replace(
+                key,
+                &Device {
+                    seed_ref: other_seed()?,
+                    ..new.clone()
+                },
+                &held,
+                used_at,
+            )
+            .await?;
+        same(
+            "the state that a write failed on",
+            &refused,
+            &Written::No(Some(Box::new(new.clone()))),
+        )?;
+        held = new.clone();
+    }
+    Ok(())
+}
+
+fn other_seed() -> Result<SeedRef, NameError> {
+    SeedRef::new("contract/seed/other", "v")
+}
+
+async fn current(store: &impl DeviceRegistry, key: &DeviceKey) -> Result<Device, Box<dyn Error + Send + Sync>> {
+    store
+        .get(key)
+        .await?
+        .ok_or_else(|| "a device that was registered is not there".into())
+}
+
+async fn a_write_needs_version_and_seed(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+    let stored = current(store, key).await?;
+    let seed_ref = SeedRef::new(stored.seed_ref.name(), "another-version")?;
+    let name = SeedRef::new(&format!("{}0", stored.seed_ref.name()), stored.seed_ref.version())?;
+    for held in [
+        Device {
+            version: stored.version + 1,
+            ..stored.clone()
+        },
+        Device {
+            version: stored.version - 1,
+            ..stored.clone()
+        },
+        Device {
+            seed_ref,
+            ..stored.clone()
+        },
+        Device {
+            seed_ref: name,
+            ..stored.clone()
+        },
+        Device {
+            version: stored.version + 1,
+            seed_ref: other_seed()?,
+            ..stored.clone()
+        },
+    ] {
+        let new = Device {
+            version: held.version + 1,
+            total_failures: 99,
+            ..held.clone()
+        };
+        let written = store.replace(key, &held, &new, Some(created())).await?;
+        same(
+            "a write of what is not held any more",
+            &written,
+            &Written::No(Some(Box::new(stored.clone()))),
+        )?;
+        same("the device after it", &store.get(key).await?.as_ref(), &Some(&stored))?;
+    }
+    // The version stands for everything else.
+    let held = Device {
+        total_failures: 7,
+        last_step: Step(1),
+        status: Status::Disabled,
+        ..stored.clone()
+    };
+    let new = Device {
+        version: stored.version + 1,
+        ..stored.clone()
+    };
+    same(
+        "a write of its version and seed",
+        &store.replace(key, &held, &new, None).await?,
+        &Written::Yes,
+    )?;
+    let again = store.replace(key, &held, &new, None).await?;
+    same("the same write again", &again, &Written::No(Some(Box::new(new))))?;
+    Ok(())
+}
+
+async fn one_of_racing_writes_takes_effect(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+    let held = current(store, key).await?;
+    let racing: Vec<_> = (0..RACERS)
+        .map(|number| Device {
+            version: held.version + 1,
+            last_write: Some(LastWrite {
+                write_id: write_id(number),
+                auth_id: auth_id(number),
+                verdict: Verdict::Rejected,
+            }),
+            total_failures: held.total_failures + 1,
+            ..held.clone()
+        })
+        .collect();
+    let written = join_all(racing.iter().map(|new| store.replace(key, &held, new, None))).await;
+    let refused: Vec<_> = written
+        .iter()
+        .flatten()
+        .filter(|written| **written != Written::Yes)
+        .cloned()
+        .collect();
+    let winner = only_winner(racing, written, |written| *written == Written::Yes)?;
+    same(
+        "the device that won a race",
+        &store.get(key).await?.as_ref(),
+        &Some(&winner),
+    )?;
+    for loser in refused {
+        same(
+            "the state that a loser failed on",
+            &loser,
+            &Written::No(Some(Box::new(winner.clone()))),
+        )?;
+    }
+    Ok(())
+}
+
+async fn a_removed_device_is_gone(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+    let former = current(store, key).await?;
+    let new = Device {
+        version: former.version + 1,
+        ..former.clone()
+    };
+    store.remove(key).await?;
+    same("a removed device", &store.get(key).await?, &None)?;
+    same(
+        "a write of a removed device",
+        &store.replace(key, &former, &new, None).await?,
+        &Written::No(None),
+    )?;
+    store.remove(key).await?;
+    // Its successor has another seed, and were it by chance of the same version, that alone keeps its writes out.
+    let successor = Device {
+        version: former.version,
+        ..device(77)?
+    };
+    same(
+        "its successor",
+        &store.register(key, &successor, created()).await?,
+        &Stored::Yes,
+    )?;
+    let written = store.replace(key, &former, &new, None).await?;
+    same(
+        "a write of the former device",
+        &written,
+        &Written::No(Some(Box::new(successor.clone()))),
+    )?;
+    same("the successor after it", &store.get(key).await?, &Some(successor))?;
+    store.remove(key).await?;
+    Ok(())
+}
+
+async fn one_of_racing_registrations_gets_the_name(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+    let racing = (1..=u64::from(RACERS)).map(device).collect::<Result<Vec<_>, _>>()?;
+    let stored = join_all(racing.iter().map(|device| store.register(key, device, created()))).await;
+    let winner = only_winner(racing, stored, |stored| *stored == Stored::Yes)?;
+    same("the device that won the name", &store.get(key).await?, &Some(winner))?;
+    store.remove(key).await?;
+    Ok(())
+}
+
+async fn names_are_kept_apart(store: &impl DeviceRegistry) -> Outcome {
+    let keys = confusable_keys()?;
+    let devices = (1..)
+        .zip(&keys)
+        .map(|(number, _)| device(number))
+        .collect::<Result<Vec<_>, _>>()?;
+    for (key, device) in keys.iter().zip(&devices) {
+        same(
+            "a device by a confusable name",
+            &store.register(key, device, created()).await?,
+            &Stored::Yes,
+        )?;
+    }
+    // Each is written once; were two names one device, one of them would meet the other's version.
+    let policy = Policy::standard();
+    for (key, device) in keys.iter().zip(&devices) {
+        let written = store
+            .replace(key, device, &device.unlocked(created(), &policy), None)
+            .await?;
+        same("a write by a confusable name", &written, &Written::Yes)?;
+    }
+    for (removed, (key, device)) in keys.iter().zip(&devices).enumerate() {
+        let unlocked = device.unlocked(created(), &policy);
+        same(
+            "a device among confusable names",
+            &store.get(key).await?,
+            &Some(unlocked),
+        )?;
+        store.remove(key).await?;
+        let mut left = 0;
+        for key in &keys {
+            left += usize::from(store.get(key).await?.is_some());
+        }
+        same("how many devices are left", &left, &(keys.len() - removed - 1))?;
+    }
+    let composed = key("shop", "Jos\u{e9}", "\u{fc}ber")?;
+    let decomposed = key("shop", "Jose\u{301}", "u\u{308}ber")?;
+    let device = device(1)?;
+    same(
+        "a device by a composed name",
+        &store.register(&composed, &device, created()).await?,
+        &Stored::Yes,
+    )?;
+    same(
+        "it by its decomposed name",
+        &store.get(&decomposed).await?,
+        &Some(device),
+    )?;
+    store.remove(&decomposed).await?;
+    same("it after it was removed by that", &store.get(&composed).await?, &None)?;
+    Ok(())
+}
+
+/// What every [`SeedRegistry`] must do, its `SeedStore` included.
+///
+/// # Errors
+/// A text that says which promise was broken, or the store's own error.
+pub async fn seed_store_contract(store: &impl SeedRegistry) -> Outcome {
+    seeds_come_back_as_they_were(store).await?;
+    a_seed_name_is_used_once(store).await?;
+    a_seed_that_is_not_there_is_an_error(store).await?;
+    a_seed_for_other_parameters_is_an_error(store).await
+}
+
+fn name(number: u8) -> String {
+    seed_name(SEED_PREFIX, [number; 16])
+}
+
+fn holder(seed_ref: &SeedRef, parameters: OtpParameters) -> Result<Device, NameError> {
+    Ok(Device {
+        seed_ref: seed_ref.clone(),
+        parameters,
+        ..device(1)?
+    })
+}
+
+fn same_seed(what: &str, got: &Seed, expected: &Seed) -> Result<(), String> {
+    // The seeds themselves stay out of the text.
+    let codes = |seed: &Seed| seed.code(Step(THEN / 30)).reveal().to_owned();
+    let equal = got.to_base32() == expected.to_base32() && codes(got) == codes(expected);
+    ensure(equal && got.parameters() == expected.parameters(), what)
+}
+
+async fn seeds_come_back_as_they_were(store: &impl SeedRegistry) -> Outcome {
+    let lengths = [10, 16, 20, 32, 33, 64, 128].into_iter().cycle();
+    let mut stored = Vec::new();
+    for (number, (parameters, length)) in (1..).zip(every_parameters().zip(lengths)) {
+        let bytes: Vec<u8> = (0..length)
+            .map(|position: u8| position.wrapping_mul(97) ^ number)
+            .collect();
+        let seed = Seed::from_bytes(&bytes, parameters)?;
+        let seed_ref = store.create(&name(number), &seed).await?;
+        same("the name of a seed", &seed_ref.name(), &name(number).as_str())?;
+        stored.push((holder(&seed_ref, parameters)?, seed));
+    }
+    for (device, seed) in &stored {
+        let reads = join_all((0..RACERS).map(|_| store.get(device))).await;
+        for read in reads {
+            same_seed("a seed that was stored is read as it was", read?.as_ref(), seed)?;
+        }
+        same_seed(
+            "a seed is the same when it is read again",
+            store.get(device).await?.as_ref(),
+            seed,
+        )?;
+    }
+    Ok(())
+}
+
+async fn a_seed_name_is_used_once(store: &impl SeedRegistry) -> Outcome {
+    let parameters = OtpParameters::default();
+    let (first, second) = (
+        Seed::from_bytes(&[1; 20], parameters)?,
+        Seed::from_bytes(&[2; 20], parameters)?,
+    );
+    let seed_ref = store.create(&name(101), &first).await?;
+    ensure(
+        store.create(&name(101), &second).await.is_err(),
+        "a name that is taken is an error",
+    )?;
+    let read = store.get(&holder(&seed_ref, parameters)?).await?;
+    same_seed("the seed that was there first stays", read.as_ref(), &first)?;
+    Ok(())
+}
+
+async fn a_seed_that_is_not_there_is_an_error(store: &impl SeedRegistry) -> Outcome {
+    let parameters = OtpParameters::default();
+    let unknown = SeedRef::new(&name(102), "11111111-2222-4333-8444-555555555555")?;
+    ensure(
+        store.get(&holder(&unknown, parameters)?).await.is_err(),
+        "a seed that was never stored is an error",
+    )?;
+    store.remove(&unknown).await?;
+
+    let seed_ref = store
+        .create(&name(103), &Seed::from_bytes(&[3; 20], parameters)?)
+        .await?;
+    let other = SeedRef::new(seed_ref.name(), "11111111-2222-4333-8444-555555555555")?;
+    ensure(
+        store.get(&holder(&other, parameters)?).await.is_err(),
+        "an unknown version of a seed is an error",
+    )?;
+    store.get(&holder(&seed_ref, parameters)?).await?;
+
+    // Never read before, so that it is in no memory.
+    let removed = store
+        .create(&name(104), &Seed::from_bytes(&[4; 20], parameters)?)
+        .await?;
+    store.remove(&removed).await?;
+    ensure(
+        store.get(&holder(&removed, parameters)?).await.is_err(),
+        "a removed seed is an error",
+    )?;
+    store.remove(&removed).await?;
+    store.get(&holder(&seed_ref, parameters)?).await?;
+    Ok(())
+}
+
+async fn a_seed_for_other_parameters_is_an_error(store: &impl SeedRegistry) -> Outcome {
+    let parameters = OtpParameters::default();
+    let seed_ref = store
+        .create(&name(105), &Seed::from_bytes(&[5; 20], parameters)?)
+        .await?;
+    for read_before in [false, true] {
+        for other in every_parameters().filter(|other| *other != parameters) {
+            let read = store.get(&holder(&seed_ref, other)?).await;
+            ensure(
+                read.is_err(),
+                "a seed that is made for other parameters than its device's is an error",
+            )?;
+        }
+        if !read_before {
+            store.get(&holder(&seed_ref, parameters)?).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,504 @@
+//! Stores in memory, as atomic as the ports promise, that fail on demand.
+//!
+//! Every call lets other tasks run before it takes effect and again before its answer arrives, so that requests that
+//! run at once interleave as they do over a network.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::clock::Timestamp;
+use crate::device::{Accepted, Auth, Device};
+use crate::error::StoreError;
+use crate::names::{AuthId, DeviceKey, SeedRef};
+use crate::otp::Seed;
+use crate::ports::{AuthStore, DeviceRegistry, DeviceStore, SeedRegistry, SeedStore, Stored, Written};
+
+const STORE: &str = "memory";
+
+/// A call of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// `get` of any store.
+    Get,
+    /// `create` of auths or of seeds.
+    Create,
+    /// `replace` of devices.
+    Replace,
+    /// `register` of devices.
+    Register,
+    /// `remove` of devices or of seeds.
+    Remove,
+}
+
+impl Op {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Register => "register",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// It fails and has no effect.
+    Before,
+    /// It fails and has its effect nevertheless.
+    After,
+    /// It has its effect, its response is lost, and the same call is repeated, as the SDK does: a conditional write
+    /// meets its own success. Other calls may come in between. Counted as one call.
+    LostThenRepeated,
+    /// It is never answered and has no effect.
+    Hang,
+    /// It is never answered and has its effect nevertheless.
+    HangAfter,
+}
+
+/// The way to a store: counts calls, and makes them fail.
+#[derive(Debug, Default)]
+struct Wire {
+    calls: HashMap<Op, usize>,
+    faults: HashMap<Op, VecDeque<Fault>>,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    wire: Wire,
+    items: T,
+}
+
+/// A store's state, shared by its clones.
+struct Shared<T>(Arc<Mutex<State<T>>>);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Default> Default for Shared<T> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            wire: Wire::default(),
+            items: T::default(),
+        })))
+    }
+}
+
+impl<T: Send> Shared<T> {
+    fn with<R>(&self, act: impl FnOnce(&mut State<T>) -> R) -> R {
+        // A test that panicked elsewhere must not fail this one with a second reason.
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn items<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
+        self.with(|state| act(&mut state.items))
+    }
+
+    fn inject(&self, op: Op, fault: Fault) {
+        self.with(|state| state.wire.faults.entry(op).or_default().push_back(fault));
+    }
+
+    fn calls(&self, op: Op) -> usize {
+        self.with(|state| state.wire.calls.get(&op).copied().unwrap_or_default())
+    }
+
+    fn all_calls(&self) -> usize {
+        self.with(|state| state.wire.calls.values().sum())
+    }
+
+    /// One call: `effect` is the atomic part, and is made twice if the call is repeated.
+    async fn call<R: Send>(&self, op: Op, mut effect: impl FnMut(&mut T) -> R + Send) -> Result<R, StoreError> {
+        let fault = self.with(|state| {
+            *state.wire.calls.entry(op).or_default() += 1;
+            state.wire.faults.get_mut(&op).and_then(VecDeque::pop_front)
+        });
+        tokio::task::yield_now().await;
+        let answer = match fault {
+            None => self.items(&mut effect),
+            Some(Fault::Before) => return Err(unavailable(op.as_str(), "an injected fault before the effect")),
+            Some(Fault::After) => {
+                self.items(&mut effect);
+                return Err(unavailable(op.as_str(), "an injected fault after the effect"));
+            }
+            Some(Fault::LostThenRepeated) => {
+                self.items(&mut effect);
+                tokio::task::yield_now().await;
+                self.items(&mut effect)
+            }
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::HangAfter) => {
+                self.items(&mut effect);
+                std::future::pending().await
+            }
+        };
+        tokio::task::yield_now().await;
+        Ok(answer)
+    }
+}
+
+fn unavailable(operation: &'static str, what: &'static str) -> StoreError {
+    StoreError::Unavailable {
+        store: STORE,
+        operation,
+        source: what.into(),
+    }
+}
+
+const fn corrupt(what: &'static str) -> StoreError {
+    StoreError::Corrupt { store: STORE, what }
+}
+
+/// Tables hold whole seconds where the core says so; a caller that relies on more is to notice it here.
+const fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_secs(time.as_secs())
+}
+
+fn as_table_holds(device: &Device) -> Device {
+    let whole = |entry: &Accepted| Accepted {
+        expires_at: whole_seconds(entry.expires_at),
+        ..*entry
+    };
+    Device {
+        accepted: device.accepted.iter().map(whole).collect(),
+        ..device.clone()
+    }
+}
+
+/// Auths in memory. Clones share them.
+#[derive(Clone, Default)]
+pub struct MemoryAuths(Shared<HashMap<AuthId, Auth>>);
+
+impl MemoryAuths {
+    /// Makes a call to come fail; several for one kind of call take their turns.
+    pub fn inject(&self, op: Op, fault: Fault) {
+        self.0.inject(op, fault);
+    }
+
+    /// How many calls of a kind there were.
+    #[must_use]
+    pub fn calls(&self, op: Op) -> usize {
+        self.0.calls(op)
+    }
+
+    /// How many calls there were.
+    #[must_use]
+    pub fn all_calls(&self) -> usize {
+        self.0.all_calls()
+    }
+
+    /// What is stored by an id, without a call.
+    #[must_use]
+    pub fn peek(&self, id: AuthId) -> Option<Auth> {
+        self.0.items(|auths| auths.get(&id).cloned())
+    }
+
+    /// Stores an auth over whatever is there, without a call.
+    pub fn put(&self, auth: &Auth) {
+        self.0.items(|auths| auths.insert(auth.id, as_stored(auth)));
+    }
+
+    /// How many are stored.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.items(|auths| auths.len())
+    }
+}
+
+impl fmt::Debug for MemoryAuths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryAuths").finish_non_exhaustive()
+    }
+}
+
+fn as_stored(auth: &Auth) -> Auth {
+    Auth {
+        issued_at: whole_seconds(auth.issued_at),
+        expires_at: whole_seconds(auth.expires_at),
+        device: as_table_holds(&auth.device),
+        ..auth.clone()
+    }
+}
+
+impl AuthStore for MemoryAuths {
+    async fn create(&self, auth: &Auth) -> Result<Stored, StoreError> {
+        let create = |auths: &mut HashMap<AuthId, Auth>| {
+            let own = |taken: &Auth| taken.key == auth.key && taken.issued_at == auth.issued_at;
+            match auths.get(&auth.id) {
+                Some(taken) if own(taken) => Stored::Yes,
+                Some(_) => Stored::Taken,
+                None => {
+                    auths.insert(auth.id, as_stored(auth));
+                    Stored::Yes
+                }
+            }
+        };
+        self.0.call(Op::Create, create).await
+    }
+
+    async fn get(&self, id: AuthId) -> Result<Option<Auth>, StoreError> {
+        self.0.call(Op::Get, |auths| auths.get(&id).cloned()).await
+    }
+}
+
+#[derive(Debug, Clone)]
+struct StoredDevice {
+    device: Device,
+    created_at: Timestamp,
+    last_used_at: Option<Timestamp>,
+}
+
+type Devices = HashMap<DeviceKey, StoredDevice>;
+
+/// Devices in memory. Clones share them.
+#[derive(Clone, Default)]
+pub struct MemoryDevices(Shared<Devices>);
+
+impl MemoryDevices {
+    /// Makes a call to come fail; several for one kind of call take their turns.
+    pub fn inject(&self, op: Op, fault: Fault) {
+        self.0.inject(op, fault);
+    }
+
+    /// How many calls of a kind there were.
+    #[must_use]
+    pub fn calls(&self, op: Op) -> usize {
+        self.0.calls(op)
+    }
+
+    /// How many calls there were.
+    #[must_use]
+    pub fn all_calls(&self) -> usize {
+        self.0.all_calls()
+    }
+
+    /// What is stored by a name, without a call.
+    #[must_use]
+    pub fn peek(&self, key: &DeviceKey) -> Option<Device> {
+        self.0
+            .items(|devices| devices.get(key).map(|stored| stored.device.clone()))
+    }
+
+    /// Stores a device over whatever is there, without a call.
+    pub fn put(&self, key: &DeviceKey, device: &Device) {
+        let stored = StoredDevice {
+            device: as_table_holds(device),
+            created_at: Timestamp::EPOCH,
+            last_used_at: None,
+        };
+        self.0.items(|devices| devices.insert(key.clone(), stored));
+    }
+
+    /// When a device was registered, whole seconds.
+    #[must_use]
+    pub fn created_at(&self, key: &DeviceKey) -> Option<Timestamp> {
+        self.0.items(|devices| devices.get(key).map(|stored| stored.created_at))
+    }
+
+    /// When a device was last used successfully, whole seconds.
+    #[must_use]
+    pub fn last_used_at(&self, key: &DeviceKey) -> Option<Timestamp> {
+        self.0
+            .items(|devices| devices.get(key).and_then(|stored| stored.last_used_at))
+    }
+
+    /// How many are stored.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.items(|devices| devices.len())
+    }
+}
+
+impl fmt::Debug for MemoryDevices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryDevices").finish_non_exhaustive()
+    }
+}
+
+impl DeviceStore for MemoryDevices {
+    async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
+        self.0
+            .call(Op::Get, |devices| devices.get(key).map(|stored| stored.device.clone()))
+            .await
+    }
+
+    async fn replace(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        new: &Device,
+        used_at: Option<Timestamp>,
+    ) -> Result<Written, StoreError> {
+        let replace = |devices: &mut Devices| {
+            let Some(stored) = devices.get_mut(key) else {
+                return Written::No(None);
+            };
+            if stored.device.version != held.version || stored.device.seed_ref != held.seed_ref {
+                return Written::No(Some(Box::new(stored.device.clone())));
+            }
+            stored.device = as_table_holds(new);
+            stored.last_used_at = used_at.map(whole_seconds).or(stored.last_used_at);
+            Written::Yes
+        };
+        self.0.call(Op::Replace, replace).await
+    }
+}
+
+impl DeviceRegistry for MemoryDevices {
+    async fn register(&self, key: &DeviceKey, device: &Device, created_at: Timestamp) -> Result<Stored, StoreError> {
+        let register = |devices: &mut Devices| match devices.get(key) {
+            // The random version tells this call's own repeated write from another registration.
+            Some(stored) if stored.device == *device => Stored::Yes,
+            Some(_) => Stored::Taken,
+            None => {
+                let created_at = whole_seconds(created_at);
+                let stored = StoredDevice {
+                    device: as_table_holds(device),
+                    created_at,
+                    last_used_at: None,
+                };
+                devices.insert(key.clone(), stored);
+                Stored::Yes
+            }
+        };
+        self.0.call(Op::Register, register).await
+    }
+
+    async fn remove(&self, key: &DeviceKey) -> Result<(), StoreError> {
+        self.0.call(Op::Remove, |devices| drop(devices.remove(key))).await
+    }
+}
+
+#[derive(Debug)]
+struct StoredSeed {
+    version: String,
+    seed: Arc<Seed>,
+    removed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Seeds {
+    by_name: HashMap<String, StoredSeed>,
+    versions: u64,
+}
+
+impl Seeds {
+    fn new_version(&mut self) -> String {
+        self.versions += 1;
+        format!("version-{}", self.versions)
+    }
+
+    fn find(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
+        let stored = self
+            .by_name
+            .get(device.seed_ref.name())
+            .filter(|stored| !stored.removed);
+        let stored = stored
+            .filter(|stored| stored.version == device.seed_ref.version())
+            .ok_or_else(|| unavailable("get", "there is no such seed"))?;
+        if stored.seed.parameters() == device.parameters {
+            Ok(Arc::clone(&stored.seed))
+        } else {
+            Err(corrupt("a seed that is made for other parameters than its device's"))
+        }
+    }
+
+    fn create(&mut self, name: &str, version: &str, seed: &Seed) -> Result<SeedRef, StoreError> {
+        match self.by_name.get(name) {
+            // The version is drawn once per call, so this is the call's own repeated write.
+            Some(stored) if stored.version == version => {}
+            // A removed name is blocked too, as long as it can be recovered.
+            Some(_) => return Err(unavailable("create", "the name of the seed is taken")),
+            None => {
+                let copy = Seed::from_base32(&seed.to_base32(), seed.parameters())
+                    .map_err(|_| corrupt("a seed that cannot be written"))?;
+                let stored = StoredSeed {
+                    version: version.to_owned(),
+                    seed: Arc::new(copy),
+                    removed: false,
+                };
+                self.by_name.insert(name.to_owned(), stored);
+            }
+        }
+        SeedRef::new(name, version).map_err(|_| corrupt("a seed's name or version"))
+    }
+}
+
+/// Seeds in memory. Clones share them.
+#[derive(Clone, Default)]
+pub struct MemorySeeds(Shared<Seeds>);
+
+impl MemorySeeds {
+    /// Makes a call to come fail; several for one kind of call take their turns.
+    pub fn inject(&self, op: Op, fault: Fault) {
+        self.0.inject(op, fault);
+    }
+
+    /// How many calls of a kind there were.
+    #[must_use]
+    pub fn calls(&self, op: Op) -> usize {
+        self.0.calls(op)
+    }
+
+    /// How many calls there were.
+    #[must_use]
+    pub fn all_calls(&self) -> usize {
+        self.0.all_calls()
+    }
+
+    /// Stores a seed under a new name, without a call.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the name is taken, or is not one that a [`SeedRef`] can have.
+    pub fn put(&self, name: &str, seed: &Seed) -> Result<SeedRef, StoreError> {
+        self.0.items(|seeds| {
+            let version = seeds.new_version();
+            seeds.create(name, &version, seed)
+        })
+    }
+
+    /// How many can be read.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0
+            .items(|seeds| seeds.by_name.values().filter(|stored| !stored.removed).count())
+    }
+}
+
+impl fmt::Debug for MemorySeeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemorySeeds").finish_non_exhaustive()
+    }
+}
+
+impl SeedStore for MemorySeeds {
+    async fn get(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
+        self.0.call(Op::Get, |seeds| seeds.find(device)).await?
+    }
+}
+
+impl SeedRegistry for MemorySeeds {
+    async fn create(&self, name: &str, seed: &Seed) -> Result<SeedRef, StoreError> {
+        let version = self.0.items(Seeds::new_version);
+        self.0
+            .call(Op::Create, |seeds| seeds.create(name, &version, seed))
+            .await?
+    }
+
+    async fn remove(&self, seed: &SeedRef) -> Result<(), StoreError> {
+        let remove = |seeds: &mut Seeds| {
+            if let Some(stored) = seeds.by_name.get_mut(seed.name()) {
+                stored.removed = true;
+            }
+        };
+        self.0.call(Op::Remove, remove).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

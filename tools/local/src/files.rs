@@ -1,0 +1,140 @@
+//! Files that only their owner can read: a data directory (0700) and everything written into it (0600).
+//!
+//! A write is durable and all or nothing: a new file, synchronised, takes the old one's name.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use zeroize::Zeroizing;
+
+/// A directory that keeps a stack's state over a restart. One stack at a time may have it open.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens a directory, and creates it if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be created, if others can read it, or if another stack has it open.
+    pub fn open(path: &Path) -> Result<Arc<Self>> {
+        create_private_dir(path)?;
+        let mode = fs::metadata(path)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            bail!("{} is open to others; chmod 700 it, since it will hold seeds", path.display());
+        }
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"))?;
+        lock.try_lock().with_context(|| format!("another stack uses {}", path.display()))?;
+        Ok(Arc::new(Self { path: path.to_owned(), _lock: lock }))
+    }
+
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The text of a file; `None` if there is none.
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Zeroizing<String>>> {
+        let path = self.path_of(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(Zeroizing::new(text))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        write_private(&self.path_of(name), content)
+    }
+}
+
+/// Creates a directory for its owner alone, unless it is there.
+pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot create {}", path.display()))
+}
+
+/// Writes a file for its owner alone: the old content or the new one, nothing between, even over a power failure.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    let write = || -> std::io::Result<()> {
+        // The mode counts only for a file that is created: one that was left behind is not reused.
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&fresh)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)?;
+        // The new name is in the directory, which has to reach the disk too.
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+            _ => Ok(()),
+        }
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Creates an empty file for its owner alone, unless there is one.
+pub(crate) fn create_private(path: &Path) -> Result<()> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot create {}", path.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> Result<u32> {
+        Ok(fs::metadata(path)?.permissions().mode() & 0o777)
+    }
+
+    #[test]
+    fn only_the_owner_can_read_what_is_written() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("data");
+        let data_dir = DataDir::open(&path)?;
+        data_dir.write("a", b"one")?;
+        data_dir.write("a", b"two")?;
+        assert_eq!((mode(&path)?, mode(&path.join("a"))?, mode(&path.join("lock"))?), (0o700, 0o600, 0o600));
+        assert_eq!(data_dir.read("a")?.as_deref().map(String::as_str), Some("two"));
+        assert!(data_dir.read("b")?.is_none());
+        assert!(!path.join("a.new").exists());
+        Ok(())
+    }
+
+    #[test]
+    fn a_directory_that_others_can_read_is_refused() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o750))?;
+        assert!(DataDir::open(folder.path()).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn two_stacks_cannot_share_a_directory() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let first = DataDir::open(folder.path())?;
+        assert!(DataDir::open(folder.path()).is_err());
+        drop(first);
+        assert!(DataDir::open(folder.path()).is_ok());
+        Ok(())
+    }
+}
