@@ -140,24 +140,23 @@ pub struct Notes {
 /// A time as RFC 3339, UTC, whole seconds.
 #[must_use]
 pub fn rfc3339(time: Timestamp) -> String {
-    formatted(time.as_secs(), 0)
-}
-
-/// A time as RFC 3339, UTC, milliseconds.
-#[must_use]
-pub fn rfc3339_millis(time: Timestamp) -> String {
-    formatted(time.as_secs(), time.as_millis() % 1_000)
-}
-
-fn formatted(secs: u64, millis: u64) -> String {
     // Past the year 9999 the format ends; such a clock is broken, and shows as the epoch.
-    i64::try_from(secs)
+    i64::try_from(time.as_secs())
         .ok()
         .and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok())
-        .and_then(|time| time.replace_millisecond(u16::try_from(millis).unwrap_or_default()).ok())
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
         .format(&Rfc3339)
         .unwrap_or_default()
+}
+
+/// A time as RFC 3339, UTC, always with three digits of milliseconds: lines sort as text.
+#[must_use]
+pub fn rfc3339_millis(time: Timestamp) -> String {
+    format!(
+        "{}.{:03}Z",
+        rfc3339(time).trim_end_matches('Z'),
+        time.as_millis() % 1_000
+    )
 }
 
 /// Prints what libraries warn of as JSON lines on standard output. Call once, first thing in `main`.

@@ -1,0 +1,46 @@
+//! One log line for each request that no function logged.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use shared::clock::Clock as _;
+use shared::telemetry::rfc3339_millis;
+
+use crate::clock::LocalClock;
+use crate::log::{AccessLine, Log};
+
+/// On an answer: the route, as the template or this tool has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Resource(pub(crate) String);
+
+/// On an answer: a function gave it, and has logged it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen;
+
+#[derive(Clone)]
+pub(crate) struct Access {
+    pub(crate) clock: Arc<LocalClock>,
+    pub(crate) log: Arc<Log>,
+    /// Paths without parameters that are served beside the API.
+    pub(crate) known: &'static [&'static str],
+}
+
+pub(crate) async fn log(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let now = access.clock.now();
+    let method = request.method().clone();
+    let known = access.known.iter().find(|path| **path == request.uri().path());
+    let response = next.run(request).await;
+    if response.extensions().get::<Seen>().is_none() {
+        let resource = response.extensions().get::<Resource>().map(|resource| resource.0.as_str());
+        access.log.access(&AccessLine {
+            timestamp: rfc3339_millis(now),
+            message: "access",
+            method: method.as_str(),
+            resource: resource.or(known.copied()).unwrap_or("-"),
+            status: response.status().as_u16(),
+        });
+    }
+    response
+}

@@ -1,0 +1,97 @@
+//! Both functions in this process, with the settings that Lambda would put into their environment.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use anyhow::{Context as _, Result};
+use lambda_http::{Body, Request, Response};
+use shared::aws::sdk::Clients;
+use shared::config::{InitAuthConfig, SystemRandom, ValidateOtpConfig};
+
+use crate::clock::LocalClock;
+use crate::log::Log;
+use crate::template::Function;
+
+type Clock = Arc<LocalClock>;
+
+struct Instances {
+    init_auth: init_auth::OnAws<Clock, SystemRandom, Arc<Log>>,
+    validate_otp: validate_otp::OnAws<Clock, SystemRandom, Arc<Log>>,
+}
+
+/// The functions, and how to start them again.
+pub(crate) struct Functions {
+    settings: BTreeMap<String, String>,
+    dynamodb_url: String,
+    secrets_manager_url: String,
+    clock: Clock,
+    log: Arc<Log>,
+    running: RwLock<Arc<Instances>>,
+}
+
+impl Functions {
+    pub(crate) fn start(
+        settings: BTreeMap<String, String>,
+        dynamodb_url: &str,
+        secrets_manager_url: &str,
+        clock: Clock,
+        log: Arc<Log>,
+    ) -> Result<Self> {
+        let instances = Instances::start(&settings, dynamodb_url, secrets_manager_url, &clock, &log)?;
+        Ok(Self {
+            settings,
+            dynamodb_url: dynamodb_url.to_owned(),
+            secrets_manager_url: secrets_manager_url.to_owned(),
+            clock,
+            log,
+            running: RwLock::new(Arc::new(instances)),
+        })
+    }
+
+    /// New instances, with new connections and nothing in memory, for the requests from now on.
+    pub(crate) fn cold_start(&self) -> Result<()> {
+        let Self { settings, dynamodb_url, secrets_manager_url, clock, log, running } = self;
+        let instances = Instances::start(settings, dynamodb_url, secrets_manager_url, clock, log)?;
+        *running.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(instances);
+        Ok(())
+    }
+
+    /// Hands a request to a function. It goes on if the caller goes away, as on Lambda.
+    ///
+    /// # Errors
+    /// If the function panicked.
+    pub(crate) async fn call(&self, function: Function, request: Request) -> Result<Response<Body>> {
+        let instances = Arc::clone(&self.running.read().unwrap_or_else(PoisonError::into_inner));
+        let work = async move {
+            match function {
+                Function::InitAuth => instances.init_auth.handle(request).await,
+                Function::ValidateOtp => instances.validate_otp.handle(request).await,
+            }
+        };
+        tokio::spawn(work).await.context("the function panicked")
+    }
+}
+
+impl Instances {
+    fn start(
+        settings: &BTreeMap<String, String>,
+        dynamodb_url: &str,
+        secrets_manager_url: &str,
+        clock: &Clock,
+        log: &Arc<Log>,
+    ) -> Result<Self> {
+        let clients = Clients::of_local_stores(dynamodb_url, secrets_manager_url);
+        let init_auth = InitAuthConfig::read(settings)?;
+        let validate_otp = ValidateOtpConfig::read(settings)?;
+        Ok(Self {
+            init_auth: init_auth::OnAws::on_aws(init_auth, &clients, Arc::clone(clock), SystemRandom, Arc::clone(log)),
+            validate_otp: validate_otp::OnAws::on_aws(
+                validate_otp,
+                &clients,
+                Arc::clone(clock),
+                SystemRandom,
+                Arc::clone(log),
+            ),
+        })
+    }
+}
