@@ -33,7 +33,10 @@ pub(crate) async fn log(State(access): State<Access>, request: Request, next: Ne
     let known = access.known.iter().find(|path| **path == request.uri().path());
     let response = next.run(request).await;
     if response.extensions().get::<Seen>().is_none() {
-        let resource = response.extensions().get::<Resource>().map(|resource| resource.0.as_str());
+        let resource = response
+            .extensions()
+            .get::<Resource>()
+            .map(|resource| resource.0.as_str());
         access.log.access(&AccessLine {
             timestamp: rfc3339_millis(now),
             message: "access",

@@ -22,13 +22,20 @@ impl Authorizer {
     pub(crate) fn authorize(&self, headers: &HeaderMap, scopes: &[String]) -> Result<Map<String, Value>, Refusal> {
         let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = token.map(without_scheme).ok_or(Refusal::Unauthorized)?;
-        let claims = self.identity.signing_key().verify(token, &self.issuer_url).ok_or(Refusal::Unauthorized)?;
+        let claims = self
+            .identity
+            .signing_key()
+            .verify(token, &self.issuer_url)
+            .ok_or(Refusal::Unauthorized)?;
         let expires_at = claims.get("exp").and_then(Value::as_u64).ok_or(Refusal::Unauthorized)?;
         let text = |name| claims.get(name).and_then(Value::as_str).unwrap_or_default();
         if expires_at <= self.clock.now().as_secs() || text("token_use") != "access" {
             return Err(Refusal::Unauthorized);
         }
-        if !text("scope").split(' ').any(|scope| scopes.iter().any(|wanted| wanted == scope)) {
+        if !text("scope")
+            .split(' ')
+            .any(|scope| scopes.iter().any(|wanted| wanted == scope))
+        {
             return Err(Refusal::AccessDenied);
         }
         Ok(claims)
@@ -37,7 +44,9 @@ impl Authorizer {
 
 /// A Cognito authorizer takes the bare token too.
 fn without_scheme(value: &str) -> &str {
-    let bearer = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let bearer = value
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     bearer.map_or(value, |(_, token)| token).trim()
 }
 
@@ -72,7 +81,7 @@ mod tests {
                 clock,
                 url: HERE.to_owned(),
                 scopes: Vec::new(),
-                token_life: Duration::from_secs(3_600),
+                token_life: Duration::from_hours(1),
             },
         })
     }
@@ -85,7 +94,10 @@ mod tests {
 
         fn outcome(&self, authorization: &str) -> Result<Option<Refusal>> {
             let headers = HeaderMap::from_iter([(header::AUTHORIZATION, authorization.parse()?)]);
-            Ok(self.authorizer.authorize(&headers, &["mfa/authenticate".to_owned()]).err())
+            Ok(self
+                .authorizer
+                .authorize(&headers, &["mfa/authenticate".to_owned()])
+                .err())
         }
 
         fn outcome_of(&self, claims: &Claims) -> Result<Option<Refusal>> {
@@ -98,7 +110,10 @@ mod tests {
         let fixture = fixture()?;
         let claims = fixture.claims()?;
         assert_eq!(fixture.outcome_of(&claims)?, None);
-        let among_others = Claims { scope: "other/scope mfa/authenticate".to_owned(), ..claims.clone() };
+        let among_others = Claims {
+            scope: "other/scope mfa/authenticate".to_owned(),
+            ..claims.clone()
+        };
         assert_eq!(fixture.outcome_of(&among_others)?, None);
         let token = fixture.issuer.identity.signing_key().sign(&claims)?;
         assert_eq!(fixture.outcome(&token)?, None);
@@ -122,10 +137,19 @@ mod tests {
         let fixture = fixture()?;
         let claims = fixture.claims()?;
         let foreign = Identity::generate()?.signing_key().sign(&claims)?;
-        assert_eq!(fixture.outcome(&format!("Bearer {}", *foreign))?, Some(Refusal::Unauthorized));
-        let other_issuer = Claims { iss: "http://there".to_owned(), ..claims.clone() };
+        assert_eq!(
+            fixture.outcome(&format!("Bearer {}", *foreign))?,
+            Some(Refusal::Unauthorized)
+        );
+        let other_issuer = Claims {
+            iss: "http://there".to_owned(),
+            ..claims.clone()
+        };
         assert_eq!(fixture.outcome_of(&other_issuer)?, Some(Refusal::Unauthorized));
-        let id_token = Claims { token_use: "id".to_owned(), ..claims };
+        let id_token = Claims {
+            token_use: "id".to_owned(),
+            ..claims
+        };
         assert_eq!(fixture.outcome_of(&id_token)?, Some(Refusal::Unauthorized));
         Ok(())
     }
@@ -135,7 +159,13 @@ mod tests {
         let fixture = fixture()?;
         let claims = fixture.claims()?;
         let key = fixture.issuer.identity.signing_key();
-        let (one, other) = (key.sign(&claims)?, key.sign(&Claims { scope: String::new(), ..claims })?);
+        let (one, other) = (
+            key.sign(&claims)?,
+            key.sign(&Claims {
+                scope: String::new(),
+                ..claims
+            })?,
+        );
         let parts = |token: &str| token.split('.').map(ToOwned::to_owned).collect::<Vec<_>>();
         let (one, other) = (parts(&one), parts(&other));
         let spliced = format!("Bearer {}.{}.{}", one[0], one[1], other[2]);
@@ -144,7 +174,10 @@ mod tests {
             assert_eq!(fixture.outcome(broken)?, Some(Refusal::Unauthorized), "{broken}");
         }
         assert_eq!(
-            fixture.authorizer.authorize(&HeaderMap::new(), &["mfa/authenticate".to_owned()]).err(),
+            fixture
+                .authorizer
+                .authorize(&HeaderMap::new(), &["mfa/authenticate".to_owned()])
+                .err(),
             Some(Refusal::Unauthorized)
         );
         Ok(())
@@ -155,7 +188,10 @@ mod tests {
         let fixture = fixture()?;
         let claims = fixture.claims()?;
         for scope in ["", "mfa/other", "mfa/authenticate2", "MFA/AUTHENTICATE"] {
-            let claims = Claims { scope: scope.to_owned(), ..claims.clone() };
+            let claims = Claims {
+                scope: scope.to_owned(),
+                ..claims.clone()
+            };
             assert_eq!(fixture.outcome_of(&claims)?, Some(Refusal::AccessDenied), "{scope}");
         }
         Ok(())

@@ -30,7 +30,12 @@ enum Base {
 
 impl LocalClock {
     fn new(base: Base) -> Self {
-        Self { base, offset_millis: AtomicI64::new(0), data_dir: None, moving: Mutex::new(()) }
+        Self {
+            base,
+            offset_millis: AtomicI64::new(0),
+            data_dir: None,
+            moving: Mutex::new(()),
+        }
     }
 
     /// The machine's clock with an offset, at first none.
@@ -94,7 +99,11 @@ impl LocalClock {
     fn shift(&self, millis: i64) -> Result<()> {
         // Two moves at once must not leave the smaller one in the file.
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        let offset = self.offset_millis.load(Ordering::SeqCst).checked_add(millis).context("too many seconds")?;
+        let offset = self
+            .offset_millis
+            .load(Ordering::SeqCst)
+            .checked_add(millis)
+            .context("too many seconds")?;
         if let Some(data_dir) = &self.data_dir {
             data_dir.write(FILE, offset.to_string().as_bytes())?;
         }
@@ -111,7 +120,11 @@ impl Clock for LocalClock {
         };
         let offset = self.offset_millis.load(Ordering::SeqCst);
         let distance = Duration::from_millis(offset.unsigned_abs());
-        if offset < 0 { base.minus(distance) } else { base.plus(distance) }
+        if offset < 0 {
+            base.minus(distance)
+        } else {
+            base.plus(distance)
+        }
     }
 }
 
@@ -136,7 +149,7 @@ mod tests {
     fn a_still_clock_moves_only_when_it_is_told_to() -> Result<()> {
         let clock = LocalClock::still(Timestamp::from_secs(1_000));
         assert_eq!(clock.now(), Timestamp::from_secs(1_000));
-        clock.advance(Duration::from_secs(60))?;
+        clock.advance(Duration::from_mins(1))?;
         assert_eq!((clock.now(), clock.offset_seconds()), (Timestamp::from_secs(1_060), 60));
         clock.advance_seconds(-90)?;
         assert_eq!((clock.now(), clock.offset_seconds()), (Timestamp::from_secs(970), -30));

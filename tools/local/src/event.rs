@@ -102,12 +102,20 @@ fn headers(sent: &HeaderMap) -> Multi {
     let mut headers = Multi::new();
     for (name, value) in sent {
         // The connection's own headers end at the gateway. Values that are not ASCII cannot be in an event.
-        let own = [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::EXPECT];
+        let own = [
+            header::CONNECTION,
+            header::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING,
+            header::EXPECT,
+        ];
         if let (false, Ok(value)) = (own.contains(name), value.to_str()) {
             headers.entry(name.to_string()).or_default().push(value.to_owned());
         }
     }
-    headers.entry("x-forwarded-for".to_owned()).or_default().push("127.0.0.1".to_owned());
+    headers
+        .entry("x-forwarded-for".to_owned())
+        .or_default()
+        .push("127.0.0.1".to_owned());
     headers.insert("x-forwarded-proto".to_owned(), vec!["http".to_owned()]);
     headers
 }
@@ -122,7 +130,10 @@ fn query(head: &request::Parts) -> Result<Option<Multi>> {
 }
 
 fn last_of_each(multi: &Multi) -> BTreeMap<&str, &str> {
-    multi.iter().filter_map(|(name, values)| Some((name.as_str(), values.last()?.as_str()))).collect()
+    multi
+        .iter()
+        .filter_map(|(name, values)| Some((name.as_str(), values.last()?.as_str())))
+        .collect()
 }
 
 fn single<'a>(multi: &'a Multi, name: &str) -> Option<&'a str> {
@@ -131,15 +142,20 @@ fn single<'a>(multi: &'a Multi, name: &str) -> Option<&'a str> {
 
 /// Claims are text; the times `exp` and `iat` are written out, while `auth_time` stays a number in text.
 fn claims_as_text(claims: &Map<String, Value>) -> Result<BTreeMap<&str, String>> {
-    let text = |(name, value): (&String, &Value)| match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Number(number) if matches!(name.as_str(), "exp" | "iat") => {
-            let seconds = number.as_i64().context("a time that is not a whole number")?;
-            Ok(date(OffsetDateTime::from_unix_timestamp(seconds)?))
-        }
-        other => Ok(other.to_string()),
+    let text = |(name, value): (&String, &Value)| -> Result<String> {
+        Ok(match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) if matches!(name.as_str(), "exp" | "iat") => {
+                let seconds = number.as_i64().context("a time that is not a whole number")?;
+                date(OffsetDateTime::from_unix_timestamp(seconds)?)
+            }
+            other => other.to_string(),
+        })
     };
-    claims.iter().map(|claim| Ok((claim.0.as_str(), text(claim)?))).collect()
+    claims
+        .iter()
+        .map(|claim| Ok((claim.0.as_str(), text(claim)?)))
+        .collect()
 }
 
 fn three_letters(name: &impl ToString) -> String {
@@ -150,14 +166,22 @@ fn three_letters(name: &impl ToString) -> String {
 fn date(time: OffsetDateTime) -> String {
     let (weekday, month) = (three_letters(&time.weekday()), three_letters(&time.month()));
     let (hour, minute, second) = time.to_hms();
-    format!("{weekday} {month} {:02} {hour:02}:{minute:02}:{second:02} UTC {}", time.day(), time.year())
+    format!(
+        "{weekday} {month} {:02} {hour:02}:{minute:02}:{second:02} UTC {}",
+        time.day(),
+        time.year()
+    )
 }
 
 /// Such as `25/Nov/2026:03:00:00 +0000`.
 fn request_time(time: OffsetDateTime) -> String {
     let (hour, minute, second) = time.to_hms();
     let month = three_letters(&time.month());
-    format!("{:02}/{month}/{}:{hour:02}:{minute:02}:{second:02} +0000", time.day(), time.year())
+    format!(
+        "{:02}/{month}/{}:{hour:02}:{minute:02}:{second:02} +0000",
+        time.day(),
+        time.year()
+    )
 }
 
 #[cfg(test)]
@@ -182,11 +206,26 @@ mod tests {
         };
         let (head, body) = request.into_parts();
         let path = head.uri.path().strip_prefix("/v1").context("no stage")?;
-        let routed =
-            Routed { route: &route, stage: "v1", path, parameters: parameters.iter().copied().collect() };
-        let claims = json!({ "client_id": "me", "scope": "a b", "exp": 1_795_575_600, "iat": 0, "auth_time": 7, "version": 2 });
-        let ids = Ids { request: "chosen".to_owned(), extended: "extended".to_owned() };
-        rest_event(&head, body, &routed, claims.as_object().context("no claims")?, &ids, NOW)
+        let routed = Routed {
+            route: &route,
+            stage: "v1",
+            path,
+            parameters: parameters.iter().copied().collect(),
+        };
+        let claims =
+            json!({ "client_id": "me", "scope": "a b", "exp": 1_795_575_600, "iat": 0, "auth_time": 7, "version": 2 });
+        let ids = Ids {
+            request: "chosen".to_owned(),
+            extended: "extended".to_owned(),
+        };
+        rest_event(
+            &head,
+            body,
+            &routed,
+            claims.as_object().context("no claims")?,
+            &ids,
+            NOW,
+        )
     }
 
     fn post(uri: &str) -> axum::http::request::Builder {
@@ -206,15 +245,30 @@ mod tests {
         assert_eq!(event["httpMethod"], "POST");
         assert_eq!(event["pathParameters"], json!({ "authId": "a%20b" }));
         assert_eq!(event["queryStringParameters"], json!({ "x": "2", "y": "" }));
-        assert_eq!(event["multiValueQueryStringParameters"], json!({ "x": ["1", "2"], "y": [""] }));
+        assert_eq!(
+            event["multiValueQueryStringParameters"],
+            json!({ "x": ["1", "2"], "y": [""] })
+        );
         assert_eq!(event["headers"]["accept"], "application/json");
-        assert_eq!(event["multiValueHeaders"]["accept"], json!(["text/plain", "application/json"]));
+        assert_eq!(
+            event["multiValueHeaders"]["accept"],
+            json!(["text/plain", "application/json"])
+        );
         assert_eq!(event["headers"]["content-length"], Value::Null);
-        assert_eq!((&event["body"], &event["isBase64Encoded"]), (&json!("{\"otp\":\"1é\"}"), &json!(false)));
+        assert_eq!(
+            (&event["body"], &event["isBase64Encoded"]),
+            (&json!("{\"otp\":\"1é\"}"), &json!(false))
+        );
         let context = &event["requestContext"];
         assert_eq!(context["path"], "/v1/deviceAuthentications/a%20b");
-        assert_eq!((&context["requestId"], &context["extendedRequestId"]), (&json!("chosen"), &json!("extended")));
-        assert_eq!((&context["stage"], &context["requestTimeEpoch"]), (&json!("v1"), &json!(1_795_575_600_042_u64)));
+        assert_eq!(
+            (&context["requestId"], &context["extendedRequestId"]),
+            (&json!("chosen"), &json!("extended"))
+        );
+        assert_eq!(
+            (&context["stage"], &context["requestTimeEpoch"]),
+            (&json!("v1"), &json!(1_795_575_600_042_u64))
+        );
         assert_eq!(context["requestTime"], "25/Nov/2026:03:00:00 +0000");
         assert_eq!(
             context["authorizer"]["claims"],
@@ -229,10 +283,19 @@ mod tests {
     #[test]
     fn a_body_that_is_not_text_is_base64_and_no_body_is_null() -> Result<()> {
         let binary = event(post("/v1/deviceAuthentications/a").body(&b"\xff\x00"[..])?, &[])?;
-        assert_eq!((&binary["body"], &binary["isBase64Encoded"]), (&json!("/wA="), &json!(true)));
+        assert_eq!(
+            (&binary["body"], &binary["isBase64Encoded"]),
+            (&json!("/wA="), &json!(true))
+        );
         let empty = event(post("/v1/deviceAuthentications/a").body(&b""[..])?, &[])?;
-        assert_eq!((&empty["body"], &empty["isBase64Encoded"]), (&Value::Null, &json!(false)));
-        assert_eq!((&empty["pathParameters"], &empty["queryStringParameters"]), (&Value::Null, &Value::Null));
+        assert_eq!(
+            (&empty["body"], &empty["isBase64Encoded"]),
+            (&Value::Null, &json!(false))
+        );
+        assert_eq!(
+            (&empty["pathParameters"], &empty["queryStringParameters"]),
+            (&Value::Null, &Value::Null)
+        );
         Ok(())
     }
 
@@ -250,7 +313,12 @@ mod tests {
     #[test]
     fn a_header_that_is_not_ascii_is_left_out() -> Result<()> {
         let value = axum::http::HeaderValue::from_bytes(b"caf\xe9")?;
-        let event = event(post("/v1/deviceAuthentications/a").header("x-name", value).body(&b""[..])?, &[])?;
+        let event = event(
+            post("/v1/deviceAuthentications/a")
+                .header("x-name", value)
+                .body(&b""[..])?,
+            &[],
+        )?;
         assert_eq!(event["headers"]["x-name"], Value::Null);
         Ok(())
     }

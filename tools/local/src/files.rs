@@ -27,11 +27,23 @@ impl DataDir {
         create_private_dir(path)?;
         let mode = fs::metadata(path)?.permissions().mode();
         if mode & 0o077 != 0 {
-            bail!("{} is open to others; chmod 700 it, since it will hold seeds", path.display());
+            bail!(
+                "{} is open to others; chmod 700 it, since it will hold seeds",
+                path.display()
+            );
         }
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"))?;
-        lock.try_lock().with_context(|| format!("another stack uses {}", path.display()))?;
-        Ok(Arc::new(Self { path: path.to_owned(), _lock: lock }))
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))?;
+        lock.try_lock()
+            .with_context(|| format!("another stack uses {}", path.display()))?;
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        }))
     }
 
     pub(crate) fn path_of(&self, name: &str) -> PathBuf {
@@ -73,7 +85,11 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&fresh)?;
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&fresh)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&fresh, path)?;
@@ -113,7 +129,10 @@ mod tests {
         let data_dir = DataDir::open(&path)?;
         data_dir.write("a", b"one")?;
         data_dir.write("a", b"two")?;
-        assert_eq!((mode(&path)?, mode(&path.join("a"))?, mode(&path.join("lock"))?), (0o700, 0o600, 0o600));
+        assert_eq!(
+            (mode(&path)?, mode(&path.join("a"))?, mode(&path.join("lock"))?),
+            (0o700, 0o600, 0o600)
+        );
         assert_eq!(data_dir.read("a")?.as_deref().map(String::as_str), Some("two"));
         assert!(data_dir.read("b")?.is_none());
         assert!(!path.join("a.new").exists());

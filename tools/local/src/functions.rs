@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, Result};
+use init_auth::InitAuth;
 use lambda_http::{Body, Request, Response};
 use shared::aws::sdk::Clients;
 use shared::config::{InitAuthConfig, SystemRandom, ValidateOtpConfig};
+use validate_otp::ValidateOtp;
 
 use crate::clock::LocalClock;
 use crate::log::Log;
@@ -50,7 +52,14 @@ impl Functions {
 
     /// New instances, with new connections and nothing in memory, for the requests from now on.
     pub(crate) fn cold_start(&self) -> Result<()> {
-        let Self { settings, dynamodb_url, secrets_manager_url, clock, log, running } = self;
+        let Self {
+            settings,
+            dynamodb_url,
+            secrets_manager_url,
+            clock,
+            log,
+            running,
+        } = self;
         let instances = Instances::start(settings, dynamodb_url, secrets_manager_url, clock, log)?;
         *running.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(instances);
         Ok(())
@@ -84,9 +93,9 @@ impl Instances {
         let init_auth = InitAuthConfig::read(settings)?;
         let validate_otp = ValidateOtpConfig::read(settings)?;
         Ok(Self {
-            init_auth: init_auth::OnAws::on_aws(init_auth, &clients, Arc::clone(clock), SystemRandom, Arc::clone(log)),
-            validate_otp: validate_otp::OnAws::on_aws(
-                validate_otp,
+            init_auth: InitAuth::on_aws(&init_auth, &clients, Arc::clone(clock), SystemRandom, Arc::clone(log)),
+            validate_otp: ValidateOtp::on_aws(
+                &validate_otp,
                 &clients,
                 Arc::clone(clock),
                 SystemRandom,

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request};
 use axum::response::Response;
 use futures_util::StreamExt as _;
 use shared::clock::Clock as _;
@@ -41,7 +41,9 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
 
 async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let Ok(ids) = new_ids(&head.headers) else { return gateway.refuse(Refusal::Failure, "") };
+    let Ok(ids) = new_ids(&head.headers) else {
+        return gateway.refuse(Refusal::Failure, "");
+    };
     let routed = gateway.template.route(&head.method, head.uri.path());
     let mut response = match gateway.answer(&head, body, routed.as_ref(), &ids).await {
         Ok(response) => response,
@@ -51,7 +53,9 @@ async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
     headers.extend(HeaderValue::from_str(&ids.request).map(|id| (REQUEST_ID, id)));
     headers.extend(HeaderValue::from_str(&ids.extended).map(|id| (EXTENDED_REQUEST_ID, id)));
     if let Some(routed) = routed {
-        response.extensions_mut().insert(Resource(routed.route.resource.clone()));
+        response
+            .extensions_mut()
+            .insert(Resource(routed.route.resource.clone()));
     }
     response
 }
@@ -82,10 +86,14 @@ impl Gateway {
 
     fn refuse(&self, refusal: Refusal, trace_id: &str) -> Response {
         let mut response = Response::default();
-        // There is one for each refusal; the template was read with that in mind.
-        let Some(template) = self.template.response(refusal) else { return response };
+        let Some(template) = self.template.response(refusal) else {
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            return response;
+        };
         *response.status_mut() = template.status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().extend(template.headers.iter().cloned());
         *response.body_mut() = Body::from(template.body.replace("$context.extendedRequestId", trace_id));
         response
@@ -102,9 +110,15 @@ fn body_of(body: lambda_http::Body) -> Body {
 
 /// A caller can choose the request id, as it can at API Gateway; the extended one it cannot.
 fn new_ids(headers: &HeaderMap) -> Result<Ids> {
-    let chosen = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(ToOwned::to_owned);
+    let chosen = headers
+        .get(REQUEST_ID)
+        .and_then(|id| id.to_str().ok())
+        .map(ToOwned::to_owned);
     let request = chosen.map_or_else(random::uuid, Ok)?;
-    Ok(Ids { request, extended: random::extended_request_id().context("no id")? })
+    Ok(Ids {
+        request,
+        extended: random::extended_request_id().context("no id")?,
+    })
 }
 
 async fn read(body: Body) -> Result<Bytes, Refusal> {
@@ -119,17 +133,29 @@ async fn read(body: Body) -> Result<Bytes, Refusal> {
             break;
         }
     }
-    if length <= LONGEST_BODY { Ok(whole.into()) } else { Err(Refusal::RequestTooLarge) }
+    if length <= LONGEST_BODY {
+        Ok(whole.into())
+    } else {
+        Err(Refusal::RequestTooLarge)
+    }
 }
 
 impl Template {
     /// The route of a request. A slash at the end of the path makes no difference, as at API Gateway's REST APIs.
     fn route<'a>(&'a self, method: &Method, sent: &'a str) -> Option<Routed<'a>> {
         let path = sent.strip_prefix('/')?.strip_prefix(self.stage.as_str())?;
-        self.routes.iter().filter(|route| route.method == *method).find_map(|route| {
-            let parameters = matched(&route.resource, path.strip_suffix('/').unwrap_or(path))?;
-            Some(Routed { route, stage: &self.stage, path, parameters })
-        })
+        self.routes
+            .iter()
+            .filter(|route| route.method == *method)
+            .find_map(|route| {
+                let parameters = matched(&route.resource, path.strip_suffix('/').unwrap_or(path))?;
+                Some(Routed {
+                    route,
+                    stage: &self.stage,
+                    path,
+                    parameters,
+                })
+            })
     }
 }
 
@@ -169,9 +195,21 @@ mod tests {
     #[test]
     fn a_path_leads_to_its_function() -> Result<()> {
         let start = |path: &str| Some((Function::InitAuth, path.to_owned(), vec![]));
-        assert_eq!(route("POST", "/v1/deviceAuthentications")?, start("/deviceAuthentications"));
-        assert_eq!(route("POST", "/v1/deviceAuthentications/")?, start("/deviceAuthentications/"));
-        let validate = |id: &str| Some((Function::ValidateOtp, format!("/deviceAuthentications/{id}"), vec![id.to_owned()]));
+        assert_eq!(
+            route("POST", "/v1/deviceAuthentications")?,
+            start("/deviceAuthentications")
+        );
+        assert_eq!(
+            route("POST", "/v1/deviceAuthentications/")?,
+            start("/deviceAuthentications/")
+        );
+        let validate = |id: &str| {
+            Some((
+                Function::ValidateOtp,
+                format!("/deviceAuthentications/{id}"),
+                vec![id.to_owned()],
+            ))
+        };
         assert_eq!(route("POST", "/v1/deviceAuthentications/a%2Fb")?, validate("a%2Fb"));
         Ok(())
     }

@@ -40,11 +40,18 @@ pub(crate) fn bind(port: u16) -> io::Result<(TcpListener, u16)> {
 
 impl Host {
     pub(crate) fn new(name: &str) -> Result<Self> {
-        let runtime = Builder::new_multi_thread().worker_threads(2).thread_name(name).enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name(name)
+            .enable_all()
+            .build()?;
         Ok(Self {
             handle: runtime.handle().clone(),
             stop: watch::Sender::new(false),
-            running: Mutex::new(Some(Running { runtime, servers: Vec::new() })),
+            running: Mutex::new(Some(Running {
+                runtime,
+                servers: Vec::new(),
+            })),
         })
     }
 
@@ -91,14 +98,19 @@ impl Host {
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        self.handle.spawn(work).await.context("a task of the local stack failed")?
+        self.handle
+            .spawn(work)
+            .await
+            .context("a task of the local stack failed")?
     }
 
     /// Lets requests that are under way finish, within reason, and stops everything. A second call does nothing.
     pub(crate) async fn shutdown(&self) {
         self.stop.send_replace(true);
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Running { runtime, servers }) = running else { return };
+        let Some(Running { runtime, servers }) = running else {
+            return;
+        };
         // A runtime may only be waited for where blocking is allowed.
         let stopping = tokio::task::spawn_blocking(move || {
             runtime.block_on(async {

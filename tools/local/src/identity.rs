@@ -35,7 +35,10 @@ impl fmt::Debug for Client {
 impl Client {
     fn generate() -> Result<Self> {
         let id = ClientId::parse(&random::word(26)?).context("a client id that is none")?;
-        Ok(Self { id, secret: random::word(51)? })
+        Ok(Self {
+            id,
+            secret: random::word(51)?,
+        })
     }
 
     /// Its id.
@@ -127,19 +130,27 @@ impl Identity {
     fn read(text: &str) -> Result<Self> {
         let file: IdentityFile = serde_json::from_str(text)?;
         let [first, second] = file.clients.map(|client| -> Result<Client> {
-            Ok(Client { id: ClientId::parse(&client.client_id)?, secret: client.client_secret })
+            Ok(Client {
+                id: ClientId::parse(&client.client_id)?,
+                secret: client.client_secret,
+            })
         });
+        let signing_key = BASE64
+            .decode(file.signing_key.as_bytes())
+            .map_err(|_| anyhow!("not base64"))?;
         Ok(Self(Arc::new(Parts {
             pool_id: file.pool_id,
             first: first?,
             second: second?,
-            signing_key: SigningKey::from_pkcs8(Zeroizing::new(BASE64.decode(file.signing_key.as_bytes())?))?,
+            signing_key: SigningKey::from_pkcs8(Zeroizing::new(signing_key))?,
             device_hash_key: file.device_hash_key,
         })))
     }
 
     fn written(&self) -> Zeroizing<String> {
-        let clients = self.clients().map(|client| json!({ "clientId": client.id.as_str(), "clientSecret": *client.secret }));
+        let clients = self
+            .clients()
+            .map(|client| json!({ "clientId": client.id.as_str(), "clientSecret": *client.secret }));
         let file = json!({
             "poolId": self.0.pool_id,
             "clients": clients,
@@ -159,7 +170,10 @@ impl Identity {
     pub(crate) fn client_with(&self, id: &str, secret: &str) -> Option<&Client> {
         // Both are compared, whichever it is.
         let [first, second] = self.clients().map(|client| (client, client.is(id, secret)));
-        [first, second].into_iter().find(|(_, right)| bool::from(*right)).map(|(client, _)| client)
+        [first, second]
+            .into_iter()
+            .find(|(_, right)| bool::from(*right))
+            .map(|(client, _)| client)
     }
 
     pub(crate) fn pool_id(&self) -> &str {
@@ -206,7 +220,11 @@ mod tests {
     fn secrets_are_not_in_debug_output() -> Result<()> {
         let identity = Identity::generate()?;
         let shown = format!("{identity:?}");
-        for secret in [identity.0.first.secret(), identity.0.second.secret(), identity.device_hash_key()] {
+        for secret in [
+            identity.0.first.secret(),
+            identity.0.second.secret(),
+            identity.device_hash_key(),
+        ] {
             assert!(!shown.contains(secret));
         }
         assert!(!shown.contains(&BASE64.encode(identity.signing_key().pkcs8())));

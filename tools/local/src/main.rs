@@ -1,2 +1,101 @@
-//! stub
-fn main() {}
+//! `cargo run -p local`: starts the service on this machine, says how to use it, and serves until it is stopped.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use local::usage::{self, LocalFiles};
+use local::{DataDir, LogTo, Options, PortTaken, Stack, demo};
+use shared::otp::{OtpParameters, Seed};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
+
+/// The service on this machine: stores, tokens, gateway, functions. Everything listens on 127.0.0.1.
+#[derive(Parser)]
+#[command(name = "local", args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Port of the API; 0 takes a free one.
+    #[arg(long, default_value_t = 3000)]
+    port: u16,
+    /// Keeps tables, secrets, clients, signing key and clock offset over a restart; otherwise all is in memory.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// File with the seed of the demo's device in base32, `-` for standard input; otherwise a new seed.
+    #[arg(long, value_name = "FILE")]
+    seed_file: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Does the three steps once against a stack of its own; exits 0 only if all went as documented.
+    Demo,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Some(Command::Demo) => run_demo().await,
+        None => serve(&arguments).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing can be done if even this cannot be written.
+            let _ = writeln!(std::io::stderr(), "local: {error:#}");
+            ExitCode::from(if error.is::<PortTaken>() { 2 } else { 1 })
+        }
+    }
+}
+
+async fn run_demo() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let outcome = demo::run(&stack, &mut std::io::stdout()).await;
+    stack.shutdown().await;
+    outcome
+}
+
+async fn serve(arguments: &Arguments) -> Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let stack = Stack::start(Options {
+        port: arguments.port,
+        data_dir: arguments.data_dir.as_deref().map(DataDir::open).transpose()?,
+        demo_seed: arguments.seed_file.as_deref().map(read_seed).transpose()?,
+        log_to: LogTo::StandardOutput,
+        ..Options::default()
+    })
+    .await?;
+    let outcome = until_stopped(&stack, &mut interrupt, &mut terminate).await;
+    stack.shutdown().await;
+    outcome
+}
+
+async fn until_stopped(stack: &Stack, interrupt: &mut Signal, terminate: &mut Signal) -> Result<()> {
+    let files = LocalFiles::write(Path::new(".local"), stack)?;
+    writeln!(
+        std::io::stdout(),
+        "The service is at {} until Ctrl-C. Other values are in .local/stack.json, and .local/env is for\n\
+         cargo lambda watch --env-file. Copy into a shell:\n\n{}",
+        stack.api_url(),
+        *usage::commands(stack)
+    )?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    files.remove()
+}
+
+fn read_seed(path: &Path) -> Result<Seed> {
+    let mut text = Zeroizing::new(String::new());
+    if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text)?;
+    } else {
+        *text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    }
+    Seed::from_base32(text.trim(), OtpParameters::default()).context("the seed cannot be used")
+}

@@ -25,7 +25,9 @@ pub(crate) fn word(length: usize) -> Result<Zeroizing<String>> {
     while word.len() < length {
         for byte in bytes::<16>()?.iter() {
             // 252 is the highest multiple of 36 in a byte: beyond it, some letters would come up more often.
-            let letter = LETTERS.get(usize::from(byte % 36)).filter(|_| *byte < 252 && word.len() < length);
+            let letter = LETTERS
+                .get(usize::from(byte % 36))
+                .filter(|_| *byte < 252 && word.len() < length);
             word.extend(letter.map(|letter| char::from(*letter)));
         }
     }

@@ -41,18 +41,35 @@ struct Front {
 /// The emulator behind a router, with the secrets that the data directory holds.
 pub(crate) async fn router(data_dir: Option<Arc<DataDir>>) -> Result<Router> {
     let service = SecretsManagerService::new();
-    if let Some(text) = data_dir.as_ref().map(|data_dir| data_dir.read(FILE)).transpose()?.flatten() {
+    if let Some(text) = data_dir
+        .as_ref()
+        .map(|data_dir| data_dir.read(FILE))
+        .transpose()?
+        .flatten()
+    {
         let view = serde_json::from_str(&text).map_err(|_| anyhow::anyhow!("{FILE} is damaged"))?;
-        service.restore(default_account_id(), REGION, view).await.context("cannot restore the secrets")?;
+        service
+            .restore(default_account_id(), REGION, view)
+            .await
+            .context("cannot restore the secrets")?;
     }
-    let front = Front { service, data_dir, changing: Mutex::new(()) };
+    let front = Front {
+        service,
+        data_dir,
+        changing: Mutex::new(()),
+    };
     Ok(Router::new().fallback(handle).with_state(Arc::new(front)))
 }
 
 async fn handle(State(front): State<Arc<Front>>, request: Request) -> Response {
     front.answer(request).await.unwrap_or_else(|_| {
         let error = "{\"__type\":\"InternalServiceError\",\"message\":\"An error occurred on the server side.\"}";
-        (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], error).into_response()
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(header::CONTENT_TYPE, "application/x-amz-json-1.1")],
+            error,
+        )
+            .into_response()
     })
 }
 
@@ -60,10 +77,21 @@ impl Front {
     async fn answer(&self, request: Request) -> Result<Response> {
         let (head, body) = request.into_parts();
         let body = to_bytes(body, LONGEST_BODY).await?;
-        let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-        let reads = target.rsplit('.').next().is_some_and(|operation| READS.contains(&operation));
-        let request =
-            MockRequest { method: head.method.to_string(), uri: head.uri.to_string(), headers: head.headers, body };
+        let target = head
+            .headers
+            .get("x-amz-target")
+            .and_then(|target| target.to_str().ok())
+            .unwrap_or_default();
+        let reads = target
+            .rsplit('.')
+            .next()
+            .is_some_and(|operation| READS.contains(&operation));
+        let request = MockRequest {
+            method: head.method.to_string(),
+            uri: head.uri.to_string(),
+            headers: head.headers,
+            body,
+        };
         let answer = if reads {
             self.service.handle(request).await
         } else {

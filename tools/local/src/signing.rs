@@ -23,7 +23,9 @@ pub(crate) struct SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("SigningKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -36,13 +38,19 @@ impl SigningKey {
     }
 
     pub(crate) fn from_pkcs8(pkcs8: Zeroizing<Vec<u8>>) -> Result<Self> {
-        let signs = EncodingKey::from_rsa_der(&pkcs8);
+        let signs = EncodingKey::from_rsa_der(inner_key(&pkcs8).context("not an RSA key of 2,048 bits")?);
         let mut public = Jwk::from_encoding_key(&signs, Algorithm::RS256)?;
         let id = public.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256)?;
         public.common.key_id = Some(id.clone());
         public.common.public_key_use = Some(PublicKeyUse::Signature);
         let verifies = DecodingKey::from_jwk(&public)?;
-        Ok(Self { pkcs8, signs, verifies, public, id })
+        Ok(Self {
+            pkcs8,
+            signs,
+            verifies,
+            public,
+            id,
+        })
     }
 
     pub(crate) fn pkcs8(&self) -> &[u8] {
@@ -50,12 +58,18 @@ impl SigningKey {
     }
 
     pub(crate) fn key_set(&self) -> JwkSet {
-        JwkSet { keys: vec![self.public.clone()] }
+        JwkSet {
+            keys: vec![self.public.clone()],
+        }
     }
 
     pub(crate) fn sign(&self, claims: &impl Serialize) -> Result<Zeroizing<String>> {
         // Cognito's header has these two members only.
-        let header = Header { typ: None, kid: Some(self.id.clone()), ..Header::new(Algorithm::RS256) };
+        let header = Header {
+            typ: None,
+            kid: Some(self.id.clone()),
+            ..Header::new(Algorithm::RS256)
+        };
         Ok(Zeroizing::new(jsonwebtoken::encode(&header, claims, &self.signs)?))
     }
 
@@ -70,8 +84,21 @@ impl SigningKey {
         validation.validate_aud = false;
         // The library would compare with the wall clock.
         validation.validate_exp = false;
-        jsonwebtoken::decode(token, &self.verifies, &validation).ok().map(|token| token.claims)
+        jsonwebtoken::decode(token, &self.verifies, &validation)
+            .ok()
+            .map(|token| token.claims)
     }
+}
+
+/// The `RSAPrivateKey` (RFC 8017) inside a PKCS #8 key (RFC 5958): jsonwebtoken takes only that, and aws-lc writes only
+/// the other. With 2,048 bits, every length has two bytes.
+fn inner_key(pkcs8: &[u8]) -> Option<&[u8]> {
+    let inside = pkcs8.strip_prefix(&[0x30, 0x82])?.get(2..)?;
+    let version_and_algorithm = b"\x02\x01\x00\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00".as_slice();
+    inside
+        .strip_prefix(version_and_algorithm)?
+        .strip_prefix(&[0x04, 0x82])?
+        .get(2..)
 }
 
 #[cfg(test)]
@@ -99,7 +126,10 @@ mod tests {
         let unsigned = format!("{}.{claims}.", part(&json!({ "alg": "none", "kid": key.id })));
         assert!(key.verify(&unsigned, "here").is_none());
         // Signed with the public key as if it were a shared secret.
-        let header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::HS256) };
+        let header = Header {
+            kid: Some(key.id.clone()),
+            ..Header::new(Algorithm::HS256)
+        };
         let shared = EncodingKey::from_secret(serde_json::to_string(&key.public)?.as_bytes());
         let confused = jsonwebtoken::encode(&header, &json!({ "iss": "here", "sub": "a", "exp": 1 }), &shared)?;
         assert!(key.verify(&confused, "here").is_none());
@@ -113,7 +143,12 @@ mod tests {
     fn the_private_key_is_in_no_output() -> Result<()> {
         let key = SigningKey::generate()?;
         let members = serde_json::to_value(key.key_set())?;
-        let members = members["keys"][0].as_object().context("no key")?.keys().cloned().collect::<Vec<_>>();
+        let members = members["keys"][0]
+            .as_object()
+            .context("no key")?
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>();
         assert_eq!(members, ["alg", "e", "kid", "kty", "n", "use"]);
         assert_eq!(format!("{key:?}"), format!("SigningKey {{ id: {:?}, .. }}", key.id));
         Ok(())

@@ -30,7 +30,12 @@ pub struct Stores {
 
 impl fmt::Debug for Stores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dynamodb_url, secrets_manager_url, database: _, host: _ } = self;
+        let Self {
+            dynamodb_url,
+            secrets_manager_url,
+            database: _,
+            host: _,
+        } = self;
         f.debug_struct("Stores")
             .field("dynamodb_url", dynamodb_url)
             .field("secrets_manager_url", secrets_manager_url)
@@ -62,8 +67,14 @@ impl Stores {
         host.serve_router(listener, secrets_front::router(data_dir).await?)?;
 
         let clients = Clients::of_local_stores(&dynamodb_url, &secrets_manager_url);
-        host.run(async move { create_tables(&clients.dynamodb, &template.tables).await }).await?;
-        Ok(Self { dynamodb_url, secrets_manager_url, database, host })
+        host.run(async move { create_tables(&clients.dynamodb, &template.tables).await })
+            .await?;
+        Ok(Self {
+            dynamodb_url,
+            secrets_manager_url,
+            database,
+            host,
+        })
     }
 
     /// Where `DynamoDB` listens.
@@ -83,7 +94,9 @@ impl Stores {
     /// # Errors
     /// If the database fails.
     pub fn sweep_expired(&self) -> Result<usize> {
-        self.database.sweep_ttl().map_err(|error| anyhow!("the sweep failed: {error}"))
+        self.database
+            .sweep_ttl()
+            .map_err(|error| anyhow!("the sweep failed: {error}"))
     }
 
     /// Stops both; nothing of them is left running. A second call does nothing.
@@ -109,10 +122,16 @@ async fn create_tables(client: &Client, tables: &[Table]) -> Result<()> {
     for table in tables {
         let attributes = table.attributes.iter().map(|(name, kind)| {
             let kind = ScalarAttributeType::from(kind.as_str());
-            AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build()
+            AttributeDefinition::builder()
+                .attribute_name(name)
+                .attribute_type(kind)
+                .build()
         });
         let key = table.key.iter().map(|(name, role)| {
-            KeySchemaElement::builder().attribute_name(name).key_type(KeyType::from(role.as_str())).build()
+            KeySchemaElement::builder()
+                .attribute_name(name)
+                .key_type(KeyType::from(role.as_str()))
+                .build()
         });
         let create = client
             .create_table()
@@ -131,8 +150,16 @@ async fn create_tables(client: &Client, tables: &[Table]) -> Result<()> {
             Err(error) => return Err(error).with_context(|| format!("cannot create the table {}", table.name)),
         }
         if let Some(attribute) = &table.ttl_attribute {
-            let ttl = TimeToLiveSpecification::builder().attribute_name(attribute).enabled(true).build()?;
-            client.update_time_to_live().table_name(&table.name).time_to_live_specification(ttl).send().await?;
+            let ttl = TimeToLiveSpecification::builder()
+                .attribute_name(attribute)
+                .enabled(true)
+                .build()?;
+            client
+                .update_time_to_live()
+                .table_name(&table.name)
+                .time_to_live_specification(ttl)
+                .send()
+                .await?;
         }
     }
     Ok(())
@@ -154,9 +181,22 @@ mod tests {
         let clock = Arc::new(LocalClock::running());
         let version = {
             let stores = Stores::start(Some(DataDir::open(folder.path())?), &clock).await?;
-            let Clients { dynamodb, secrets_manager } = clients(&stores);
-            let created = secrets_manager.create_secret().name("mfa/seed/00").secret_string("a seed").send().await?;
-            secrets_manager.create_secret().name("mfa/seed/01").secret_string("another").send().await?;
+            let Clients {
+                dynamodb,
+                secrets_manager,
+            } = clients(&stores);
+            let created = secrets_manager
+                .create_secret()
+                .name("mfa/seed/00")
+                .secret_string("a seed")
+                .send()
+                .await?;
+            secrets_manager
+                .create_secret()
+                .name("mfa/seed/01")
+                .secret_string("another")
+                .send()
+                .await?;
             secrets_manager.delete_secret().secret_id("mfa/seed/01").send().await?;
             let key = aws_sdk_dynamodb::types::AttributeValue::S("an auth".to_owned());
             dynamodb.put_item().table_name("Auths").item("pk", key).send().await?;
@@ -171,13 +211,30 @@ mod tests {
         }
 
         let stores = Stores::start(Some(DataDir::open(folder.path())?), &clock).await?;
-        let Clients { dynamodb, secrets_manager } = clients(&stores);
-        let found = secrets_manager.get_secret_value().secret_id("mfa/seed/00").version_id(version).send().await?;
+        let Clients {
+            dynamodb,
+            secrets_manager,
+        } = clients(&stores);
+        let found = secrets_manager
+            .get_secret_value()
+            .secret_id("mfa/seed/00")
+            .version_id(version)
+            .send()
+            .await?;
         assert_eq!(found.secret_string.as_deref(), Some("a seed"));
         let gone = secrets_manager.get_secret_value().secret_id("mfa/seed/01").send().await;
         assert!(gone.is_err_and(|error| error.into_service_error().is_invalid_request_exception()));
         let key = aws_sdk_dynamodb::types::AttributeValue::S("an auth".to_owned());
-        assert!(dynamodb.get_item().table_name("Auths").key("pk", key).send().await?.item.is_some());
+        assert!(
+            dynamodb
+                .get_item()
+                .table_name("Auths")
+                .key("pk", key)
+                .send()
+                .await?
+                .item
+                .is_some()
+        );
         stores.shutdown().await;
         Ok(())
     }
@@ -186,7 +243,9 @@ mod tests {
     async fn a_damaged_file_of_secrets_is_not_overwritten() -> Result<()> {
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("secrets.json"), "{")?;
-        let error = Stores::start(Some(DataDir::open(folder.path())?), &Arc::new(LocalClock::running())).await.err();
+        let error = Stores::start(Some(DataDir::open(folder.path())?), &Arc::new(LocalClock::running()))
+            .await
+            .err();
         assert!(error.is_some_and(|error| error.to_string().contains("damaged")));
         assert_eq!(std::fs::read_to_string(folder.path().join("secrets.json"))?, "{");
         Ok(())
@@ -198,7 +257,12 @@ mod tests {
         let stores = Stores::start(None, &clock).await?;
         let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
         let expiry = aws_sdk_dynamodb::types::AttributeValue::N("1800000300".to_owned());
-        let put = clients(&stores).dynamodb.put_item().table_name("Auths").item("pk", text("a")).item("expiresAt", expiry);
+        let put = clients(&stores)
+            .dynamodb
+            .put_item()
+            .table_name("Auths")
+            .item("pk", text("a"))
+            .item("expiresAt", expiry);
         put.send().await?;
         assert_eq!(stores.sweep_expired()?, 0);
         clock.advance_seconds(301)?;

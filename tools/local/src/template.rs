@@ -1,8 +1,8 @@
 //! What the local stack needs to know of `template.yaml`: routes with their scopes and functions, gateway responses,
 //! tables, and what Cognito's client may do. What runs here is what deploys.
 //!
-//! CloudFormation's functions (`!Ref`, `!Sub`, …) are read as far as these parts use them: not at all. A value that is
-//! not literal is refused, rather than guessed.
+//! These parts use none of the template language's functions (`!Ref`, `!Sub`, …). A value that is not literal is
+//! refused rather than guessed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -113,8 +113,13 @@ pub(crate) struct Template {
 impl Template {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let documents = Yaml::load_from_str(text).context("template.yaml is not YAML")?;
-        let [document] = documents.as_slice() else { bail!("template.yaml must have one document") };
-        let root = Node { at: "template.yaml".to_owned(), yaml: document };
+        let [document] = documents.as_slice() else {
+            bail!("template.yaml must have one document")
+        };
+        let root = Node {
+            at: "template.yaml".to_owned(),
+            yaml: document,
+        };
         let resources = root.get("Resources")?.entries()?;
         let of_type = |wanted: &str| -> Result<Vec<&(String, Node<'_>)>> {
             let mut found = Vec::new();
@@ -146,8 +151,10 @@ impl Template {
             .map(|refusal| Ok((refusal, gateway_response(&responses.get(refusal.response_type())?)?)))
             .collect::<Result<_>>()?;
 
-        let tables =
-            of_type("AWS::DynamoDB::Table")?.into_iter().map(|(name, table)| table_of(name, table)).collect::<Result<_>>()?;
+        let tables = of_type("AWS::DynamoDB::Table")?
+            .into_iter()
+            .map(|(name, table)| table_of(name, table))
+            .collect::<Result<_>>()?;
 
         let client = one_of_type("AWS::Cognito::UserPoolClient")?.1.get("Properties")?;
         let unit = match client.get("TokenValidityUnits")?.get("AccessToken")?.text()?.as_str() {
@@ -174,7 +181,11 @@ impl Template {
 }
 
 fn routes_of(function: &Node<'_>, default_timeout: Duration, authorizer: &str) -> Result<Vec<Route>> {
-    let binary = function.get("Metadata")?.get("BuildProperties")?.get("Binary")?.text()?;
+    let binary = function
+        .get("Metadata")?
+        .get("BuildProperties")?
+        .get("Binary")?
+        .text()?;
     let properties = function.get("Properties")?;
     let timeout = match properties.find("Timeout") {
         Some(timeout) => timeout.seconds()?,
@@ -187,7 +198,12 @@ fn routes_of(function: &Node<'_>, default_timeout: Duration, authorizer: &str) -
         }
         let event = event.get("Properties")?;
         let auth = event.get("Auth")?;
-        if auth.find("Authorizer").map(|own| own.text()).transpose()?.is_some_and(|own| own != authorizer) {
+        if auth
+            .find("Authorizer")
+            .map(|own| own.text())
+            .transpose()?
+            .is_some_and(|own| own != authorizer)
+        {
             bail!("{} must use the authorizer {authorizer}", auth.at);
         }
         let scopes = auth.get("AuthorizationScopes")?.texts()?;
@@ -217,7 +233,11 @@ fn gateway_response(node: &Node<'_>) -> Result<GatewayResponse> {
         headers.push((name.parse()?, value.parse()?));
     }
     let body = node.get("ResponseTemplates")?.get("application/json")?.text()?;
-    Ok(GatewayResponse { status: StatusCode::from_u16(status)?, headers, body })
+    Ok(GatewayResponse {
+        status: StatusCode::from_u16(status)?,
+        headers,
+        body,
+    })
 }
 
 fn table_of(name: &str, table: &Node<'_>) -> Result<Table> {
@@ -248,7 +268,10 @@ struct Node<'a> {
 impl<'a> Node<'a> {
     fn find(&self, name: &str) -> Option<Self> {
         let yaml = self.yaml.as_mapping_get(name)?;
-        Some(Self { at: format!("{} / {name}", self.at), yaml })
+        Some(Self {
+            at: format!("{} / {name}", self.at),
+            yaml,
+        })
     }
 
     fn get(&self, name: &str) -> Result<Self> {
@@ -256,17 +279,38 @@ impl<'a> Node<'a> {
     }
 
     fn entries(&self) -> Result<Vec<(String, Self)>> {
-        let mapping = self.yaml.as_mapping().with_context(|| format!("{} is not a mapping", self.at))?;
+        let mapping = self
+            .yaml
+            .as_mapping()
+            .with_context(|| format!("{} is not a mapping", self.at))?;
         let entry = |(name, yaml): (&'a Yaml<'a>, &'a Yaml<'a>)| {
-            let name = name.as_str().with_context(|| format!("{} has a key that is not text", self.at))?;
-            Ok((name.to_owned(), Self { at: format!("{} / {name}", self.at), yaml }))
+            let name = name
+                .as_str()
+                .with_context(|| format!("{} has a key that is not text", self.at))?;
+            Ok((
+                name.to_owned(),
+                Self {
+                    at: format!("{} / {name}", self.at),
+                    yaml,
+                },
+            ))
         };
         mapping.iter().map(entry).collect()
     }
 
     fn items(&self) -> Result<Vec<Self>> {
-        let list = self.yaml.as_sequence().with_context(|| format!("{} is not a list", self.at))?;
-        Ok(list.iter().enumerate().map(|(i, yaml)| Self { at: format!("{} / {i}", self.at), yaml }).collect())
+        let list = self
+            .yaml
+            .as_sequence()
+            .with_context(|| format!("{} is not a list", self.at))?;
+        Ok(list
+            .iter()
+            .enumerate()
+            .map(|(i, yaml)| Self {
+                at: format!("{} / {i}", self.at),
+                yaml,
+            })
+            .collect())
     }
 
     fn texts(&self) -> Result<Vec<String>> {
@@ -290,7 +334,9 @@ impl<'a> Node<'a> {
 
     fn seconds(&self) -> Result<Duration> {
         let number = self.integer()?;
-        Ok(Duration::from_secs(u64::try_from(number).with_context(|| format!("{} is negative", self.at))?))
+        Ok(Duration::from_secs(
+            u64::try_from(number).with_context(|| format!("{} is negative", self.at))?,
+        ))
     }
 
     fn boolean(&self) -> Result<bool> {
@@ -314,8 +360,11 @@ mod tests {
     #[test]
     fn the_template_says_what_is_served() -> Result<()> {
         let template = Template::parse(OF_THIS_CHECKOUT)?;
-        let routes: Vec<_> =
-            template.routes.iter().map(|r| (r.method.as_str(), r.resource.as_str(), r.function)).collect();
+        let routes: Vec<_> = template
+            .routes
+            .iter()
+            .map(|r| (r.method.as_str(), r.resource.as_str(), r.function))
+            .collect();
         assert_eq!(
             routes,
             [
@@ -324,7 +373,10 @@ mod tests {
             ]
         );
         for route in &template.routes {
-            assert_eq!((route.scopes.as_slice(), route.timeout.as_secs()), (["mfa/authenticate".to_owned()].as_slice(), 5));
+            assert_eq!(
+                (route.scopes.as_slice(), route.timeout.as_secs()),
+                (["mfa/authenticate".to_owned()].as_slice(), 5)
+            );
         }
         assert_eq!((template.stage.as_str(), template.token_life.as_secs()), ("v1", 3_600));
         assert_eq!(template.scopes, ["mfa/authenticate"]);
@@ -354,8 +406,16 @@ mod tests {
     #[test]
     fn every_gateway_response_has_the_error_body_and_the_standard_headers() -> Result<()> {
         let documents = Yaml::load_from_str(OF_THIS_CHECKOUT)?;
-        let root = Node { at: String::new(), yaml: documents.first().context("empty")? };
-        let responses = root.get("Resources")?.get("Api")?.get("Properties")?.get("GatewayResponses")?.entries()?;
+        let root = Node {
+            at: String::new(),
+            yaml: documents.first().context("empty")?,
+        };
+        let responses = root
+            .get("Resources")?
+            .get("Api")?
+            .get("Properties")?
+            .get("GatewayResponses")?
+            .entries()?;
         assert_eq!(responses.len(), 21);
         for (name, node) in responses {
             let response = gateway_response(&node)?;
@@ -366,12 +426,24 @@ mod tests {
             assert_eq!(header("cache-control"), Some("no-store"), "{name}");
             assert_eq!(header("x-content-type-options"), Some("nosniff"), "{name}");
             let status = response.status.as_u16();
-            assert_eq!(header("www-authenticate"), (status == 401).then_some("Bearer"), "{name}");
-            assert_eq!(header("retry-after"), matches!(status, 429 | 503).then_some("1"), "{name}");
+            assert_eq!(
+                header("www-authenticate"),
+                (status == 401).then_some("Bearer"),
+                "{name}"
+            );
+            assert_eq!(
+                header("retry-after"),
+                matches!(status, 429 | 503).then_some("1"),
+                "{name}"
+            );
             let body: BTreeMap<String, String> = serde_json::from_str(&response.body)?;
             let members: Vec<_> = body.keys().map(String::as_str).collect();
             assert_eq!(members, ["code", "message", "status", "traceId"], "{name}");
-            assert_eq!(body.get("traceId").map(String::as_str), Some("$context.extendedRequestId"), "{name}");
+            assert_eq!(
+                body.get("traceId").map(String::as_str),
+                Some("$context.extendedRequestId"),
+                "{name}"
+            );
         }
         Ok(())
     }
@@ -379,14 +451,25 @@ mod tests {
     #[test]
     fn a_method_without_a_scope_or_with_another_authorizer_is_refused() {
         assert!(refused(("AuthorizationScopes: [mfa/authenticate]", "AuthorizationScopes: []")).contains("scope"));
-        assert!(refused(("Authorizer: Cognito\n              Auth", "Authorizer: NONE\n              Auth")).contains("authorizer"));
-        assert!(refused(("              AuthorizationScopes: [mfa/authenticate]\n", "")).contains("AuthorizationScopes"));
+        assert!(
+            refused((
+                "Authorizer: Cognito\n              Auth",
+                "Authorizer: NONE\n              Auth"
+            ))
+            .contains("authorizer")
+        );
+        assert!(
+            refused(("              AuthorizationScopes: [mfa/authenticate]\n", "")).contains("AuthorizationScopes")
+        );
     }
 
     #[test]
     fn an_error_says_where_it_is() {
         let error = refused(("StageName: v1", "StageName: !Ref Stage"));
-        assert!(error.contains("Resources / Api / Properties / StageName is not literal"), "{error}");
+        assert!(
+            error.contains("Resources / Api / Properties / StageName is not literal"),
+            "{error}"
+        );
         assert!(refused(("        UNAUTHORIZED:", "        OTHER:")).contains("has no UNAUTHORIZED"));
         assert!(refused(("Binary: init-auth", "Binary: other")).contains("other"));
     }

@@ -97,7 +97,10 @@ impl Issuer {
         }
         let claims = self.claims(client, &scopes).map_err(|_| Denied::Failed)?;
         let token = self.identity.signing_key().sign(&claims).map_err(|_| Denied::Failed)?;
-        Ok(Granted { token, expires_in: self.token_life.as_secs() })
+        Ok(Granted {
+            token,
+            expires_in: self.token_life.as_secs(),
+        })
     }
 }
 
@@ -130,14 +133,24 @@ impl Denied {
 }
 
 /// The fields of a form. They hold credentials, so there is no `Debug`.
+#[derive(Deserialize)]
+#[serde(transparent)]
 struct Fields(Vec<(String, Zeroizing<String>)>);
 
 impl Fields {
     /// The value of a field; no field may come twice (RFC 6749, section 3.2).
     fn one(&self, name: &str) -> Result<Option<&str>, Denied> {
-        let mut values = self.0.iter().filter(|(field, _)| field == name).map(|(_, value)| value.as_str());
+        let mut values = self
+            .0
+            .iter()
+            .filter(|(field, _)| field == name)
+            .map(|(_, value)| value.as_str());
         let first = values.next();
-        if values.next().is_some() { Err(Denied::InvalidRequest) } else { Ok(first) }
+        if values.next().is_some() {
+            Err(Denied::InvalidRequest)
+        } else {
+            Ok(first)
+        }
     }
 }
 
@@ -155,7 +168,11 @@ fn credentials(headers: &HeaderMap, form: &Fields) -> Result<Credentials, Denied
     }
     let basic = header.to_str().ok().and_then(basic).ok_or(Denied::InvalidClient)?;
     // Many libraries repeat the id in the form; it must be the same then.
-    if id.is_some_and(|id| id != basic.0) { Err(Denied::InvalidRequest) } else { Ok(basic) }
+    if id.is_some_and(|id| id != basic.0) {
+        Err(Denied::InvalidRequest)
+    } else {
+        Ok(basic)
+    }
 }
 
 fn basic(header: &str) -> Option<Credentials> {
@@ -180,13 +197,16 @@ pub(crate) fn router(issuer: Arc<Issuer>) -> Router {
 async fn token(
     State(issuer): State<Arc<Issuer>>,
     headers: HeaderMap,
-    form: Result<Form<Vec<(String, Zeroizing<String>)>>, FormRejection>,
+    form: Result<Form<Fields>, FormRejection>,
 ) -> Response {
-    let granted = form.map_err(|_| Denied::InvalidRequest).and_then(|Form(form)| issuer.grant(&headers, &Fields(form)));
+    let granted = form
+        .map_err(|_| Denied::InvalidRequest)
+        .and_then(|Form(form)| issuer.grant(&headers, &form));
     let no_store = [(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")];
     match granted {
         Ok(granted) => {
-            let body = json!({ "access_token": *granted.token, "expires_in": granted.expires_in, "token_type": "Bearer" });
+            let body =
+                json!({ "access_token": *granted.token, "expires_in": granted.expires_in, "token_type": "Bearer" });
             (no_store, Json(body)).into_response()
         }
         Err(denied) => {
@@ -217,12 +237,16 @@ mod tests {
             clock: Arc::new(LocalClock::still(Timestamp::from_secs(1_800_000_000))),
             url: "http://issuer".to_owned(),
             scopes: vec!["mfa/authenticate".to_owned(), "mfa/other".to_owned()],
-            token_life: Duration::from_secs(3_600),
+            token_life: Duration::from_hours(1),
         })
     }
 
     fn fields(form: &[(&str, &str)]) -> Fields {
-        Fields(form.iter().map(|(name, value)| ((*name).to_owned(), Zeroizing::new((*value).to_owned()))).collect())
+        Fields(
+            form.iter()
+                .map(|(name, value)| ((*name).to_owned(), Zeroizing::new((*value).to_owned())))
+                .collect(),
+        )
     }
 
     fn with_basic(id: &str, secret: &str) -> Result<HeaderMap> {
@@ -241,9 +265,15 @@ mod tests {
         let issuer = issuer()?;
         let [client, _] = issuer.identity.clients();
         let basic = with_basic(client.id().as_str(), client.secret())?;
-        let granted = issuer.grant(&basic, &fields(&[GRANT])).map_err(|denied| anyhow::anyhow!(denied.code()))?;
+        let granted = issuer
+            .grant(&basic, &fields(&[GRANT]))
+            .map_err(|denied| anyhow::anyhow!(denied.code()))?;
         assert_eq!(granted.expires_in, 3_600);
-        let claims = issuer.identity.signing_key().verify(&granted.token, "http://issuer").context("no claims")?;
+        let claims = issuer
+            .identity
+            .signing_key()
+            .verify(&granted.token, "http://issuer")
+            .context("no claims")?;
         let jti = claims["jti"].as_str().context("no jti")?;
         let expected = json!({
             "sub": client.id().as_str(), "token_use": "access", "scope": "mfa/authenticate mfa/other",
@@ -258,7 +288,11 @@ mod tests {
     fn credentials_may_come_in_the_form() -> Result<()> {
         let issuer = issuer()?;
         let [_, client] = issuer.identity.clients();
-        let form = [GRANT, ("client_id", client.id().as_str()), ("client_secret", client.secret())];
+        let form = [
+            GRANT,
+            ("client_id", client.id().as_str()),
+            ("client_secret", client.secret()),
+        ];
         assert_eq!(denied(&issuer, &HeaderMap::new(), &form), None);
         Ok(())
     }
@@ -280,7 +314,10 @@ mod tests {
         }
         let form = [GRANT, ("client_id", id), ("client_secret", second.secret())];
         assert_eq!(denied(&issuer, &HeaderMap::new(), &form), Some(Denied::InvalidClient));
-        assert_eq!(denied(&issuer, &HeaderMap::new(), &[GRANT, ("client_id", id)]), Some(Denied::InvalidClient));
+        assert_eq!(
+            denied(&issuer, &HeaderMap::new(), &[GRANT, ("client_id", id)]),
+            Some(Denied::InvalidClient)
+        );
         Ok(())
     }
 
@@ -297,11 +334,17 @@ mod tests {
             (&[("grant_type", "password")], Denied::UnsupportedGrantType),
             (&[("grant_type", "CLIENT_CREDENTIALS")], Denied::UnsupportedGrantType),
             (&[GRANT, ("scope", "mfa/unknown")], Denied::InvalidScope),
-            (&[GRANT, ("scope", "mfa/authenticate mfa/unknown")], Denied::InvalidScope),
+            (
+                &[GRANT, ("scope", "mfa/authenticate mfa/unknown")],
+                Denied::InvalidScope,
+            ),
         ] {
             assert_eq!(denied(&issuer, &basic, form), Some(expected));
         }
-        assert_eq!(denied(&issuer, &basic, &[GRANT, ("client_id", first.id().as_str())]), None);
+        assert_eq!(
+            denied(&issuer, &basic, &[GRANT, ("client_id", first.id().as_str())]),
+            None
+        );
         assert_eq!(denied(&issuer, &basic, &[GRANT, ("scope", "mfa/other")]), None);
         Ok(())
     }

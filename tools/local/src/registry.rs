@@ -1,0 +1,177 @@
+//! Devices of a stack: registered without the ceremony that a person goes through, removed, and asked for their codes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use shared::aws::auths::DynamoAuths;
+use shared::aws::devices::DynamoDevices;
+use shared::aws::sdk::Clients;
+use shared::aws::seeds::SecretsManagerSeeds;
+use shared::clock::{Clock as _, Timestamp};
+use shared::device::{Device, Status};
+use shared::names::{ClientId, DeviceKey, DeviceName, UserName, seed_name};
+use shared::otp::{OtpCode, OtpParameters, Seed, Step};
+use shared::ports::{DeviceRegistry as _, DeviceStore as _, SeedRegistry as _, SeedStore as _, Stored};
+
+use crate::clock::LocalClock;
+use crate::random;
+
+/// The table of auths; the template has it by this name.
+pub(crate) const AUTHS_TABLE: &str = "Auths";
+/// The table of devices; the template has it by this name.
+pub(crate) const DEVICES_TABLE: &str = "Devices";
+/// What the names of seeds begin with.
+pub(crate) const SEED_PREFIX: &str = "mfa";
+
+/// A device that can be used, and the seed that its user's app would have.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// Which device.
+    pub key: DeviceKey,
+    /// Its state when it was registered or found.
+    pub device: Device,
+    /// Makes its codes.
+    pub seed: Arc<Seed>,
+}
+
+/// Codes of a device that are right now.
+#[derive(Debug, Clone)]
+pub struct Codes {
+    current: OtpCode,
+    next: OtpCode,
+}
+
+impl Codes {
+    /// The code of this step, for `otp`.
+    #[must_use]
+    pub fn single(&self) -> &str {
+        self.current.reveal()
+    }
+
+    /// The codes of this step and the next one, for `otps`.
+    #[must_use]
+    pub fn pair(&self) -> [&str; 2] {
+        [self.current.reveal(), self.next.reveal()]
+    }
+}
+
+/// Names a device.
+///
+/// # Errors
+/// If a name is none.
+pub fn device_key(client: &ClientId, user: &str, device: &str) -> Result<DeviceKey> {
+    Ok(DeviceKey {
+        client: client.clone(),
+        user: UserName::parse(user)?,
+        device: DeviceName::parse(device)?,
+    })
+}
+
+/// The stores as an operator reaches them: directly, with nothing kept in memory.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) auths: DynamoAuths,
+    pub(crate) devices: DynamoDevices,
+    pub(crate) seeds: SecretsManagerSeeds<Arc<LocalClock>>,
+    clock: Arc<LocalClock>,
+}
+
+impl Registry {
+    pub(crate) fn new(clients: &Clients, clock: &Arc<LocalClock>) -> Self {
+        Self {
+            auths: DynamoAuths::new(&clients.dynamodb, AUTHS_TABLE.to_owned()),
+            devices: DynamoDevices::new(&clients.dynamodb, DEVICES_TABLE.to_owned()),
+            seeds: SecretsManagerSeeds::new(&clients.secrets_manager, Arc::clone(clock), Duration::ZERO),
+            clock: Arc::clone(clock),
+        }
+    }
+
+    /// Registers a device; `None` if there is one by that name.
+    pub(crate) async fn register(&self, key: &DeviceKey, seed: Seed, status: Status) -> Result<Option<Registered>> {
+        let seed_ref = self
+            .seeds
+            .create(&seed_name(SEED_PREFIX, *random::bytes()?), &seed)
+            .await?;
+        let device = Device {
+            version: u64::from_be_bytes(*random::bytes()?) >> 1,
+            status,
+            seed_ref,
+            parameters: seed.parameters(),
+            last_step: Step(0),
+            accepted: Vec::new(),
+            failing: Vec::new(),
+            last_write: None,
+            consecutive_failures: 0,
+            total_failures: 0,
+            not_before: Timestamp::EPOCH,
+            budget_at: Timestamp::EPOCH,
+            pair_at: Timestamp::EPOCH,
+        };
+        match self.devices.register(key, &device, self.clock.now()).await? {
+            Stored::Yes => Ok(Some(Registered {
+                key: key.clone(),
+                device,
+                seed: Arc::new(seed),
+            })),
+            Stored::Taken => {
+                self.seeds.remove(&device.seed_ref).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// A registered device with its seed.
+    pub(crate) async fn find(&self, key: &DeviceKey) -> Result<Option<Registered>> {
+        let Some(device) = self.devices.get(key).await? else {
+            return Ok(None);
+        };
+        let seed = self.seeds.get(&device).await?;
+        Ok(Some(Registered {
+            key: key.clone(),
+            device,
+            seed,
+        }))
+    }
+
+    /// Removes a device and its seed, if it is there.
+    pub(crate) async fn remove(&self, key: &DeviceKey) -> Result<()> {
+        if let Some(device) = self.devices.get(key).await? {
+            self.devices.remove(key).await?;
+            self.seeds.remove(&device.seed_ref).await?;
+        }
+        Ok(())
+    }
+
+    /// The codes of a device now, whether they were used or not.
+    pub(crate) async fn codes(&self, key: &DeviceKey) -> Result<Option<Codes>> {
+        let Some(found) = self.find(key).await? else {
+            return Ok(None);
+        };
+        let step = Step::at(self.clock.now(), found.seed.parameters().period);
+        Ok(Some(Codes {
+            current: found.seed.code(step),
+            next: found.seed.code(step.next()),
+        }))
+    }
+}
+
+/// A seed of 160 bits (RFC 4226, section 4, R6).
+pub(crate) fn new_seed(parameters: OtpParameters) -> Result<Seed> {
+    Ok(Seed::from_bytes(random::bytes::<20>()?.as_slice(), parameters)?)
+}
+
+/// The demo's device: the one that is there, or a new one with a seed of its own or a given one.
+pub(crate) async fn demo_device(registry: &Registry, key: &DeviceKey, seed: Option<Seed>) -> Result<Registered> {
+    if let Some(found) = registry.find(key).await? {
+        if seed.is_some_and(|seed| *seed.to_base32() != *found.seed.to_base32()) {
+            bail!("the demo device is there already, with another seed than the one that was given");
+        }
+        return Ok(found);
+    }
+    let seed = seed.map_or_else(|| new_seed(OtpParameters::default()), Ok)?;
+    registry
+        .register(key, seed, Status::Active)
+        .await?
+        .context("the demo device appeared meanwhile")
+}
