@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 
-use super::items::{self, CREATED_AT, LAST_USED_AT, PK};
+use super::items::{self, CREATED_AT, LAST_USED_AT, LAST_WRITE, PK};
 use super::sdk::SdkMessage;
 use crate::clock::Timestamp;
 use crate::device::Device;
@@ -99,6 +99,10 @@ impl DeviceStore for DynamoDevices {
             update = update
                 .expression_attribute_values(format!(":{name}"), value)
                 .expression_attribute_names(format!("#{name}"), name);
+        }
+        if new.last_write.is_none() {
+            let _ = write!(assignments, " REMOVE #{LAST_WRITE}");
+            update = update.expression_attribute_names(format!("#{LAST_WRITE}"), LAST_WRITE);
         }
         match update.update_expression(assignments).send().await {
             Ok(_) => Ok(Written::Yes),

@@ -116,6 +116,12 @@ impl<C: Clock> SecretsManagerSeeds<C> {
         })
     }
 
+    async fn deleted(&self, seed: &SeedRef) -> Result<bool, StoreError> {
+        let describe = self.client.describe_secret().secret_id(seed.name()).send();
+        let described = describe.await.map_err(|error| unavailable("DescribeSecret", &error))?;
+        Ok(described.deleted_date.is_some())
+    }
+
     fn stale(&self, cached: &Cached) -> bool {
         let now = self.clock.now();
         // A clock that was set back must not keep a seed for longer.
@@ -152,16 +158,14 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
     }
 
     async fn remove(&self, seed: &SeedRef) -> Result<(), StoreError> {
-        match self.client.delete_secret().secret_id(seed.name()).send().await {
-            Ok(_) => Ok(()),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(DeleteSecretError::is_resource_not_found_exception) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(unavailable("DeleteSecret", &error)),
+        let Err(error) = self.client.delete_secret().secret_id(seed.name()).send().await else {
+            return Ok(());
+        };
+        match error.as_service_error() {
+            Some(DeleteSecretError::ResourceNotFoundException(_)) => Ok(()),
+            // What a secret that was deleted before answers, among others.
+            Some(DeleteSecretError::InvalidRequestException(_)) if self.deleted(seed).await? => Ok(()),
+            _ => Err(unavailable("DeleteSecret", &error)),
         }
     }
 }

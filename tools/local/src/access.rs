@@ -9,6 +9,7 @@ use shared::clock::Clock as _;
 use shared::telemetry::rfc3339_millis;
 
 use crate::clock::LocalClock;
+use crate::gateway::EXTENDED_REQUEST_ID;
 use crate::log::{AccessLine, Log};
 
 /// On an answer: the route, as the template or this tool has it.
@@ -40,6 +41,10 @@ pub(crate) async fn log(State(access): State<Access>, request: Request, next: Ne
         access.log.access(&AccessLine {
             timestamp: rfc3339_millis(now),
             message: "access",
+            trace_id: response
+                .headers()
+                .get(EXTENDED_REQUEST_ID)
+                .and_then(|id| id.to_str().ok()),
             method: method.as_str(),
             resource: resource.or(known.copied()).unwrap_or("-"),
             status: response.status().as_u16(),

@@ -2,7 +2,7 @@
 //!
 //! A write is durable and all or nothing: a new file, synchronised, takes the old one's name.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -22,15 +22,19 @@ impl DataDir {
     /// Opens a directory, and creates it if it is not there.
     ///
     /// # Errors
-    /// If it cannot be created, if others can read it, or if another stack has it open.
+    /// If it cannot be created, if it holds something and is open to others, or if another stack has it open.
     pub fn open(path: &Path) -> Result<Arc<Self>> {
         create_private_dir(path)?;
-        let mode = fs::metadata(path)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            bail!(
-                "{} is open to others; chmod 700 it, since it will hold seeds",
-                path.display()
-            );
+        if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+            // An empty directory can be closed to others without taking anything from them.
+            if fs::read_dir(path)?.next().is_none() {
+                fs::set_permissions(path, Permissions::from_mode(0o700))?;
+            } else {
+                bail!(
+                    "{} is open to others; chmod 700 it, since it will hold seeds",
+                    path.display()
+                );
+            }
         }
         let lock = OpenOptions::new()
             .create(true)
@@ -140,9 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_can_read_is_refused() -> Result<()> {
+    fn a_directory_that_others_can_read_is_closed_if_it_is_empty_and_refused_if_not() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o750))?;
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+        drop(DataDir::open(folder.path())?);
+        assert_eq!(mode(folder.path())?, 0o700);
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o750))?;
         assert!(DataDir::open(folder.path()).is_err());
         Ok(())
     }

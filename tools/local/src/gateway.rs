@@ -26,7 +26,7 @@ const LONGEST_BODY: usize = 10 * 1_024 * 1_024;
 /// What is read of a longer one, so that its sender gets to read the answer.
 const MOST_READ: usize = 4 * LONGEST_BODY;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
-const EXTENDED_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-apigw-id");
+pub(crate) const EXTENDED_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-apigw-id");
 
 pub(crate) struct Gateway {
     pub(crate) template: Template,

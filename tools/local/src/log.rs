@@ -23,6 +23,9 @@ pub enum LogTo {
 pub(crate) struct AccessLine<'a> {
     pub(crate) timestamp: String,
     pub(crate) message: &'static str,
+    /// What the client sees as `traceId`, if the gateway answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trace_id: Option<&'a str>,
     pub(crate) method: &'a str,
     /// The route as the template has it, never the path as it was sent.
     pub(crate) resource: &'a str,

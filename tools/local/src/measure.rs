@@ -1,8 +1,8 @@
 //! What the functions cost: both release binaries under a stand-in for Lambda's runtime API, against the local stores.
 //!
 //! Times are those of this machine, from outside the process: INIT is the time from its start until it asks for work, a
-//! call the time from the event to the answer. A fresh process has the local address of its stores, not TLS, so the
-//! first call lacks the handshakes that it has on Lambda.
+//! call the time from the event to the answer, with what the stores take of it. The way to them is loopback without
+//! TLS, so INIT lacks the handshakes that it has on Lambda.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -141,7 +141,7 @@ impl fmt::Display for Report {
         let Plan { starts, warm_calls } = self.plan;
         write!(
             f,
-            "\nMedians (least–most) of {starts} starts and {warm_calls} warm calls, stores on the same machine."
+            "\nMedians (least–most) of {starts} starts and {warm_calls} warm calls, the local stack's stores included."
         )
     }
 }

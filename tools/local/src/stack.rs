@@ -431,3 +431,6 @@ fn environment(identity: &Identity, stores: &Stores, settings: BTreeMap<String, 
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
     local.chain(settings).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,12 +242,13 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_file_of_secrets_is_not_overwritten() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        std::fs::write(folder.path().join("secrets.json"), "{")?;
-        let error = Stores::start(Some(DataDir::open(folder.path())?), &Arc::new(LocalClock::running()))
+        let data_dir = DataDir::open(folder.path())?;
+        data_dir.write("secrets.json", b"{")?;
+        let error = Stores::start(Some(Arc::clone(&data_dir)), &Arc::new(LocalClock::running()))
             .await
             .err();
         assert!(error.is_some_and(|error| error.to_string().contains("damaged")));
-        assert_eq!(std::fs::read_to_string(folder.path().join("secrets.json"))?, "{");
+        assert_eq!(data_dir.read("secrets.json")?.as_deref().map(String::as_str), Some("{"));
         Ok(())
     }
 

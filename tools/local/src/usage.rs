@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::files::{create_private_dir, write_private};
 use crate::stack::{DEMO_DEVICE, DEMO_USER, Stack};
 
-/// The three steps as shell commands with real values. They need `curl`, `sed` and `tee`.
+/// The three steps as shell commands with real values. They need `curl` and `sed`.
 #[must_use]
 pub fn commands(stack: &Stack) -> Zeroizing<String> {
     let [client, _] = stack.clients();
@@ -25,17 +25,18 @@ TOKEN=$(curl -sS -u '{id}:{secret}' -d grant_type=client_credentials -d scope=mf
   {token_url} | {access_token})
 
 # 2. Start an authentication of {DEMO_USER} with {DEMO_DEVICE}
-AUTH_ID=$(curl -sS -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
+ANSWER=$(curl -sS -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
   -d '{{\"userName\":\"{DEMO_USER}\",\"deviceName\":\"{DEMO_DEVICE}\",\"deviceType\":\"TOTP\"}}' \\
-  {api}/deviceAuthentications | tee /dev/stderr | {auth_id})
+  {api}/deviceAuthentications); echo \"$ANSWER\"
+AUTH_ID=$(echo \"$ANSWER\" | {auth_id})
 
 # 3. Ask the app for the code, and post it
 CODE=$(curl -sS '{origin}/_local/code?userName={DEMO_USER}&deviceName={DEMO_DEVICE}' | {otp})
-curl -sS -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
+curl -sS -w '\\n' -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
   -d \"{{\\\"otp\\\":\\\"$CODE\\\"}}\" \"{api}/deviceAuthentications/$AUTH_ID\"
 
 # A code works once. The next one is there in up to 30 seconds, or at once:
-curl -sS -d '{{\"advanceSeconds\":30}}' {origin}/_local/clock
+curl -sS -w '\\n' -d '{{\"advanceSeconds\":30}}' {origin}/_local/clock
 ",
         id = client.id().as_str(),
         secret = client.secret(),

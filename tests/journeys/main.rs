@@ -1,0 +1,11 @@
+//! What clients, attackers and operators do, over HTTP, against the whole service on this machine.
+
+mod budget;
+mod contracts;
+mod errors;
+mod guessing;
+mod isolation;
+mod lifecycle;
+mod replay;
+mod steps;
+mod store_faults;

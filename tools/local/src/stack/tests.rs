@@ -1,0 +1,394 @@
+use std::net::TcpStream;
+
+use anyhow::{Context as _, Result, ensure};
+use reqwest::{Client as Http, Response as HttpResponse};
+use serde_json::{Value, json};
+use shared::clock::Timestamp;
+use shared::ports::DeviceStore as _;
+
+use super::*;
+
+fn http() -> Result<Http> {
+    Ok(Http::builder().no_proxy().build()?)
+}
+
+async fn start(stack: &Stack, token: &str, body: &Value) -> Result<(u16, Value)> {
+    post(stack, "/deviceAuthentications", token, body).await
+}
+
+async fn post(stack: &Stack, path: &str, token: &str, body: &Value) -> Result<(u16, Value)> {
+    let request = http()?
+        .post(format!("{}{path}", stack.api_url()))
+        .bearer_auth(token)
+        .json(body);
+    let response = request.send().await?;
+    Ok((response.status().as_u16(), response.json().await?))
+}
+
+fn of_the_demo() -> Value {
+    json!({ "userName": DEMO_USER, "deviceName": DEMO_DEVICE, "deviceType": "TOTP" })
+}
+
+/// Step 2 and step 3 with a code that is right now.
+async fn sign_in(stack: &Stack, key: &DeviceKey, client: &Client) -> Result<u16> {
+    let token = stack.token(client)?;
+    let who = json!({ "userName": key.user.as_str(), "deviceName": key.device.as_str(), "deviceType": "totp" });
+    let (status, started) = start(stack, &token, &who).await?;
+    ensure!(status == 201, "{status} {started}");
+    let path = format!(
+        "/deviceAuthentications/{}",
+        started["authId"].as_str().context("no authId")?
+    );
+    let code = stack.code(key).await?;
+    Ok(post(stack, &path, &token, &json!({ "otp": code.single() })).await?.0)
+}
+
+#[tokio::test]
+async fn the_demo_goes_as_documented() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let mut shown = Vec::new();
+    crate::demo::run(&stack, &mut shown).await?;
+    let shown = String::from_utf8(shown)?;
+    assert!(!shown.contains(stack.clients()[0].secret()), "{shown}");
+    assert_eq!(stack.log_lines().len(), 2);
+    assert_eq!(stack.access_lines().len(), 2);
+    stack.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_gateway_refuses_has_our_body_and_headers() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let [client, _] = stack.clients();
+    let url = format!("{}/deviceAuthentications", stack.api_url());
+    let (valid, claims) = (stack.token(client)?, stack.claims(client)?);
+    let expired = stack.sign(&Claims {
+        exp: claims.iat,
+        ..claims.clone()
+    })?;
+    let other_scope = stack.sign(&Claims {
+        scope: "mfa/other".to_owned(),
+        ..claims
+    })?;
+    let long = vec![b' '; 10 * 1_024 * 1_024 + 1];
+    let post = |token: &str| http().map(|http| http.post(&url).bearer_auth(token).body("{}"));
+    for (request, status, code) in [
+        (http()?.post(&url), 401, "UNAUTHORIZED"),
+        (post("x")?, 401, "UNAUTHORIZED"),
+        (post(&expired)?, 401, "UNAUTHORIZED"),
+        (post(&other_scope)?, 403, "FORBIDDEN"),
+        (http()?.get(&url).bearer_auth(&*valid), 404, "NOT_FOUND"),
+        (http()?.post(stack.origin()), 404, "NOT_FOUND"),
+        (post(&valid)?.body(long), 413, "PAYLOAD_TOO_LARGE"),
+    ] {
+        let response: HttpResponse = request.send().await?;
+        let headers = response.headers().clone();
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(
+            (response.status().as_u16(), header("content-type")),
+            (status, Some("application/json")),
+            "{code}"
+        );
+        assert_eq!(header("cache-control"), Some("no-store"), "{code}");
+        assert_eq!(header("x-content-type-options"), Some("nosniff"), "{code}");
+        assert_eq!(
+            header("www-authenticate"),
+            (status == 401).then_some("Bearer"),
+            "{code}"
+        );
+        let body: Value = response.json().await?;
+        let trace_id = header("x-amz-apigw-id").context("no id")?;
+        let (outcome, message) = (&body["status"], &body["message"]);
+        let expected = json!({ "status": outcome, "code": code, "message": message, "traceId": trace_id });
+        assert_eq!((&body, outcome.as_str()), (&expected, Some("FAILED")));
+    }
+    assert!(stack.log_lines().is_empty(), "no function was called");
+    assert_eq!(stack.access_lines().len(), 7);
+    stack.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_that_is_asked_for_over_http_opens_the_api() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let [client, _] = stack.clients();
+    let request = http()?
+        .post(stack.token_url())
+        .form(&[("grant_type", "client_credentials")]);
+    let response = request
+        .basic_auth(client.id().as_str(), Some(client.secret()))
+        .send()
+        .await?;
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    let answer: Value = response.json().await?;
+    let token = answer["access_token"].as_str().context("no token")?;
+    assert_eq!(start(&stack, token, &of_the_demo()).await?.0, 201);
+
+    let wrong = http()?
+        .post(stack.token_url())
+        .form(&[("grant_type", "client_credentials")]);
+    let wrong = wrong.basic_auth(client.id().as_str(), Some("wrong")).send().await?;
+    assert_eq!(
+        (wrong.status().as_u16(), wrong.text().await?),
+        (400, "{\"error\":\"invalid_client\"}".to_owned())
+    );
+    let no_form = http()?.post(stack.token_url()).body("{}").send().await?;
+    assert_eq!(
+        (no_form.status().as_u16(), no_form.text().await?),
+        (400, "{\"error\":\"invalid_request\"}".to_owned())
+    );
+
+    let keys: Value = http()?.get(stack.jwks_url()).send().await?.json().await?;
+    let below_the_issuer = format!("{}/.well-known/jwks.json", stack.claims(client)?.iss);
+    assert_eq!(http()?.get(below_the_issuer).send().await?.json::<Value>().await?, keys);
+    stack.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_clock_and_the_codes_can_be_had_over_http() -> Result<()> {
+    let clock = Arc::new(LocalClock::still(Timestamp::from_secs(1_800_000_000)));
+    let stack = Stack::start(Options {
+        clock: Some(clock),
+        ..Options::default()
+    })
+    .await?;
+    let (clock_url, code_url) = (
+        format!("{}/_local/clock", stack.origin()),
+        format!("{}/_local/code", stack.origin()),
+    );
+    let before = stack.code(&stack.demo().key).await?;
+    for (seconds, now, offset) in [
+        (60, "2027-01-15T08:01:00.000Z", 60),
+        (-90, "2027-01-15T07:59:30.000Z", -30),
+    ] {
+        let moved = http()?
+            .post(&clock_url)
+            .json(&json!({ "advanceSeconds": seconds }))
+            .send()
+            .await?;
+        assert_eq!(
+            moved.json::<Value>().await?,
+            json!({ "now": now, "offsetSeconds": offset })
+        );
+    }
+    let query = [("userName", DEMO_USER), ("deviceName", DEMO_DEVICE)];
+    let code_url = reqwest::Url::parse_with_params(&code_url, query)?;
+    let codes: Value = http()?.get(code_url.clone()).send().await?.json().await?;
+    let demo = stack.code(&stack.demo().key).await?;
+    assert_eq!(codes, json!({ "otp": demo.single(), "otps": demo.pair() }));
+    assert_eq!(demo.pair()[1], before.single(), "one step back");
+
+    let [_, second] = stack.clients();
+    let other = reqwest::Url::parse_with_params(code_url.as_str(), [("clientId", second.id().as_str())])?;
+    assert_eq!(http()?.get(other).send().await?.status().as_u16(), 404);
+    let bad = http()?.post(&clock_url).body("{\"advanceSeconds\":1.5}").send().await?;
+    assert_eq!(bad.status().as_u16(), 400);
+    let foreign = http()?.get(code_url).header("host", "evil.example").send().await?;
+    assert_eq!(foreign.status().as_u16(), 403);
+    stack.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stack_goes_on_where_its_data_directory_stopped() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let open = || -> Result<Options> {
+        Ok(Options {
+            data_dir: Some(DataDir::open(folder.path())?),
+            ..Options::default()
+        })
+    };
+    let stack = Stack::start(open()?).await?;
+    stack.advance(Duration::from_hours(24))?;
+    let (key, seed) = (stack.demo().key.clone(), stack.demo().seed.to_base32());
+    let credentials = stack
+        .clients()
+        .map(|client| (client.id().clone(), client.secret().to_owned()));
+    assert_eq!(sign_in(&stack, &key, stack.clients()[0]).await?, 200);
+    stack.shutdown().await;
+
+    let stack = Stack::start(open()?).await?;
+    assert_eq!(stack.clock().offset_seconds(), 86_400);
+    assert_eq!(
+        stack
+            .clients()
+            .map(|client| (client.id().clone(), client.secret().to_owned())),
+        credentials
+    );
+    assert_eq!((&stack.demo().key, stack.demo().seed.to_base32()), (&key, seed));
+    assert!(
+        stack.demo().device.last_step.0 > 0,
+        "the code of before the restart is remembered"
+    );
+    stack.advance(Duration::from_mins(1))?;
+    assert_eq!(sign_in(&stack, &key, stack.clients()[0]).await?, 200);
+    stack.shutdown().await;
+
+    let other_seed = Some(new_seed(OtpParameters::default())?);
+    let refused = Stack::start(Options {
+        demo_seed: other_seed,
+        ..open()?
+    })
+    .await;
+    assert!(refused.is_err_and(|error| error.to_string().contains("another seed")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stack_can_take_the_place_of_another_on_the_same_stores() -> Result<()> {
+    let clock = Arc::new(LocalClock::still(Timestamp::from_secs(1_800_000_000)));
+    let stores = Arc::new(Stores::start(None, &clock).await?);
+    let identity = Identity::generate()?;
+    let options = || Options {
+        clock: Some(Arc::clone(&clock)),
+        stores: Some(Arc::clone(&stores)),
+        identity: Some(identity.clone()),
+        ..Options::default()
+    };
+    let (one, two) = (Stack::start(options()).await?, Stack::start(options()).await?);
+    let key = one.demo().key.clone();
+    assert_eq!(sign_in(&one, &key, one.clients()[0]).await?, 200);
+    assert_eq!(sign_in(&two, &key, two.clients()[0]).await?, 422, "the code is used");
+    one.shutdown().await;
+    two.advance(Duration::from_secs(30))?;
+    assert_eq!(sign_in(&two, &key, two.clients()[0]).await?, 200);
+    two.shutdown().await;
+    stores.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn functions_can_be_sent_to_other_stores_and_started_again() -> Result<()> {
+    // Nothing listens there any more.
+    let (listener, port) = bind(0)?;
+    drop(listener);
+    let functions_dynamodb_url = Some(format!("http://127.0.0.1:{port}"));
+    let stack = Stack::start(Options {
+        functions_dynamodb_url,
+        ..Options::default()
+    })
+    .await?;
+    let token = stack.token(stack.clients()[0])?;
+    let (status, body) = start(&stack, &token, &of_the_demo()).await?;
+    assert_eq!((status, &body["code"]), (503, &json!("SERVICE_UNAVAILABLE")));
+    assert!(
+        stack.devices().get(&stack.demo().key).await?.is_some(),
+        "the stack itself reaches the store"
+    );
+    stack.shutdown().await;
+
+    let stack = Stack::start(Options::default()).await?;
+    assert_eq!(sign_in(&stack, &stack.demo().key, stack.clients()[0]).await?, 200);
+    stack.cold_start()?;
+    stack.advance(Duration::from_secs(30))?;
+    assert_eq!(sign_in(&stack, &stack.demo().key, stack.clients()[0]).await?, 200);
+    let reads_of_the_seed = stack
+        .log_lines()
+        .iter()
+        .filter(|line| line.contains("\"secretsManagerCalls\":1"))
+        .count();
+    assert_eq!(reads_of_the_seed, 2, "one for each start");
+    stack.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn devices_can_be_registered_and_removed() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let [_, client] = stack.clients();
+    let parameters = OtpParameters {
+        digits: shared::otp::Digits::Eight,
+        ..OtpParameters::default()
+    };
+    let registered = stack
+        .register_device(client.id(), "me+tag@example.com", "phone", parameters)
+        .await?;
+    assert!(
+        stack
+            .register_device(client.id(), "me+tag@example.com", "phone", parameters)
+            .await
+            .is_err()
+    );
+    assert_eq!(stack.code(&registered.key).await?.single().len(), 8);
+    assert_eq!(sign_in(&stack, &registered.key, client).await?, 200);
+    stack.remove_device(&registered.key).await?;
+    assert!(stack.code(&registered.key).await.is_err());
+    // Random names of seeds: the name block of the old one is not in the way.
+    stack
+        .register_device(client.id(), "me+tag@example.com", "phone", parameters)
+        .await?;
+    stack.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_event_can_be_handed_to_a_function_past_the_gateway() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let claims = json!({ "client_id": stack.clients()[0].id().as_str(), "scope": "mfa/authenticate" });
+    let event = json!({
+        "resource": "/deviceAuthentications", "path": "/deviceAuthentications", "httpMethod": "POST",
+        "headers": {}, "multiValueHeaders": {}, "body": of_the_demo().to_string(), "isBase64Encoded": false,
+        "requestContext": {
+            "httpMethod": "POST", "stage": "v1", "path": "/v1/deviceAuthentications", "extendedRequestId": "x",
+            "identity": {}, "authorizer": { "claims": claims },
+        },
+    });
+    let response = stack.invoke(Function::InitAuth, &event.to_string()).await?;
+    assert_eq!(response.status().as_u16(), 201);
+    assert!(stack.invoke(Function::InitAuth, "{}").await.is_err());
+    stack.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_said_to_be() -> Result<()> {
+    let (_listener, port) = bind(0)?;
+    let error = Stack::start(Options {
+        port,
+        ..Options::default()
+    })
+    .await
+    .err()
+    .context("it started")?;
+    assert_eq!(error.downcast_ref::<PortTaken>().map(|taken| taken.0), Some(port));
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_left_after_a_shutdown_even_if_a_request_never_ends() -> Result<()> {
+    use std::io::Write as _;
+
+    let stack = Stack::start(Options::default()).await?;
+    let address = stack.origin().trim_start_matches("http://").to_owned();
+    let mut half = TcpStream::connect(&address)?;
+    half.write_all(b"POST /v1/deviceAuthentications HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 10\r\n\r\n")?;
+    stack.shutdown().await;
+    assert!(TcpStream::connect(&address).is_err());
+    let mut rest = Vec::new();
+    let ended = std::io::Read::read_to_end(&mut half, &mut rest);
+    assert!(
+        ended.is_err() || rest.is_empty(),
+        "the connection was closed without an answer"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn secrets_are_not_in_debug_output() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let shown = format!(
+        "{stack:?} {:?} {:?}",
+        stack.demo(),
+        stack.code(&stack.demo().key).await?
+    );
+    for secret in [
+        stack.clients()[0].secret(),
+        &stack.demo().seed.to_base32(),
+        stack.code(&stack.demo().key).await?.single(),
+    ] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    stack.shutdown().await;
+    Ok(())
+}
