@@ -176,9 +176,9 @@ async fn pairs_are_accepted_in_a_window_of_three_and_in_their_order_only() -> Ou
             .otps(&world.start().await?, &world.code(earlier), &world.code(later))
             .await?;
         if right {
-            answer.success(200)?
+            answer.success(200)?;
         } else {
-            answer.expect(422, "OTP_REJECTED")?
+            answer.expect(422, "OTP_REJECTED")?;
         }
         assert_eq!(
             world.device().await?.total_failures,

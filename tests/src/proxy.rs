@@ -58,7 +58,7 @@ impl StoreProxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let shared = Shared {
             backend: backend.to_owned(),
-            client: reqwest::Client::new(),
+            client: reqwest::Client::builder().no_proxy().build()?,
             state: Mutex::default(),
         };
         let mut proxy = Self {

@@ -18,6 +18,7 @@ mod local_api;
 mod log;
 mod random;
 mod registry;
+mod samples;
 mod secrets_front;
 mod signing;
 mod stack;

@@ -74,7 +74,7 @@ pub(crate) struct Registry {
     pub(crate) auths: DynamoAuths,
     pub(crate) devices: DynamoDevices,
     pub(crate) seeds: SecretsManagerSeeds<Arc<LocalClock>>,
-    clock: Arc<LocalClock>,
+    pub(crate) clock: Arc<LocalClock>,
 }
 
 impl Registry {

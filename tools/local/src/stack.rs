@@ -33,6 +33,7 @@ use crate::log::{Log, LogTo};
 use crate::registry::{
     AUTHS_TABLE, Codes, DEVICES_TABLE, Registered, Registry, SEED_PREFIX, demo_device, device_key, new_seed,
 };
+use crate::samples;
 use crate::stores::Stores;
 use crate::template::{Function, OF_THIS_CHECKOUT, Template};
 use crate::token::{self, Claims, Issuer, KEY_SET_PATH, TOKEN_PATH};
@@ -148,14 +149,10 @@ impl Stack {
         let host = Host::new("local-stack")?;
         let [first, _] = identity.clients();
         let served_registry = Arc::new(Registry::new(&clients(), &clock));
-        let demo = {
-            let (key, registry) = (
-                device_key(first.id(), DEMO_USER, DEMO_DEVICE)?,
-                Arc::clone(&served_registry),
-            );
-            host.run(async move { demo_device(&registry, &key, options.demo_seed).await })
-                .await?
-        };
+        let key = device_key(first.id(), DEMO_USER, DEMO_DEVICE)?;
+        let demo = host
+            .run(first_devices(Arc::clone(&served_registry), key, options.demo_seed))
+            .await?;
 
         let issuer = Arc::new(Issuer {
             url: format!("{origin}/{}", identity.pool_id()),
@@ -413,6 +410,12 @@ impl Stack {
 }
 
 /// What the environment of the functions would be, and what the AWS SDK reads from it.
+/// Everything that is there before the first request; what an earlier start left in the stores stays.
+async fn first_devices(registry: Arc<Registry>, demo: DeviceKey, seed: Option<Seed>) -> Result<Registered> {
+    samples::put(&registry).await?;
+    demo_device(&registry, &demo, seed).await
+}
+
 fn environment(identity: &Identity, stores: &Stores, settings: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let local = [
         (config::AUTHS_TABLE, AUTHS_TABLE),
