@@ -16,6 +16,7 @@ mod host;
 mod identity;
 mod local_api;
 mod log;
+pub mod measure;
 mod random;
 mod registry;
 mod samples;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use local::usage::{self, LocalFiles};
-use local::{DataDir, LogTo, Options, PortTaken, Stack, demo};
+use local::{DataDir, LogTo, Options, PortTaken, Stack, demo, measure};
 use shared::otp::{OtpParameters, Seed};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
@@ -33,6 +33,8 @@ struct Arguments {
 enum Command {
     /// Does the three steps once against a stack of its own; exits 0 only if all went as documented.
     Demo,
+    /// Builds both functions in release mode, measures them against a stack of their own, and prints a Markdown table.
+    Measure,
 }
 
 #[tokio::main]
@@ -40,6 +42,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Demo) => run_demo().await,
+        Some(Command::Measure) => run_measure().await,
         None => serve(&arguments).await,
     };
     match outcome {
@@ -57,6 +60,14 @@ async fn run_demo() -> Result<()> {
     let outcome = demo::run(&stack, &mut std::io::stdout()).await;
     stack.shutdown().await;
     outcome
+}
+
+async fn run_measure() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let outcome = measure::measure(stack.environment(), measure::Plan::default()).await;
+    stack.shutdown().await;
+    writeln!(std::io::stdout(), "{}", outcome?)?;
+    Ok(())
 }
 
 async fn serve(arguments: &Arguments) -> Result<()> {
