@@ -218,6 +218,27 @@ pub enum Decision {
 }
 
 impl Device {
+    /// A device that was registered just now: nothing used, nothing failed, every gate open. The version is random, so
+    /// that a write on a former life of the device never meets the new one.
+    #[must_use]
+    pub const fn registered(version: u64, status: Status, seed_ref: SeedRef, parameters: OtpParameters) -> Self {
+        Self {
+            version,
+            status,
+            seed_ref,
+            parameters,
+            last_step: Step(0),
+            accepted: Vec::new(),
+            failing: Vec::new(),
+            last_write: None,
+            consecutive_failures: 0,
+            total_failures: 0,
+            not_before: Timestamp::EPOCH,
+            budget_at: Timestamp::EPOCH,
+            pair_at: Timestamp::EPOCH,
+        }
+    }
+
     /// When single codes are looked at again: now or earlier if they are; `None` if time alone does not open them.
     #[must_use]
     pub fn single_codes_at(&self, policy: &Policy) -> Option<Timestamp> {

@@ -8,7 +8,7 @@ use lambda_http::http::HeaderMap;
 use serde_json::Value;
 use shared::config;
 use shared::names::SeedRef;
-use shared::otp::{OtpParameters, Period, Step};
+use shared::otp::{OtpParameters, Period};
 use shared::testing::clock::ManualClock;
 use shared::testing::events::Event;
 use shared::testing::log::MemoryLog;
@@ -131,21 +131,12 @@ fn answer_of(response: Response<Body>) -> Result<Answer, Box<dyn Error>> {
 }
 
 fn device() -> Result<Device, Box<dyn Error>> {
-    Ok(Device {
-        version: 7,
-        status: Status::Active,
-        seed_ref: SeedRef::new("mfa/seed/00ff", "version")?,
-        parameters: OtpParameters::default(),
-        last_step: Step(0),
-        accepted: Vec::new(),
-        failing: Vec::new(),
-        last_write: None,
-        consecutive_failures: 0,
-        total_failures: 0,
-        not_before: Timestamp::EPOCH,
-        budget_at: Timestamp::EPOCH,
-        pair_at: Timestamp::EPOCH,
-    })
+    Ok(Device::registered(
+        7,
+        Status::Active,
+        SeedRef::new("mfa/seed/00ff", "version")?,
+        OtpParameters::default(),
+    ))
 }
 
 #[tokio::test]

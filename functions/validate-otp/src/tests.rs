@@ -174,21 +174,7 @@ impl World {
 }
 
 fn fresh(seed_ref: SeedRef) -> Device {
-    Device {
-        version: 7,
-        status: Status::Active,
-        seed_ref,
-        parameters: OtpParameters::default(),
-        last_step: Step(0),
-        accepted: Vec::new(),
-        failing: Vec::new(),
-        last_write: None,
-        consecutive_failures: 0,
-        total_failures: 0,
-        not_before: Timestamp::EPOCH,
-        budget_at: Timestamp::EPOCH,
-        pair_at: Timestamp::EPOCH,
-    }
+    Device::registered(7, Status::Active, seed_ref, OtpParameters::default())
 }
 
 #[tokio::test]

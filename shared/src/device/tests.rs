@@ -1,6 +1,6 @@
 use super::*;
 use crate::names::{DeviceName, NameError, UserName};
-use crate::otp::{Algorithm, CANDIDATES, Digits, Period};
+use crate::otp::CANDIDATES;
 use crate::policy::PolicyError;
 
 /// The clock of most tests, in the middle of step [`N`].
@@ -30,23 +30,13 @@ fn write_id(number: u8) -> WriteId {
 
 fn never_failed() -> Device {
     Device {
-        version: 7,
-        status: Status::Active,
-        seed_ref: SeedRef::new("mfa/seed/00ff", "v1").expect("a reference"),
-        parameters: OtpParameters {
-            algorithm: Algorithm::Sha1,
-            digits: Digits::Six,
-            period: Period::Thirty,
-        },
         last_step: Step(N - 100),
-        accepted: Vec::new(),
-        failing: Vec::new(),
-        last_write: None,
-        consecutive_failures: 0,
-        total_failures: 0,
-        not_before: Timestamp::EPOCH,
-        budget_at: Timestamp::EPOCH,
-        pair_at: Timestamp::EPOCH,
+        ..Device::registered(
+            7,
+            Status::Active,
+            SeedRef::new("mfa/seed/00ff", "v1").expect("a reference"),
+            OtpParameters::default(),
+        )
     }
 }
 

@@ -62,22 +62,16 @@ fn write_id(number: u8) -> WriteId {
 /// A device as it is registered; each number gives another one.
 fn device(number: u64) -> Result<Device, NameError> {
     Ok(Device {
-        version: 1_000 * number,
-        status: Status::Active,
-        seed_ref: SeedRef::new(
-            &format!("contract/seed/{number:032x}"),
-            "11111111-2222-4333-8444-555555555555",
-        )?,
-        parameters: OtpParameters::default(),
         last_step: Step(THEN / 30),
-        accepted: Vec::new(),
-        failing: Vec::new(),
-        last_write: None,
-        consecutive_failures: 0,
-        total_failures: 0,
-        not_before: Timestamp::EPOCH,
-        budget_at: Timestamp::EPOCH,
-        pair_at: Timestamp::EPOCH,
+        ..Device::registered(
+            1_000 * number,
+            Status::Active,
+            SeedRef::new(
+                &format!("contract/seed/{number:032x}"),
+                "11111111-2222-4333-8444-555555555555",
+            )?,
+            OtpParameters::default(),
+        )
     })
 }
 

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use shared::aws::devices::DynamoDevices;
 use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
-use shared::clock::{Clock as _, SystemClock, Timestamp};
+use shared::clock::{Clock as _, SystemClock};
 use shared::config::{DEVICES_TABLE, SEED_PREFIX, SystemRandom};
 use shared::device::{Device, Status};
 use shared::names::{ClientId, DeviceKey, DeviceName, UserName, seed_name};
@@ -229,21 +229,7 @@ async fn register_users(environment: &BTreeMap<String, String>, how_many: usize)
     let seed_ref = seeds
         .create(&seed_name(setting(SEED_PREFIX)?, SystemRandom.sixteen_bytes()?), &seed)
         .await?;
-    let device = Device {
-        version: 1,
-        status: Status::Active,
-        seed_ref,
-        parameters,
-        last_step: Step(0),
-        accepted: Vec::new(),
-        failing: Vec::new(),
-        last_write: None,
-        consecutive_failures: 0,
-        total_failures: 0,
-        not_before: Timestamp::EPOCH,
-        budget_at: Timestamp::EPOCH,
-        pair_at: Timestamp::EPOCH,
-    };
+    let device = Device::registered(1, Status::Active, seed_ref, parameters);
     for number in 0..how_many {
         let user = UserName::parse(&user(number))?;
         let key = DeviceKey {

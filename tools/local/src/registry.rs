@@ -8,7 +8,7 @@ use shared::aws::auths::DynamoAuths;
 use shared::aws::devices::DynamoDevices;
 use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
-use shared::clock::{Clock as _, Timestamp};
+use shared::clock::Clock as _;
 use shared::device::{Device, Status};
 use shared::names::{ClientId, DeviceKey, DeviceName, UserName, seed_name};
 use shared::otp::{OtpCode, OtpParameters, Seed, Step};
@@ -93,21 +93,12 @@ impl Registry {
             .seeds
             .create(&seed_name(SEED_PREFIX, *random::bytes()?), &seed)
             .await?;
-        let device = Device {
-            version: u64::from_be_bytes(*random::bytes()?) >> 1,
+        let device = Device::registered(
+            u64::from_be_bytes(*random::bytes()?) >> 1,
             status,
             seed_ref,
-            parameters: seed.parameters(),
-            last_step: Step(0),
-            accepted: Vec::new(),
-            failing: Vec::new(),
-            last_write: None,
-            consecutive_failures: 0,
-            total_failures: 0,
-            not_before: Timestamp::EPOCH,
-            budget_at: Timestamp::EPOCH,
-            pair_at: Timestamp::EPOCH,
-        };
+            seed.parameters(),
+        );
         match self.devices.register(key, &device, self.clock.now()).await? {
             Stored::Yes => Ok(Some(Registered {
                 key: key.clone(),

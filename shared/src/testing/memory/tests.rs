@@ -25,19 +25,13 @@ fn key() -> Result<DeviceKey, NameError> {
 
 fn device() -> Result<Device, NameError> {
     Ok(Device {
-        version: 7,
-        status: Status::Active,
-        seed_ref: SeedRef::new("seed", "version")?,
-        parameters: OtpParameters::default(),
         last_step: Step(1),
-        accepted: Vec::new(),
-        failing: Vec::new(),
-        last_write: None,
-        consecutive_failures: 0,
-        total_failures: 0,
-        not_before: Timestamp::EPOCH,
-        budget_at: Timestamp::EPOCH,
-        pair_at: Timestamp::EPOCH,
+        ..Device::registered(
+            7,
+            Status::Active,
+            SeedRef::new("seed", "version")?,
+            OtpParameters::default(),
+        )
     })
 }
 
