@@ -9,3 +9,4 @@ mod lifecycle;
 mod replay;
 mod steps;
 mod store_faults;
+mod template;
