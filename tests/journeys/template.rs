@@ -1,12 +1,11 @@
 //! What `template.yaml` deploys, compared with what the code does: routes, rights, names, ranges, answers.
 //!
-//! `tests/template/check` asks whether CloudFormation takes the template; this asks whether it is the right one. Nothing is deployed.
+//! `tests/template/check` asks whether AWS takes the template; this asks whether it is the right one. Nothing is deployed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use acceptance::{Outcome, World};
 use anyhow::{Context as _, Result, bail, ensure};
-use aws_sdk_dynamodb::types::AttributeValue;
 use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 use shared::aws::sdk::Clients;
@@ -18,7 +17,7 @@ use shared::policy::Policy;
 const TEMPLATE: &str = include_str!("../../template.yaml");
 const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");
 
-/// The template as JSON, with CloudFormation's short forms written out: `!Ref X` is `{"Ref": "X"}`.
+/// The template as JSON, with the short forms of its functions written out: `!Ref X` is `{"Ref": "X"}`.
 fn template() -> Result<Value> {
     let documents = Yaml::load_from_str(TEMPLATE)?;
     json_of(documents.first().context("the template is empty")?)
@@ -71,11 +70,16 @@ fn texts(value: &Value) -> Result<Vec<String>> {
     }
 }
 
+/// What is at a path; `null` if there is nothing.
+fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    value.pointer(path).unwrap_or(&Value::Null)
+}
+
 /// Name, metadata and properties of every resource of a type.
 fn of_type<'a>(template: &'a Value, wanted: &str) -> Result<Vec<(&'a str, &'a Value)>> {
-    Ok(entries(&template["Resources"])?
+    Ok(entries(at(template, "/Resources"))?
         .iter()
-        .filter(|(_, resource)| resource["Type"] == wanted)
+        .filter(|(_, resource)| at(resource, "/Type") == wanted)
         .map(|(name, resource)| (name.as_str(), resource))
         .collect())
 }
@@ -84,7 +88,7 @@ fn of_type<'a>(template: &'a Value, wanted: &str) -> Result<Vec<(&'a str, &'a Va
 fn function<'a>(template: &'a Value, binary: &str) -> Result<(&'a str, &'a Value)> {
     of_type(template, "AWS::Serverless::Function")?
         .into_iter()
-        .find(|(_, function)| function["Metadata"]["BuildProperties"]["Binary"] == binary)
+        .find(|(_, function)| at(function, "/Metadata/BuildProperties/Binary") == binary)
         .with_context(|| format!("no function is built from {binary}"))
 }
 
@@ -101,12 +105,12 @@ fn walk<'a>(value: &'a Value, seen: &mut dyn FnMut(&'a Value)) {
 /// The statements of a role by their Sid, those that a condition may leave out included.
 fn statements<'a>(template: &'a Value, role: &str) -> Result<BTreeMap<&'a str, &'a Value>> {
     let mut found = BTreeMap::new();
-    for policy in items(&template["Resources"][role]["Properties"]["Policies"])? {
+    for policy in items(at(template, &format!("/Resources/{role}/Properties/Policies")))? {
         let mut statements = 0;
-        walk(&policy["PolicyDocument"]["Statement"], &mut |value| {
+        walk(at(policy, "/PolicyDocument/Statement"), &mut |value| {
             if value.get("Action").is_some() {
                 statements += 1;
-                if let Some(sid) = value["Sid"].as_str() {
+                if let Some(sid) = at(value, "/Sid").as_str() {
                     found.insert(sid, value);
                 }
             }
@@ -333,23 +337,18 @@ async fn auths_are_deleted_by_the_attribute_that_init_auth_writes() -> Outcome {
 
     let world = World::new().await?;
     world.start().await?;
-    let environment = world.stack.environment();
-    let value = |name: &str| environment.get(name).with_context(|| format!("no {name}"));
-    let clients = Clients::of_local_stores(
-        value("AWS_ENDPOINT_URL_DYNAMODB")?,
-        value("AWS_ENDPOINT_URL_SECRETS_MANAGER")?,
-    );
-    let found = clients
-        .dynamodb
-        .scan()
-        .table_name(value(config::AUTHS_TABLE)?)
-        .send()
-        .await?;
-    let [auth] = found.items() else {
-        bail!("{} auths", found.items().len())
-    };
-    // DynamoDB deletes only by a number of seconds.
-    assert!(matches!(auth.get(attribute), Some(AttributeValue::N(_))), "{auth:?}");
+    let stores = world.stack.stores();
+    let clients = Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url());
+    let found = clients.dynamodb.scan().table_name("Auths").send().await?;
+    assert!(!found.items().is_empty());
+    for auth in found.items() {
+        // DynamoDB deletes only by a number of seconds.
+        let at = auth
+            .get(attribute)
+            .and_then(|value| value.as_n().ok())
+            .context("no such number")?;
+        assert_eq!(at.len(), "1764039600".len(), "{at}");
+    }
     world.end().await;
     Ok(())
 }
@@ -372,7 +371,7 @@ fn each_function_gets_exactly_the_variables_that_it_reads() -> Outcome {
     Ok(())
 }
 
-/// What both functions say to one changed setting.
+/// Whether both functions start with these settings.
 fn accepted(changes: &[(&str, String)]) -> bool {
     let base = [
         (config::AUTHS_TABLE, "auths"),
@@ -391,13 +390,13 @@ fn accepted(changes: &[(&str, String)]) -> bool {
 /// The parameter that a variable is set to.
 fn parameter_of<'a>(template: &'a Value, variable: &str) -> Result<&'a Value> {
     let mut found = Vec::new();
-    let mut scopes = vec![&template["Globals"]["Function"]];
+    let mut scopes = vec![at(template, "/Globals/Function")];
     for (_, function) in of_type(template, "AWS::Serverless::Function")? {
-        scopes.push(&function["Properties"]);
+        scopes.push(at(function, "/Properties"));
     }
     for scope in scopes {
-        if let Some(value) = scope["Environment"]["Variables"].get(variable) {
-            found.push(&template["Parameters"][text(&value["Ref"])?]);
+        if let Some(value) = scope.pointer(&format!("/Environment/Variables/{variable}/Ref")) {
+            found.push(at(template, &format!("/Parameters/{}", text(value)?)));
         }
     }
     match found.as_slice() {
@@ -643,6 +642,41 @@ fn every_alarm_reaches_the_topic_and_those_that_stop_a_rollout_are_always_there(
                 .with_context(|| format!("no {alarm}"))?;
             assert!(found.get("Condition").is_none(), "{alarm}");
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_parameter_that_changes_a_function_makes_a_new_version() -> Outcome {
+    let template = template()?;
+    let globals = &template["Globals"]["Function"];
+    for (name, function) in of_type(&template, "AWS::Serverless::Function")? {
+        let own = &function["Properties"];
+        let mut wanted = BTreeSet::new();
+        let mut look = |value: &Value| {
+            walk(value, &mut |value| {
+                let of_condition = value["Fn::If"][0].as_str().map(|name| &template["Conditions"][name]);
+                for value in [Some(value), of_condition.map(|condition| &condition["Fn::Equals"][0])] {
+                    let parameter = value.and_then(|value| value["Ref"].as_str()).unwrap_or_default();
+                    if template["Parameters"].get(parameter).is_some() {
+                        wanted.insert(parameter.to_owned());
+                    }
+                }
+            });
+        };
+        // The architecture changes with the code; what reserves concurrency is not part of a version.
+        for property in ["MemorySize", "Timeout", "Tracing", "Environment", "LoggingConfig"] {
+            look(&globals[property]);
+            look(&own[property]);
+        }
+        let description = text(&own["VersionDescription"]["Fn::Sub"])?;
+        let named: BTreeSet<String> = description
+            .split("${")
+            .skip(1)
+            .filter_map(|piece| Some(piece.split_once('}')?.0.to_owned()))
+            .collect();
+        assert_eq!(named, wanted, "{name}");
+        assert!(description.len() < 256, "{name}");
     }
     Ok(())
 }
