@@ -15,6 +15,7 @@ use shared::http::error::Code;
 use shared::policy::Policy;
 
 const TEMPLATE: &str = include_str!("../../template.yaml");
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");
 
 /// The template as JSON, with the short forms of its functions written out: `!Ref X` is `{"Ref": "X"}`.
@@ -617,9 +618,14 @@ fn every_alarm_reaches_the_topic_and_those_that_stop_a_rollout_are_always_there(
     let alarms = of_type(&template, "AWS::CloudWatch::Alarm")?;
     for (name, alarm) in &alarms {
         assert_eq!(alarm["Properties"]["AlarmActions"], topic, "{name}");
+        // Who is woken at night is told where to read on.
+        let description = text(&alarm["Properties"]["AlarmDescription"])?;
+        let (_, section) = description
+            .split_once("docs/operations.md, ")
+            .with_context(|| format!("{name}: {description}"))?;
         assert!(
-            text(&alarm["Properties"]["AlarmDescription"])?.contains("docs/operations.md, "),
-            "{name}"
+            OPERATIONS.contains(&format!("| **{}** |", section.trim_end_matches('.'))),
+            "{name}: {section}"
         );
     }
     for (name, function) in of_type(&template, "AWS::Serverless::Function")? {
