@@ -10,3 +10,4 @@ mod lifecycle;
 mod replay;
 mod steps;
 mod store_faults;
+mod template;
