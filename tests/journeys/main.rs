@@ -3,6 +3,7 @@
 mod budget;
 mod contracts;
 mod errors;
+mod events;
 mod guessing;
 mod isolation;
 mod lifecycle;

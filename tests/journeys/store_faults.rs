@@ -80,13 +80,13 @@ async fn stores_that_are_stopped_are_a_503_and_work_again_without_a_restart_of_t
     let before = world.device().await?;
 
     let mut store = world.secrets_manager.take().context("no proxy")?;
-    store.stop().await;
+    store.stop().await?;
     unavailable(world.otp(&auth_id, &world.code(0))).await?;
     store.start_again()?;
     world.secrets_manager = Some(store);
 
     let mut store = world.dynamodb.take().context("no proxy")?;
-    store.stop().await;
+    store.stop().await?;
     unavailable(world.init_auth(world.token(), &names())).await?;
     unavailable(world.otp(&auth_id, &world.code(0))).await?;
     store.start_again()?;

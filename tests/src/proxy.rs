@@ -47,6 +47,7 @@ pub struct StoreProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     serving: Option<JoinSet<()>>,
+    stopped: Option<TcpSocket>,
 }
 
 impl StoreProxy {
@@ -65,6 +66,7 @@ impl StoreProxy {
             address: listener.local_addr()?,
             shared: Arc::new(shared),
             serving: None,
+            stopped: None,
         };
         proxy.serve(listener);
         Ok(proxy)
@@ -88,23 +90,29 @@ impl StoreProxy {
             .with(|state| std::mem::take(&mut state.calls).into_iter().collect())
     }
 
-    /// Stops listening and closes every connection, as a store that is down.
-    pub async fn stop(&mut self) {
+    /// Stops listening and closes every connection, as a store that is down. The port stays taken, so that nobody else
+    /// gets it meanwhile.
+    ///
+    /// # Errors
+    /// If the port is lost.
+    pub async fn stop(&mut self) -> Result<()> {
         if let Some(mut serving) = self.serving.take() {
             serving.shutdown().await;
         }
+        let socket = TcpSocket::new_v4()?;
+        // Connections of before may still be in TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        socket.bind(self.address)?;
+        self.stopped = Some(socket);
+        Ok(())
     }
 
     /// Listens again where it did before.
     ///
     /// # Errors
-    /// If the port is gone.
+    /// If it was not stopped.
     pub fn start_again(&mut self) -> Result<()> {
-        let socket = TcpSocket::new_v4()?;
-        // Connections of before may still be in TIME_WAIT.
-        socket.set_reuseaddr(true)?;
-        socket.bind(self.address)?;
-        let listener = socket.listen(64)?;
+        let listener = self.stopped.take().context("it was not stopped")?.listen(64)?;
         self.serve(listener);
         Ok(())
     }

@@ -719,6 +719,10 @@ async fn a_seed_that_is_not_there_is_an_error(store: &impl SeedRegistry) -> Outc
         "a removed seed is an error",
     )?;
     store.remove(&removed).await?;
+    ensure(
+        store.get(&holder(&removed, parameters)?).await.is_err(),
+        "a seed that was removed twice is an error",
+    )?;
     store.get(&holder(&seed_ref, parameters)?).await?;
     Ok(())
 }

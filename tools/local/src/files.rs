@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 /// A directory that keeps a stack's state over a restart. One stack at a time may have it open.
@@ -80,28 +81,18 @@ pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
 
 /// Writes a file for its owner alone: the old content or the new one, nothing between, even over a power failure.
 pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
-    let fresh = PathBuf::from(fresh);
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
-        // The mode counts only for a file that is created: one that was left behind is not reused.
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .create_new(true)
-            .write(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)?;
+        // Created for its owner alone, and gone again if anything fails.
+        let mut fresh = NamedTempFile::new_in(parent)?;
+        fresh.write_all(content)?;
+        fresh.as_file().sync_all()?;
+        fresh.persist(path)?;
         // The new name is in the directory, which has to reach the disk too.
-        match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-            _ => Ok(()),
-        }
+        File::open(parent)?.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -19,6 +19,7 @@ mod log;
 pub mod measure;
 mod random;
 mod registry;
+pub mod sample_event;
 mod samples;
 mod secrets_front;
 mod signing;

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use local::usage::{self, LocalFiles};
-use local::{DataDir, LogTo, Options, PortTaken, Stack, demo, measure};
+use local::{DataDir, LogTo, Options, PortTaken, Stack, demo, measure, sample_event};
 use shared::otp::{OtpParameters, Seed};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
+
+const LOCAL_FILES: &str = ".local";
 
 /// The service on this machine: stores, tokens, gateway, functions. Everything listens on 127.0.0.1.
 #[derive(Parser)]
@@ -33,8 +35,26 @@ struct Arguments {
 enum Command {
     /// Does the three steps once against a stack of its own; exits 0 only if all went as documented.
     Demo,
+    /// Prints an event for `cargo lambda invoke` with a code that is right now on the running stack.
+    Event {
+        #[command(subcommand)]
+        function: EventFor,
+    },
     /// Builds both functions in release mode, measures them against a stack of their own, and prints a Markdown table.
     Measure,
+}
+
+#[derive(Subcommand)]
+enum EventFor {
+    /// Step 3 of the device that the sample events are about.
+    ValidateOtp {
+        /// An authId that `init-auth` handed out for it; otherwise the one that is always there.
+        #[arg(long)]
+        auth_id: Option<String>,
+        /// Two codes in a row instead of one.
+        #[arg(long)]
+        pair: bool,
+    },
 }
 
 #[tokio::main]
@@ -42,6 +62,9 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Demo) => run_demo().await,
+        Some(Command::Event {
+            function: EventFor::ValidateOtp { auth_id, pair },
+        }) => print_event(auth_id.as_deref(), pair).await,
         Some(Command::Measure) => run_measure().await,
         None => serve(&arguments).await,
     };
@@ -60,6 +83,13 @@ async fn run_demo() -> Result<()> {
     let outcome = demo::run(&stack, &mut std::io::stdout()).await;
     stack.shutdown().await;
     outcome
+}
+
+async fn print_event(auth_id: Option<&str>, pair: bool) -> Result<()> {
+    let origin = usage::running_origin(Path::new(LOCAL_FILES))?;
+    let event = sample_event::validate_otp(&origin, auth_id, pair).await?;
+    write!(std::io::stdout(), "{}", *event)?;
+    Ok(())
 }
 
 async fn run_measure() -> Result<()> {
@@ -86,7 +116,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
 }
 
 async fn until_stopped(stack: &Stack, interrupt: &mut Signal, terminate: &mut Signal) -> Result<()> {
-    let files = LocalFiles::write(Path::new(".local"), stack)?;
+    let files = LocalFiles::write(Path::new(LOCAL_FILES), stack)?;
     writeln!(
         std::io::stdout(),
         "The service is at {} until Ctrl-C. Other values are in .local/stack.json, and .local/env is for\n\

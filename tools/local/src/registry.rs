@@ -88,17 +88,19 @@ impl Registry {
     }
 
     /// Registers a device; `None` if there is one by that name.
-    pub(crate) async fn register(&self, key: &DeviceKey, seed: Seed, status: Status) -> Result<Option<Registered>> {
+    pub(crate) async fn register(
+        &self,
+        key: &DeviceKey,
+        seed: Seed,
+        state: impl FnOnce(&mut Device),
+    ) -> Result<Option<Registered>> {
         let seed_ref = self
             .seeds
             .create(&seed_name(SEED_PREFIX, *random::bytes()?), &seed)
             .await?;
-        let device = Device::registered(
-            u64::from_be_bytes(*random::bytes()?) >> 1,
-            status,
-            seed_ref,
-            seed.parameters(),
-        );
+        let version = u64::from_be_bytes(*random::bytes()?) >> 1;
+        let mut device = Device::registered(version, Status::Active, seed_ref, seed.parameters());
+        state(&mut device);
         match self.devices.register(key, &device, self.clock.now()).await? {
             Stored::Yes => Ok(Some(Registered {
                 key: key.clone(),
@@ -162,7 +164,7 @@ pub(crate) async fn demo_device(registry: &Registry, key: &DeviceKey, seed: Opti
     }
     let seed = seed.map_or_else(|| new_seed(OtpParameters::default()), Ok)?;
     registry
-        .register(key, seed, Status::Active)
+        .register(key, seed, |_| {})
         .await?
         .context("the demo device appeared meanwhile")
 }

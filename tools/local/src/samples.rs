@@ -1,37 +1,146 @@
-//! What the sample events under `events/` name: a device of a client of their own, and an authId that is always there.
+//! What the sample events under `events/` name: devices of a client of their own in every state that an answer depends
+//! on, and an authId for each that is always there.
 //!
 //! The client has no credentials, so nothing of it can be reached through the gateway.
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use shared::clock::{Clock as _, Timestamp};
-use shared::device::Auth;
-use shared::names::{AuthId, ClientId};
+use shared::device::{Accepted, Auth, Device, Failing, Status};
+use shared::names::{AuthId, ClientId, SeedRef, WriteId};
+use shared::otp::OtpParameters;
+use shared::policy::Policy;
 use shared::ports::AuthStore as _;
 
-use crate::registry::{Registry, demo_device, device_key};
+use crate::registry::{Registry, device_key, new_seed};
 use crate::stack::{DEMO_DEVICE, DEMO_USER};
 
-const CLIENT: &str = "sample-client";
-/// `00000000-0000-4000-8000-000000000001`
-const AUTH_ID: [u8; 16] = [0, 0, 0, 0, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, 1];
-/// Far longer than an authId of the service lives: the events are tried by hand.
-const AUTH_LIFE: Duration = Duration::from_hours(24);
+/// The client of the sample events.
+pub(crate) const CLIENT: &str = "sample-client";
+const OTHER_CLIENT: &str = "other-sample-client";
+/// Far longer than an authId of the service lives, and than any gate stays closed: the events are tried by hand.
+const LONG: Duration = Duration::from_hours(24);
+
+/// A device in some state, with an authId.
+struct Sample {
+    client: &'static str,
+    device: &'static str,
+    auth: u8,
+    /// What becomes of the device, given its authId and the time.
+    state: fn(&mut Device, AuthId, Timestamp),
+}
+
+const SAMPLES: [Sample; 10] = [
+    Sample {
+        client: CLIENT,
+        device: DEMO_DEVICE,
+        auth: 1,
+        state: |_, _, _| {},
+    },
+    Sample {
+        client: CLIENT,
+        device: "expired",
+        auth: 2,
+        state: |_, _, _| {},
+    },
+    Sample {
+        client: CLIENT,
+        device: "used",
+        auth: 3,
+        state: |device, auth_id, now| {
+            let write_id = WriteId::from_bytes([3; 16]);
+            device.accepted.push(Accepted {
+                auth_id,
+                write_id,
+                expires_at: now.plus(LONG),
+            });
+        },
+    },
+    Sample {
+        client: CLIENT,
+        device: "exhausted",
+        auth: 4,
+        state: |device, auth_id, _| {
+            let count = Policy::OWN_ATTEMPTS;
+            device.failing.push(Failing { auth_id, count });
+        },
+    },
+    Sample {
+        client: CLIENT,
+        device: "gated",
+        auth: 5,
+        state: |device, _, now| device.not_before = now.plus(LONG),
+    },
+    Sample {
+        client: CLIENT,
+        device: "flooded",
+        auth: 6,
+        state: |device, _, now| device.pair_at = now.plus(LONG),
+    },
+    Sample {
+        client: CLIENT,
+        device: "disabled",
+        auth: 7,
+        state: |device, _, _| device.status = Status::Disabled,
+    },
+    Sample {
+        client: CLIENT,
+        device: "registered-again",
+        auth: 8,
+        state: |_, _, _| {},
+    },
+    Sample {
+        client: OTHER_CLIENT,
+        device: DEMO_DEVICE,
+        auth: 9,
+        state: |_, _, _| {},
+    },
+    Sample {
+        client: CLIENT,
+        device: "not-activated",
+        auth: 10,
+        state: |device, _, _| device.status = Status::ActivationRequired,
+    },
+];
+
+/// The authId by a number: `00000000-0000-4000-8000-` and the number.
+pub(crate) fn auth_id(number: u8) -> AuthId {
+    AuthId::from_bytes([0, 0, 0, 0, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, number])
+}
 
 /// Puts them into new stores; those of an earlier start stay as they are.
 pub(crate) async fn put(registry: &Registry) -> Result<()> {
-    let key = device_key(&ClientId::parse(CLIENT)?, DEMO_USER, DEMO_DEVICE)?;
-    let device = demo_device(registry, &key, None).await?.device;
     let issued_at = Timestamp::from_secs(registry.clock.now().as_secs());
-    let expires_at = issued_at.plus(AUTH_LIFE);
-    let auth = Auth {
-        id: AuthId::from_bytes(AUTH_ID),
-        key,
-        issued_at,
-        expires_at,
-        device,
-    };
-    registry.auths.create(&auth).await?;
+    for sample in &SAMPLES {
+        let key = device_key(&ClientId::parse(sample.client)?, DEMO_USER, sample.device)?;
+        let id = auth_id(sample.auth);
+        let seed = new_seed(OtpParameters::default())?;
+        let registered = registry
+            .register(&key, seed, |device| (sample.state)(device, id, issued_at))
+            .await?;
+        let mut device = match registered {
+            Some(registered) => registered.device,
+            None => registry.find(&key).await?.context("a sample device is gone")?.device,
+        };
+        let expires_at = if sample.device == "expired" {
+            issued_at
+        } else {
+            issued_at.plus(LONG)
+        };
+        if sample.device == "registered-again" {
+            // The snapshot is of a former life, whose seed is gone.
+            device.seed_ref = SeedRef::new("mfa/seed/former-life", "none")?;
+        }
+        let auth = Auth {
+            id,
+            key,
+            issued_at,
+            expires_at,
+            device,
+        };
+        // Of an earlier start, it is taken already.
+        registry.auths.create(&auth).await?;
+    }
     Ok(())
 }

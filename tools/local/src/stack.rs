@@ -333,7 +333,10 @@ impl Stack {
     /// # Errors
     /// If there is a device by that name, or if a store fails.
     pub async fn register(&self, key: &DeviceKey, seed: Seed, status: Status) -> Result<Registered> {
-        let registered = self.registry.register(key, seed, status).await?;
+        let registered = self
+            .registry
+            .register(key, seed, |device| device.status = status)
+            .await?;
         registered.ok_or_else(|| anyhow!("there is a device by that name"))
     }
 

@@ -92,6 +92,26 @@ impl LocalFiles {
     }
 }
 
+/// The address of the stack that runs now, as its files say.
+///
+/// # Errors
+/// If there are no files, since no stack runs here.
+pub fn running_origin(directory: &Path) -> Result<String> {
+    let path = LocalFiles(directory.to_owned()).stack();
+    let text = fs::read(&path).with_context(|| {
+        format!(
+            "no stack runs here: {} is not there; start one with cargo run -p local",
+            path.display()
+        )
+    })?;
+    let description: serde_json::Value = serde_json::from_slice(&Zeroizing::new(text))?;
+    let api = description.get("apiUrl").and_then(serde_json::Value::as_str);
+    let origin = api
+        .and_then(|api| api.rsplit_once('/'))
+        .map(|(origin, _stage)| origin.to_owned());
+    origin.context("the file of the running stack has no apiUrl")
+}
+
 fn description(stack: &Stack) -> Zeroizing<String> {
     let clients = stack
         .clients()

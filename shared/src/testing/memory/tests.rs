@@ -157,6 +157,25 @@ fn faults_take_their_turns_and_meet_only_their_own_kind_of_call() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn a_call_has_its_effect_some_time_after_it_is_made_and_before_it_is_answered() -> Outcome {
+    let (key, held) = (key()?, device()?);
+    let new = Device {
+        version: 8,
+        ..held.clone()
+    };
+    let devices = MemoryDevices::default();
+    devices.put(&key, &held);
+    let mut call = pin!(devices.replace(&key, &held, &new, None));
+    let mut poll = || call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(poll().is_pending());
+    assert_eq!(devices.peek(&key).as_ref(), Some(&held));
+    assert!(poll().is_pending());
+    assert_eq!(devices.peek(&key).as_ref(), Some(&new));
+    assert!(matches!(poll(), Poll::Ready(Ok(Written::Yes))));
+    Ok(())
+}
+
 #[tokio::test]
 async fn calls_at_once_interleave() -> Outcome {
     // Both read before either writes: without that, a test of parallel requests would test one after another.
