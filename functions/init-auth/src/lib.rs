@@ -101,6 +101,8 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Endpoint 
     const FUNCTION: &'static str = "init-auth";
 
     async fn answer(&self, request: &Request, now: Timestamp, notes: &mut Notes) -> Result<Success, Failure> {
+        #[cfg(feature = "panic-on-demand")]
+        panic_on_demand(request);
         let client = caller::client(request)?;
         notes.client = Some(client.clone());
         let key = device_key(request, client)?;
@@ -118,6 +120,15 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Endpoint 
         let two_codes_required = !device.single_codes_open(now, &self.policy);
         let auth = self.issue(key, device, now).await?;
         created(&auth, &caller::called_path(request), two_codes_required)
+    }
+}
+
+/// Only in the build that tests/deploy makes: what a defect would do to the process.
+#[cfg(feature = "panic-on-demand")]
+#[expect(clippy::panic, reason = "panicking is what this build is for")]
+fn panic_on_demand(request: &Request) {
+    if request.headers().contains_key("x-panic") {
+        panic!("a panic on demand");
     }
 }
 
