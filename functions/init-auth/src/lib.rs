@@ -102,7 +102,7 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Endpoint 
 
     async fn answer(&self, request: &Request, now: Timestamp, notes: &mut Notes) -> Result<Success, Failure> {
         #[cfg(feature = "panic-on-demand")]
-        panic_on_demand(request);
+        assert!(!request.headers().contains_key("x-panic"), "a panic on demand");
         let client = caller::client(request)?;
         notes.client = Some(client.clone());
         let key = device_key(request, client)?;
@@ -120,15 +120,6 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Endpoint 
         let two_codes_required = !device.single_codes_open(now, &self.policy);
         let auth = self.issue(key, device, now).await?;
         created(&auth, &caller::called_path(request), two_codes_required)
-    }
-}
-
-/// Only in the build that tests/deploy makes: what a defect would do to the process.
-#[cfg(feature = "panic-on-demand")]
-#[expect(clippy::panic, reason = "panicking is what this build is for")]
-fn panic_on_demand(request: &Request) {
-    if request.headers().contains_key("x-panic") {
-        panic!("a panic on demand");
     }
 }
 
