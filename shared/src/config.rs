@@ -325,7 +325,7 @@ mod tests {
             (AUTH_LIFE_SECONDS, "601"),
             (AUTH_LIFE_SECONDS, "5m-oops"),
             (SEED_CACHE_SECONDS, "3601"),
-            (DEVICE_HASH_KEY, "short-key-oops"),
+            (DEVICE_HASH_KEY, "15-bytes-a-oops"),
             (GUESS_POLICY, "oops"),
         ] {
             let error = refused(&[(name, value)]);

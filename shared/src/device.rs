@@ -346,7 +346,12 @@ impl Device {
                 .collect(),
             consecutive_failures,
             total_failures: self.total_failures.saturating_add(1),
-            not_before: now.plus(Policy::ladder(consecutive_failures)),
+            // Without a wait it stays as it was, in the past: set to `now`, it would refuse the next code on an instance
+            // whose clock is a little behind.
+            not_before: match Policy::ladder(consecutive_failures) {
+                Duration::ZERO => self.not_before,
+                wait => now.plus(wait),
+            },
             budget_at: one_more(self.budget_at, now, policy.refill()),
             ..self.written(attempt, verdict)
         }

@@ -179,6 +179,18 @@ mod tests {
     }
 
     #[test]
+    fn both_ways_in_count_in_the_odds_of_a_year() {
+        // 3e-6 · (20 + 8760/36) + 3e-12 · (10 + 31,536,000/1), and 3e-6 · (10 + 8760/480) + 3e-12 · (10 + 31,536,000/10).
+        for (policy, odds) in [(Policy::standard(), 8.846_080_3e-4), (Policy::strict(), 9.421_083e-5)] {
+            assert!(
+                (policy.odds_of_a_year() - odds).abs() < 1e-9,
+                "{}",
+                policy.odds_of_a_year()
+            );
+        }
+    }
+
+    #[test]
     fn a_custom_policy_is_checked_at_every_end_of_its_ranges() {
         assert_eq!(Policy::custom(20, 36, 1), Ok(Policy::standard()));
         assert_eq!(Policy::custom(10, 480, 10), Ok(Policy::strict()));

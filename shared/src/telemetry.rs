@@ -159,7 +159,8 @@ pub fn rfc3339_millis(time: Timestamp) -> String {
     )
 }
 
-/// Prints what libraries warn of as JSON lines on standard output. Call once, first thing in `main`.
+/// Prints what libraries warn of, and where something panicked, as JSON lines on standard output. Call once, first thing
+/// in `main`.
 pub fn listen_to_libraries() {
     // A second call changes nothing: the first subscriber stays.
     let _ = tracing_subscriber::fmt()
@@ -170,6 +171,11 @@ pub fn listen_to_libraries() {
         .with_timer(ClockTimer)
         .with_max_level(tracing::Level::WARN)
         .try_init();
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        // Never the message: it may quote what it failed on, a name or a code.
+        tracing::error!(place, "a panic");
+    }));
 }
 
 struct ClockTimer;

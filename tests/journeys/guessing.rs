@@ -6,6 +6,7 @@ use acceptance::{Outcome, World};
 use futures_util::future::join_all;
 use local::Function;
 use serde_json::json;
+use shared::clock::Clock as _;
 use shared::testing::events::Event;
 
 #[tokio::test]
@@ -74,6 +75,37 @@ async fn the_limit_is_the_devices_and_not_each_authentications() -> Outcome {
         }
     }
     assert_eq!(verdicts, 5);
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_limit_has_nothing_to_do_with_addresses() -> Outcome {
+    let world = World::new().await?;
+    let (auth_id, wrong) = (world.start().await?, world.wrong_code()?);
+    for number in 0..5 {
+        let event = Event::validate_otp(world.client().as_str(), &auth_id).otp(&wrong);
+        let event = match number {
+            0 => event.without_header("X-Forwarded-For"),
+            number => event.header("X-Forwarded-For", &format!("192.0.2.{number}")),
+        };
+        assert_eq!(world.invoke(Function::ValidateOtp, &event.json()).await?.0, 422);
+    }
+    world.start_and_send(&wrong).await?.expect(422, "TWO_CODES_REQUIRED")?;
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_right_code_that_was_refused_unseen_is_accepted_when_single_codes_are_open_again() -> Outcome {
+    let world = World::new().await?;
+    let auth_id = world.start().await?;
+    let opens = world.stack.clock().now().plus(Duration::from_secs(10));
+    world.change(|device| device.not_before = opens).await?;
+    let code = world.code(0);
+    world.otp(&auth_id, &code).await?.expect(422, "TWO_CODES_REQUIRED")?;
+    world.advance(Duration::from_secs(10))?;
+    world.otp(&auth_id, &code).await?.success(200)?;
     world.end().await;
     Ok(())
 }

@@ -8,6 +8,7 @@ mod guessing;
 mod isolation;
 mod lifecycle;
 mod replay;
+mod seeds;
 mod steps;
 mod store_faults;
 mod template;

@@ -125,3 +125,22 @@ async fn a_wrong_code_whose_answer_was_lost_between_sdk_and_store_is_counted_onc
     world.end().await;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_call_that_hangs_once_is_given_up_and_repeated_within_the_deadline() -> Outcome {
+    let world = World::with_proxies().await?;
+    for call in [
+        "GetItem Devices",
+        "PutItem Auths",
+        "GetItem Auths",
+        "UpdateItem Devices",
+    ] {
+        dynamodb(&world)?.set(call, Behaviour::HangFirst);
+        world.advance(Duration::from_mins(1))?;
+        let started = Instant::now();
+        world.start_and_send(&world.code(0)).await?.success(200)?;
+        anyhow::ensure!(started.elapsed() >= Duration::from_millis(500), "{call} did not hang");
+    }
+    world.end().await;
+    Ok(())
+}

@@ -24,6 +24,8 @@ pub enum Behaviour {
     Drop,
     /// It is never answered; the store never sees it.
     Hang,
+    /// As `Hang`, the first time; repeated, it goes through.
+    HangFirst,
     /// The store does it, and the connection is closed before the answer, the first time; repeated, it goes through.
     LoseFirstAnswer,
 }
@@ -147,7 +149,9 @@ impl Shared {
         self.with(|state| {
             *state.calls.entry(call.to_owned()).or_default() += 1;
             match state.rules.get_mut(call) {
-                Some(rule @ Behaviour::LoseFirstAnswer) => std::mem::replace(rule, Behaviour::Pass),
+                Some(rule @ (Behaviour::LoseFirstAnswer | Behaviour::HangFirst)) => {
+                    std::mem::replace(rule, Behaviour::Pass)
+                }
                 Some(rule) => *rule,
                 None => Behaviour::Pass,
             }
@@ -169,9 +173,11 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
     let body = body.collect().await?.to_bytes();
     let target = parts.headers.get("x-amz-target").context("no target")?.to_str()?;
     let operation = target.rsplit('.').next().unwrap_or_default();
-    let table = serde_json::from_slice::<serde_json::Value>(&body)?
-        .get("TableName")
-        .cloned();
+    let sent = serde_json::from_slice::<serde_json::Value>(&body)?;
+    let table = sent.get("TableName").cloned();
+    // A read that may miss an acknowledged write is another call: the store on this machine never shows the difference.
+    let stale = operation == "GetItem" && sent.get("ConsistentRead") != Some(&true.into());
+    let operation = if stale { "stale GetItem" } else { operation };
     let call = match table.as_ref().and_then(|table| table.as_str()) {
         Some(table) => format!("{operation} {table}"),
         None => operation.to_owned(),
@@ -179,7 +185,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
     let behaviour = shared.arrived(&call);
     match behaviour {
         Behaviour::Drop => anyhow::bail!("dropped"),
-        Behaviour::Hang => std::future::pending().await,
+        Behaviour::Hang | Behaviour::HangFirst => std::future::pending().await,
         Behaviour::Pass | Behaviour::LoseFirstAnswer => {}
     }
     let mut headers = parts.headers;

@@ -173,11 +173,30 @@ impl World {
         })
     }
 
-    /// Ends it; nothing of it is left running.
+    /// Ends it; nothing of it is left running, and no code, seed, token or password of it is in anything logged.
+    ///
+    /// # Panics
+    /// If one is.
     pub async fn end(self) {
+        self.no_secret_was_logged();
         let stores = Arc::clone(self.stack.stores());
         self.stack.shutdown().await;
         stores.shutdown().await;
+    }
+
+    fn no_secret_was_logged(&self) {
+        let [first, second] = self.stack.clients();
+        let demo = self.stack.demo();
+        let seed = demo.seed.to_base32();
+        let texts = [self.token.as_str(), first.secret(), second.secret(), seed.as_str()];
+        let codes: Vec<String> = (-20..=20).map(|ahead| self.code(ahead)).collect();
+        for line in [self.stack.log_lines(), self.stack.access_lines()].concat() {
+            // Whole words: six digits of a duration are no code.
+            let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
+            let shown =
+                texts.iter().any(|text| line.contains(text)) || words.any(|word| codes.iter().any(|code| code == word));
+            assert!(!shown, "a secret in the log: {line}");
+        }
     }
 
     /// The first client.

@@ -29,6 +29,7 @@ struct World {
     log: MemoryLog,
     key: DeviceKey,
     auth_life: &'static str,
+    policy: &'static str,
 }
 
 struct Answer {
@@ -73,6 +74,7 @@ impl World {
             log: MemoryLog::default(),
             key,
             auth_life: "300",
+            policy: "standard",
         })
     }
 
@@ -82,6 +84,7 @@ impl World {
             (config::DEVICES_TABLE, "devices"),
             (config::DEVICE_HASH_KEY, "0123456789abcdef"),
             (config::AUTH_LIFE_SECONDS, self.auth_life),
+            (config::GUESS_POLICY, self.policy),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
@@ -409,5 +412,24 @@ async fn a_request_reads_the_clock_once_and_logs_one_line_without_names() -> Out
         !printed.contains("demouser") && !printed.contains("mydevice"),
         "{printed}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn how_many_codes_are_required_depends_on_the_configured_policy() -> Outcome {
+    // Standard allows a debt of 19 times 36 hours, strict one of 9 times 20 days.
+    for (policy, header) in [("standard", "2"), ("strict", "")] {
+        let world = World {
+            policy,
+            ..World::new()?
+        };
+        world.change(|device| device.budget_at = NOW.plus(Duration::from_hours(1_000)))?;
+        let answer = world.send(&Event::init_auth(CLIENT)).await?;
+        assert_eq!(
+            (answer.status, answer.header("auth-codes-required")),
+            (201, header),
+            "{policy}"
+        );
+    }
     Ok(())
 }

@@ -60,6 +60,10 @@ impl Answer {
 
 impl World {
     fn new() -> Result<Self, Box<dyn Error>> {
+        Self::with_policy("standard")
+    }
+
+    fn with_policy(policy: &str) -> Result<Self, Box<dyn Error>> {
         let key = DeviceKey {
             client: ClientId::parse(CLIENT)?,
             user: UserName::parse("demouser")?,
@@ -73,6 +77,7 @@ impl World {
             (config::DEVICES_TABLE, "devices"),
             (config::SEED_PREFIX, "mfa"),
             (config::DEVICE_HASH_KEY, "0123456789abcdef"),
+            (config::GUESS_POLICY, policy),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
@@ -650,5 +655,208 @@ async fn a_request_reads_the_clock_once_and_logs_neither_code_nor_name() -> Outc
     for secret in [code.as_str(), "demouser", "mydevice", &id.to_string()] {
         assert!(!printed.contains(secret), "{printed}");
     }
+    Ok(())
+}
+
+/// Devices that somebody else writes just before each of the first writes.
+struct Contended {
+    devices: MemoryDevices,
+    rivals: std::sync::atomic::AtomicUsize,
+}
+
+impl DeviceStore for Contended {
+    async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
+        self.devices.get(key).await
+    }
+
+    async fn replace(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        new: &Device,
+        used_at: Option<Timestamp>,
+    ) -> Result<Written, StoreError> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let rival = self.rivals.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        if let (Ok(_), Some(mut device)) = (rival, self.devices.peek(key)) {
+            device.version += 1;
+            self.devices.put(key, &device);
+        }
+        self.devices.replace(key, held, new, used_at).await
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_is_decided_three_times_and_then_given_up_uncounted() -> Outcome {
+    for (rivals, status, writes) in [(0, 200, 1), (2, 200, 3), (3, 503, 3)] {
+        let world = World::new()?;
+        let (id, code) = (world.start(1)?, world.code(0));
+        let endpoint = ValidateOtp {
+            auths: world.auths.clone(),
+            devices: Contended {
+                devices: world.devices.clone(),
+                rivals: rivals.into(),
+            },
+            seeds: world.seeds.clone(),
+            random: SequenceRandom::from_start(1),
+            boundary: Boundary::new(Arc::clone(&world.clock), world.log.clone(), DeviceHasher::new(b"key")),
+            policy: Policy::standard(),
+        };
+        let event = Event::validate_otp(CLIENT, &id).otp(&code);
+        let response = endpoint.handle(lambda_http::request::from_str(&event.json())?).await;
+        assert_eq!(response.status().as_u16(), status, "{rivals} rivals");
+        assert_eq!(world.devices.calls(Op::Replace), writes, "{rivals} rivals");
+        assert_eq!(world.device()?.accepted.len(), usize::from(status == 200));
+        assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_a_success_is_a_use_of_the_device() -> Outcome {
+    let world = World::new()?;
+    let code = world.code(0);
+    assert_eq!(world.otp(world.start(1)?, &code).await?.status, 200);
+    world.clock.advance(Duration::from_secs(5));
+    let (replayed, wrong) = (world.otp(world.start(2)?, &code).await?, world.wrong_code()?);
+    assert!(replayed.is(422, "OTP_REPLAYED"));
+    assert_eq!(
+        replayed.retry_after, None,
+        "the member says it; the header is of 429 and 503"
+    );
+    assert!(world.otp(world.start(3)?, &wrong).await?.is(422, "OTP_REJECTED"));
+    assert!(
+        world
+            .otps(world.start(4)?, &wrong, &wrong)
+            .await?
+            .is(422, "OTP_REJECTED")
+    );
+    assert_eq!(world.devices.last_used_at(&world.key), Some(NOW));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_pair_says_how_many_codes_to_ask_for_and_no_attempts() -> Outcome {
+    let world = World::new()?;
+    let (id, wrong) = (world.start(1)?, world.wrong_code()?);
+    let answer = world.otps(id, &wrong, &wrong).await?;
+    assert_eq!(
+        (answer.number("codesRequired"), answer.body.get("attemptsRemaining")),
+        (Some(1), None)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replayed_code_says_what_the_auth_has_left() -> Outcome {
+    let world = World::new()?;
+    assert_eq!(world.otp(world.start(1)?, &world.code(0)).await?.status, 200);
+    let answer = world.otp(world.start(2)?, &world.code(0)).await?;
+    assert_eq!(
+        (answer.number("attemptsRemaining"), answer.number("codesRequired")),
+        (Some(4), Some(1))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_seed_and_a_device_that_cannot_be_read_are_a_503() -> Outcome {
+    let world = World::new()?;
+    let (id, before) = (world.start(1)?, world.device()?);
+    world.seeds.inject(Op::Get, Fault::Before);
+    world.devices.inject(Op::Get, Fault::Before);
+    let answer = world.otp(id, &world.code(0)).await?;
+    assert!(answer.is(503, "SERVICE_UNAVAILABLE"), "{answer:?}");
+    assert_eq!((world.device()?, world.devices.calls(Op::Replace)), (before, 0));
+    let level = world.log.lines().pop().map(|line| line.level);
+    assert_eq!(level, Some(shared::telemetry::Level::Error), "an operator is told");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_write_id_of_its_own_nothing_is_decided() -> Outcome {
+    let world = World::new()?;
+    let (id, before) = (world.start(1)?, world.device()?);
+    let endpoint = ValidateOtp {
+        auths: world.auths.clone(),
+        devices: world.devices.clone(),
+        seeds: world.seeds.clone(),
+        random: shared::testing::random::FailingRandom,
+        boundary: Boundary::new(Arc::clone(&world.clock), world.log.clone(), DeviceHasher::new(b"key")),
+        policy: Policy::standard(),
+    };
+    let event = Event::validate_otp(CLIENT, &id).otp(&world.code(0));
+    let response = endpoint.handle(lambda_http::request::from_str(&event.json())?).await;
+    assert_eq!(response.status().as_u16(), 500);
+    assert_eq!((world.device()?, world.devices.calls(Op::Replace)), (before, 0));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_takes_effect_after_the_deadline_is_counted_and_gives_no_verdict() -> Outcome {
+    let world = World::new()?;
+    let id = world.start(1)?;
+    world.devices.inject(Op::Replace, Fault::HangAfter);
+    let started = tokio::time::Instant::now();
+    assert!(
+        world
+            .otp(id, &world.wrong_code()?)
+            .await?
+            .is(503, "SERVICE_UNAVAILABLE")
+    );
+    assert_eq!(started.elapsed().as_millis(), 2_500, "the deadline");
+    assert_eq!(world.device()?.total_failures, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn guesses_are_rationed_as_configured() -> Outcome {
+    for (policy, gap) in [("standard", "1"), ("strict", "10")] {
+        let world = World::with_policy(policy)?;
+        let (id, wrong) = (world.start(1)?, world.wrong_code()?);
+        for _ in 0..Policy::PAIR_BURST {
+            assert!(world.otps(id, &wrong, &wrong).await?.is(422, "OTP_REJECTED"));
+        }
+        let refused = world.otps(id, &wrong, &wrong).await?;
+        assert!(refused.is(429, "TOO_MANY_ATTEMPTS"));
+        assert_eq!(refused.retry_after.as_deref(), Some(gap), "{policy}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_that_lost_its_activation_is_refused_at_once() -> Outcome {
+    let world = World::new()?;
+    let id = world.start(1)?;
+    world.change(|device| device.status = Status::ActivationRequired)?;
+    let answer = world.otp(id, &world.code(0)).await?;
+    assert!(answer.is(423, "DEVICE_NOT_ACTIVE"), "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_caller_that_the_gateway_did_not_name_is_a_401() -> Outcome {
+    let world = World::new()?;
+    let (id, code) = (world.start(1)?, world.code(0));
+    let event = || Event::validate_otp(CLIENT, &id).otp(&code);
+    for event in [
+        event().without_authorizer(),
+        event().without_claim("client_id"),
+        event().claim("client_id", 7),
+        event().claim("client_id", ""),
+        event().claim("client_id", format!("{CLIENT}#")),
+    ] {
+        assert!(world.send(&event).await?.is(401, "UNAUTHORIZED"));
+    }
+    for scope in [
+        "",
+        "mfa/authenticated",
+        "mfa",
+        "mfa/authenticate,openid",
+        "MFA/AUTHENTICATE",
+    ] {
+        assert!(world.send(&event().scope(scope)).await?.is(403, "FORBIDDEN"), "{scope}");
+    }
+    assert_eq!(world.calls(), [0, 0, 0]);
     Ok(())
 }

@@ -130,3 +130,31 @@ impl SdkMessage {
         Self(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no answer")]
+    struct Outer {
+        raw_response: &'static str,
+        #[source]
+        source: Inner,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("throttled")]
+    struct Inner;
+
+    #[test]
+    fn the_sdks_messages_are_kept_and_its_debug_output_is_not() {
+        let error = Outer {
+            raw_response: "a seed",
+            source: Inner,
+        };
+        let message = SdkMessage::of(&error);
+        assert_eq!(message.to_string(), "no answer: throttled");
+        assert!(!format!("{message:?}").contains(error.raw_response));
+    }
+}

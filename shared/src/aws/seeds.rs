@@ -132,7 +132,8 @@ impl<C: Clock> SecretsManagerSeeds<C> {
 impl<C: Clock> SeedStore for SecretsManagerSeeds<C> {
     async fn get(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
         let seed_ref = &device.seed_ref;
-        self.cache.remove_if(seed_ref, |cached| self.stale(cached));
+        // All of them, not only the one that is asked for: none stays longer because its user does not come back.
+        self.cache.retain(|_, cached| !self.stale(cached));
         // Of several requests at once, one reads; if it fails, the next one tries.
         let cached = self.cache.get_or_insert_async(seed_ref, self.read(seed_ref)).await?;
         if cached.seed.parameters() == device.parameters {

@@ -202,7 +202,6 @@ fn a_wrong_single_code_is_counted_and_changes_exactly_this() {
             }),
             consecutive_failures: 4,
             total_failures: 41,
-            not_before: NOW,
             budget_at: NOW.plus(REFILL * 4),
             ..device
         }
@@ -536,6 +535,13 @@ fn the_later_of_the_two_openings_is_the_one_that_is_told() {
 }
 
 #[test]
+fn a_wrong_code_without_a_wait_refuses_nothing_on_a_clock_that_is_behind() {
+    let mut device = never_failed();
+    assert_rejected(&mut device, [wrong_single(1)], NOW);
+    assert!(device.single_codes_open(NOW.minus(SECOND * 2), &Policy::standard()));
+}
+
+#[test]
 fn wrong_codes_in_a_row_climb_the_ladder() {
     let mut device = never_failed();
     let mut now = NOW;
@@ -544,8 +550,13 @@ fn wrong_codes_in_a_row_climb_the_ladder() {
     ];
     for (number, wait) in (1..).zip(waits) {
         assert_rejected(&mut device, [unexpiring(wrong_single(number))], now);
-        assert_eq!(device.not_before, now.plus(SECOND * wait), "after {number} wrong codes");
-        now = device.not_before;
+        let opens = if wait == 0 {
+            Timestamp::EPOCH
+        } else {
+            now.plus(SECOND * wait)
+        };
+        assert_eq!(device.not_before, opens, "after {number} wrong codes");
+        now = now.plus(SECOND * wait);
     }
     // A success ends the row; the next wrong code is a first one.
     assert_eq!(
@@ -554,7 +565,7 @@ fn wrong_codes_in_a_row_climb_the_ladder() {
     );
     assert_eq!((device.consecutive_failures, device.not_before), (0, Timestamp::EPOCH));
     assert_rejected(&mut device, [unexpiring(wrong_single(101))], now);
-    assert_eq!((device.consecutive_failures, device.not_before), (1, now));
+    assert_eq!((device.consecutive_failures, device.not_before), (1, Timestamp::EPOCH));
     assert_eq!(device.total_failures, 16);
 }
 
@@ -1011,4 +1022,31 @@ fn written_forms_are_read_back_and_nothing_else_is() {
     for raw in ["", "active", "ACTIVE ", "Accepted", "UNKNOWN"] {
         assert_eq!((Status::parse(raw), Verdict::parse(raw)), (None, None), "{raw:?}");
     }
+}
+
+#[test]
+fn a_refused_write_means_what_the_state_says_that_it_was_refused_on() -> Result<(), NameError> {
+    let (held, attempt) = (lived_in(), single(1, N));
+    let of_another_seed = |device: &Device| -> Result<Device, NameError> {
+        Ok(Device {
+            seed_ref: SeedRef::new("mfa/seed/00ff", "v2")?,
+            ..device.clone()
+        })
+    };
+    let own = written(try_at(&held, attempt, NOW)).1;
+    let rivals = written(try_at(&held, wrong_single(2), NOW)).1;
+    assert_eq!(conflict(None, &held, &attempt), Conflict::Gone);
+    assert_eq!(conflict(Some(&rivals), &held, &attempt), Conflict::DecideAgain);
+    assert_eq!(
+        conflict(Some(&of_another_seed(&rivals)?), &held, &attempt),
+        Conflict::Superseded
+    );
+    // A success that was written is reported, even if the seed was changed right after it (I4).
+    for stored in [own.clone(), of_another_seed(&own)?] {
+        assert_eq!(
+            conflict(Some(&stored), &held, &attempt),
+            Conflict::Settled(Verdict::Accepted)
+        );
+    }
+    Ok(())
 }

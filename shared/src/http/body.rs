@@ -166,6 +166,31 @@ mod tests {
     }
 
     #[test]
+    fn only_json_and_no_type_at_all_are_read() {
+        let status = |content_type: Option<&str>| {
+            let mut request = lambda_http::http::Request::builder();
+            if let Some(content_type) = content_type {
+                request = request.header(CONTENT_TYPE, content_type);
+            }
+            let request = request.body(lambda_http::Body::from("{}")).ok()?;
+            Some(Members::of(&request).map_or_else(|failure| failure.code.status().as_u16(), |_| 200))
+        };
+        for read in [None, Some("application/json"), Some("APPLICATION/JSON ;charset=utf-8")] {
+            assert_eq!(status(read), Some(200), "{read:?}");
+        }
+        for refused in [
+            "",
+            ";",
+            "text/json",
+            "application/jsonp",
+            "application/json-patch+json",
+            "application/json, text/html",
+        ] {
+            assert_eq!(status(Some(refused)), Some(415), "{refused:?}");
+        }
+    }
+
+    #[test]
     fn a_body_may_have_8192_bytes_and_no_more() {
         let padded = |length: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(length - 8));
         assert!(text(padded(LONGEST).as_bytes(), "a").is_ok());

@@ -65,7 +65,7 @@ impl<C: Clock, L: RequestLog> Boundary<C, L> {
         ));
         let answer = match timeout(DEADLINE, AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(answer)) => answer,
-            // What it panicked with may quote a code, so it is dropped; the panic hook has printed the place.
+            // What it panicked with may quote a code, so it is dropped; the hook of `telemetry` prints the place.
             Ok(Err(_panic)) => Err(Failure::new(Code::InternalError, "panic")),
             Err(_elapsed) => Err(Failure::unavailable("deadline", None)),
         };

@@ -287,3 +287,37 @@ impl From<RandomError> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_is_a_503_and_only_the_operator_reads_why() {
+        let failure = Failure::from(StoreError::Unavailable {
+            store: "dynamodb",
+            operation: "GetItem auths",
+            source: "throttled".into(),
+        });
+        assert_eq!(
+            (failure.code, failure.reason),
+            (Code::ServiceUnavailable, "store_unavailable")
+        );
+        assert_eq!(failure.message, Code::ServiceUnavailable.message());
+        assert_eq!(
+            failure.operator_text().as_deref(),
+            Some("dynamodb is unavailable (GetItem auths): throttled")
+        );
+        let failure = Failure::from(StoreError::Corrupt {
+            store: "dynamodb",
+            what: "status",
+        });
+        assert_eq!(
+            (failure.code, failure.reason),
+            (Code::ServiceUnavailable, "store_corrupt")
+        );
+        assert_eq!(failure.code.level(), Level::Error);
+        assert_eq!(Code::InternalError.level(), Level::Error);
+        assert_eq!(Code::OtpRejected.level(), Level::Info);
+    }
+}

@@ -23,7 +23,7 @@ pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 pub const SEED_PREFIX: &str = "contract";
 
 /// How many calls at once a race is.
-const RACERS: u8 = 50;
+const RACERS: u8 = 16;
 /// The year 2100, in seconds.
 const THEN: u64 = 4_102_444_800;
 
@@ -296,7 +296,7 @@ async fn one_of_racing_auths_gets_the_id(store: &impl AuthStore) -> Outcome {
     let racing = (0..RACERS).map(|number| Ok(auth(3, &key("shop", &format!("user {number}"), "phone")?, &device)));
     let racing = racing.collect::<Result<Vec<_>, NameError>>()?;
     let stored = join_all(racing.iter().map(|auth| store.create(auth))).await;
-    let winner = only_winner(racing, stored, |stored| *stored == Stored::Yes)?;
+    let winner = only_winner(racing, stored, |_, stored| *stored == Stored::Yes)?;
     same("the auth that won a race", &store.get(auth_id(3)).await?, &Some(winner))?;
     Ok(())
 }
@@ -305,13 +305,13 @@ async fn one_of_racing_auths_gets_the_id(store: &impl AuthStore) -> Outcome {
 fn only_winner<T, R: Debug>(
     racing: Vec<T>,
     results: Vec<Result<R, StoreError>>,
-    won: impl Fn(&R) -> bool,
+    won: impl Fn(&T, &R) -> bool,
 ) -> Result<T, Box<dyn Error + Send + Sync>> {
     let results = results.into_iter().collect::<Result<Vec<_>, _>>()?;
     let mut winners: Vec<_> = racing
         .into_iter()
         .zip(&results)
-        .filter(|(_, result)| won(result))
+        .filter(|(racer, result)| won(racer, result))
         .collect();
     same("winners of a race", &winners.len(), &1)?;
     winners
@@ -505,7 +505,11 @@ async fn one_of_racing_writes_takes_effect(store: &impl DeviceRegistry, key: &De
         .filter(|written| **written != Written::Yes)
         .cloned()
         .collect();
-    let winner = only_winner(racing, written, |written| *written == Written::Yes)?;
+    // On a loaded machine an answer is lost now and then, and the SDK's repetition meets the racer's own write.
+    let winner = only_winner(racing, written, |new, written| match written {
+        Written::Yes => true,
+        Written::No(stored) => stored.as_deref() == Some(new),
+    })?;
     same(
         "the device that won a race",
         &store.get(key).await?.as_ref(),
@@ -559,7 +563,7 @@ async fn a_removed_device_is_gone(store: &impl DeviceRegistry, key: &DeviceKey) 
 async fn one_of_racing_registrations_gets_the_name(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
     let racing = (1..=u64::from(RACERS)).map(device).collect::<Result<Vec<_>, _>>()?;
     let stored = join_all(racing.iter().map(|device| store.register(key, device, created()))).await;
-    let winner = only_winner(racing, stored, |stored| *stored == Stored::Yes)?;
+    let winner = only_winner(racing, stored, |_, stored| *stored == Stored::Yes)?;
     same("the device that won the name", &store.get(key).await?, &Some(winner))?;
     store.remove(key).await?;
     Ok(())
