@@ -32,3 +32,17 @@ pub enum StoreError {
 #[derive(Debug, thiserror::Error)]
 #[error("the system's random generator failed")]
 pub struct RandomError(#[source] pub Box<dyn Error + Send + Sync>);
+
+/// The messages of an error and of everything under it, for the operator. Never their `Debug`, which may show a raw
+/// response, and with it a seed.
+#[must_use]
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,7 +1,6 @@
 //! The SDK's clients: one connection pool, short time limits, and the count of calls for the log.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -12,6 +11,7 @@ use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, RuntimeCompone
 use aws_sdk_dynamodb::error::BoxError;
 use aws_smithy_http_client::tls;
 
+use crate::error::chain;
 use crate::telemetry::calls;
 
 /// One try of one call. The SDK has no limit of its own.
@@ -120,14 +120,7 @@ pub(super) struct SdkMessage(String);
 
 impl SdkMessage {
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            // Writing to a string does not fail.
-            let _ = write!(text, ": {cause}");
-            source = cause.source();
-        }
-        Self(text)
+        Self(chain(error))
     }
 }
 

@@ -7,7 +7,7 @@ use std::error::Error;
 
 use lambda_http::http::StatusCode;
 
-use crate::error::{RandomError, StoreError};
+use crate::error::{RandomError, StoreError, chain};
 use crate::telemetry::Level;
 
 /// The codes of the wire contract. A new one exists only where a client would act differently.
@@ -258,14 +258,7 @@ impl Failure {
     /// What an operator reads: the whole chain of errors.
     #[must_use]
     pub fn operator_text(&self) -> Option<String> {
-        let mut error: &dyn Error = self.source.as_deref()?;
-        let mut text = error.to_string();
-        while let Some(source) = error.source() {
-            text.push_str(": ");
-            text.push_str(&source.to_string());
-            error = source;
-        }
-        Some(text)
+        Some(chain(self.source.as_deref()?))
     }
 }
 
