@@ -11,6 +11,7 @@ pub mod names;
 pub mod otp;
 pub mod policy;
 pub mod ports;
+pub mod settlement;
 
 #[cfg(feature = "aws")]
 pub mod aws;
