@@ -21,8 +21,8 @@ const HOURS: u32 = DAYS * 24;
 const HOUR: Duration = Duration::from_hours(1);
 const INSTANT: Duration = Duration::from_millis(1);
 const LATE: Duration = Duration::from_mins(2);
-/// Of a flood, what passes before a sign-in: long enough that chance has spread the slots of an untimed one.
-const LEAD_IN_GAPS: u32 = 300;
+/// What passes of a flood before a sign-in: in n gaps, an untimed one strays by √n slots, and there are ten.
+const LEAD_IN_GAPS: u32 = 100;
 /// Errors in a hundred codes, and whether the client keeps its authId.
 const TYPISTS: [(u32, bool); 4] = [(5, true), (15, true), (5, false), (15, false)];
 
@@ -279,6 +279,10 @@ pub fn simulate(setting: &Setting) -> Result<Report> {
 }
 
 impl Report {
+    fn heading(&self, f: &mut fmt::Formatter<'_>, what: &str) -> fmt::Result {
+        self.row(f, &format!("**{what}**"), |_| String::new())
+    }
+
     fn row(&self, f: &mut fmt::Formatter<'_>, what: &str, cell: impl Fn(&Figures) -> String) -> fmt::Result {
         write!(f, "| {what} |")?;
         for figures in &self.figures {
@@ -290,8 +294,16 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let both = |guesses: Guesses| format!("{}; 8 digits {}", odds(guesses.odds(6)), odds(guesses.odds(8)));
+        let guessed = |guesses: Guesses| {
+            format!(
+                "{}: {}",
+                thousands(guesses.single + guesses.pairs),
+                odds(guesses.odds(6))
+            )
+        };
         let singles = |guesses: Guesses| Guesses { pairs: 0, ..guesses };
+        let pairs = |guesses: Guesses| Guesses { single: 0, ..guesses };
+
         self.row(f, "policy", |figures| format!("`{}`", figures.name))?;
         writeln!(f, "|---|{}", "---|".repeat(self.figures.len()))?;
         self.row(f, "BURST, REFILL, PAIR_GAP", |Figures { policy, .. }| {
@@ -299,63 +311,44 @@ impl fmt::Display for Report {
             format!("{}, {hours} h, {} s", policy.burst(), policy.pair_gap().as_secs())
         })?;
 
-        self.row(f, "**The attacker's year**", |_| String::new())?;
-        self.row(f, "single codes that are looked at, owner idle", |figures| {
-            figures.idle.single.to_string()
+        self.heading(
+            f,
+            "The attacker's year: what is looked at, and the probability that something of it is right",
+        )?;
+        self.row(f, "single codes, the owner does nothing", |of| {
+            guessed(singles(of.idle))
         })?;
-        self.row(f, "– odds", |figures| both(singles(figures.idle)))?;
-        self.row(f, "single codes that are looked at, owner signs in daily", |figures| {
-            figures.daily.single.to_string()
+        self.row(f, "single codes, the owner signs in once a day", |of| {
+            guessed(singles(of.daily))
         })?;
-        self.row(f, "– odds", |figures| both(singles(figures.daily)))?;
-        self.row(f, "pairs that are looked at, one at every opening", |figures| {
-            thousands(figures.daily.pairs)
+        self.row(f, "pairs", |of| guessed(pairs(of.daily)))?;
+        self.row(f, "both, the owner does nothing", |of| odds(of.idle.odds(6)))?;
+        self.row(f, "both, the owner signs in once a day", |of| odds(of.daily.odds(6)))?;
+        self.row(f, "the same by the formula", |of| odds(of.policy.odds_of_a_year()))?;
+        self.row(f, "the same with 8 digits", |of| odds(of.daily.odds(8)))?;
+
+        self.heading(f, "Under that attack on single codes, an owner signs in once a day")?;
+        self.row(f, "in within two codes", |of| days(of.owner.within_two_codes, of.owner))?;
+        self.row(f, "later than 2 min", |of| days(of.owner.late, of.owner))?;
+        self.row(f, "longest wait", |of| {
+            format!("{} s", of.owner.longest.as_secs_f64().ceil())
         })?;
-        self.row(f, "– odds, single codes included, owner idle", |figures| {
-            both(figures.idle)
+        self.row(f, "a lock alone, without pairs: not in all day", |of| {
+            let (_, owner) = of.lock_alone;
+            days(owner.given_up, owner)
         })?;
-        self.row(f, "– odds, single codes included, owner signs in daily", |figures| {
-            both(figures.daily)
-        })?;
-        self.row(f, "the formula, 6 digits", |figures| {
-            odds(figures.policy.odds_of_a_year())
+        self.row(f, "– what the attacker's year is worth then", |of| {
+            let (guesses, _) = of.lock_alone;
+            guessed(guesses)
         })?;
 
-        self.row(
+        let units = "told to wait / later than 2 min / not in after 10 min";
+        self.heading(
             f,
-            "**The owner, once a day, under that attack on single codes**",
-            |_| String::new(),
+            &format!("Under a flood of pairs, an owner signs in once a day: {units}"),
         )?;
-        self.row(f, "signs in within two codes", |figures| {
-            share(figures.owner.within_two_codes, figures.owner.all)
-        })?;
-        self.row(f, "later than 2 min", |figures| {
-            share(figures.owner.late, figures.owner.all)
-        })?;
-        self.row(f, "longest wait", |figures| {
-            format!("{} s", figures.owner.longest.as_secs_f64().ceil())
-        })?;
-        self.row(
-            f,
-            "a lock alone (no pairs): does not sign in that day",
-            |Figures {
-                 lock_alone: (_, owner), ..
-             }| { share(owner.given_up, owner.all) },
-        )?;
-        self.row(
-            f,
-            "– what it bounds the attacker to",
-            |Figures {
-                 lock_alone: (guesses, _),
-                 ..
-             }| { format!("{} codes, {}", guesses.single, odds(guesses.odds(6))) },
-        )?;
-
-        self.row(f, "**The owner, once a day, under a flood of pairs**", |_| {
-            String::new()
-        })?;
         for (index, what) in [
-            "pairs at every opening, single codes left alone",
+            "a pair at every opening, single codes left alone",
             "single codes, and one pair a PAIR_GAP, untimed",
             "single codes, and ten pairs a PAIR_GAP, untimed",
             "single codes, and a pair at every opening",
@@ -363,15 +356,12 @@ impl fmt::Display for Report {
         .into_iter()
         .enumerate()
         {
-            self.row(f, what, |figures| {
-                figures.floods.get(index).map(hindered).unwrap_or_default()
-            })?;
+            self.row(f, what, |of| of.floods.get(index).map(hindered).unwrap_or_default())?;
         }
 
-        self.row(
+        self.heading(
             f,
-            "**Asked for two codes: an owner with typing errors, no attacker**",
-            |_| String::new(),
+            "Without an attacker, an owner mistypes codes: sign-ins that were asked for two codes",
         )?;
         for (index, (errors, keeps)) in TYPISTS.into_iter().enumerate() {
             let client = if keeps {
@@ -379,12 +369,12 @@ impl fmt::Display for Report {
             } else {
                 "starts again at step 2"
             };
-            let what = format!("{errors} % of codes mistyped, the client {client} after a 422");
-            self.row(f, &what, |figures| {
-                let typist = figures.typists.get(index).copied().unwrap_or_default();
-                share(typist.asked_for_two, typist.all)
+            let what = format!("{errors} % mistyped, after a 422 the client {client}");
+            self.row(f, &what, |of| {
+                of.typists.get(index).map(asked_for_two).unwrap_or_default()
             })?;
         }
+
         let Setting {
             sign_ins_per_day,
             owner_years,
@@ -393,10 +383,15 @@ impl fmt::Display for Report {
         } = self.setting;
         writeln!(
             f,
-            "\n6 digits unless it says otherwise; {DAYS} days. Owners with typing errors: {sign_ins_per_day} sign-ins a day \
-             for {owner_years} years, from 7 to 23. Seed {seed}."
+            "\nThe formula, for 6 digits: `3·10⁻⁶·(BURST + 8760 h/REFILL) + 3·10⁻¹²·(10 + 1 year/PAIR_GAP)`.\n\n\
+             {DAYS} days; 6 digits unless it says otherwise; the attacker is first at every opening. Owners who mistype: \
+             {sign_ins_per_day} sign-ins a day, {owner_years} years. Seed {seed}."
         )
     }
+}
+
+fn days(some: u32, of: SignIns) -> String {
+    format!("{some} of {}", of.all)
 }
 
 fn hindered(sign_ins: &SignIns) -> String {
@@ -407,10 +402,11 @@ fn hindered(sign_ins: &SignIns) -> String {
         given_up,
         ..
     } = sign_ins;
-    format!("of {all}: {told_to_wait} told to wait, {late} later than 2 min, {given_up} not in after 10 min")
+    format!("{told_to_wait} / {late} / {given_up} of {all}")
 }
 
-fn share(some: u32, all: u32) -> String {
+fn asked_for_two(sign_ins: &SignIns) -> String {
+    let (some, all) = (sign_ins.asked_for_two, sign_ins.all);
     let percent = 100.0 * f64::from(some) / f64::from(all);
     format!(
         "{percent:.3} % ({} of {})",

@@ -17,9 +17,13 @@ pub(super) const START: Timestamp = Timestamp::from_secs(1_799_971_200);
 pub(super) const DAY: Duration = Duration::from_hours(24);
 /// What people read and type a code in.
 const TYPING: Duration = Duration::from_secs(5);
+/// What a request takes to the service.
+const WAY_MILLIS: std::ops::RangeInclusive<u64> = 20..=200;
 /// When people sign in: from 7 to 23.
 const MORNING: Duration = Duration::from_hours(7);
 const WAKING_MILLIS: u64 = 16 * 3_600_000;
+/// More guesses than any policy lets through in one moment.
+const MOST_AT_ONCE: u32 = 200;
 /// What an authId lives by default.
 const AUTH_LIFE: Duration = Duration::from_mins(5);
 const PERIOD: Period = Period::Thirty;
@@ -30,7 +34,7 @@ pub(super) enum Flood {
     /// One at the very moment that a pair is looked at again.
     Timed,
     /// So many a `PAIR_GAP` on average, at moments that know nothing of the openings.
-    Untimed(u64),
+    Untimed(u32),
 }
 
 /// An owner, and the client that they sign in through.
@@ -160,14 +164,15 @@ impl Simulation {
 
     /// Lets time pass, and the attacker do what they do in it: whatever opens until then, they are there first.
     pub(super) fn pass_until(&mut self, until: Timestamp) -> Result<()> {
+        let mut at_once = 0;
         while let Some((at, kind)) = self.next_guess().filter(|(at, _)| *at <= until) {
+            at_once = if at == self.now { at_once + 1 } else { 0 };
+            ensure!(at_once <= MOST_AT_ONCE, "nothing limits the guesses");
             self.now = at;
             let looked_at = self.guess(kind);
             match (kind, self.flood) {
                 (OfferKind::Pair, Some(Flood::Untimed(per_gap))) => {
-                    // 0 to twice the mean, in whole milliseconds: no rounding that another machine does differently.
-                    let mean = millis(self.policy.pair_gap()) / per_gap;
-                    self.next_untimed = at.plus(Duration::from_millis(self.random.u64(0..=2 * mean)));
+                    self.next_untimed = at.plus(self.random_pause(self.policy.pair_gap() / per_gap));
                 }
                 _ => ensure!(looked_at, "an opening that is none"),
             }
@@ -189,6 +194,12 @@ impl Simulation {
             .into_iter()
             .filter_map(|(at, kind)| Some((at?.max(self.now), kind)))
             .min_by_key(|(at, _)| *at)
+    }
+
+    /// Between the arrivals of a Poisson process, in whole milliseconds: rounded, it is the same on every machine.
+    fn random_pause(&mut self, mean: Duration) -> Duration {
+        let pause = mean.mul_f64(-(1.0 - self.random.f64()).ln());
+        Duration::from_secs_f64((pause.as_secs_f64() * 1_000.0).round() / 1_000.0)
     }
 
     /// A wrong code or pair with an authId of its own; whether it was looked at.
@@ -222,7 +233,8 @@ impl Simulation {
         let mut first = None;
         // A pair that was answered with 429 is sent again.
         let mut waiting: Option<(Typed, bool)> = None;
-        while self.now < begun.plus(owner.patience) {
+        let end = begun.plus(owner.patience);
+        while self.now < end {
             let answer = if !two_required {
                 let code = self.type_code(owner, &mut sign_in);
                 self.pass_until(self.now.plus(TYPING))?;
@@ -247,7 +259,7 @@ impl Simulation {
                 let Some(opens) = self.device.single_codes_at(&self.policy) else {
                     break;
                 };
-                self.wait_for(opens)?;
+                self.wait_for(opens.min(end))?;
                 auth = self.start();
                 two_required = self.two_required();
                 continue;
@@ -289,9 +301,11 @@ impl Simulation {
         !self.device.single_codes_open(self.now, &self.policy)
     }
 
-    /// Waits as a client does: whole seconds, rounded up.
+    /// Waits as a client does: whole seconds, rounded up, and the way to the service. Without the latter an owner would
+    /// meet a gap of whole seconds at the same place of it every time.
     fn wait_for(&mut self, at: Timestamp) -> Result<()> {
-        self.pass_until(self.now.plus(Duration::from_secs(at.seconds_from(self.now))))
+        let way = Duration::from_millis(self.random.u64(WAY_MILLIS));
+        self.pass_until(self.now.plus(Duration::from_secs(at.seconds_from(self.now)) + way))
     }
 
     /// The code that the app shows now.
@@ -364,8 +378,4 @@ fn matches(kind: OfferKind, right: Option<Step>, now: Timestamp) -> Matches {
         kind,
         [0, 1, 2].map(|forward| right.filter(|step| step.0 == oldest + forward)),
     )
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
