@@ -45,7 +45,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// The numbers of the policy are out of range or too weak together.
-    #[error("GUESS_POLICY and its numbers: {0}")]
+    #[error("GUESS_POLICY and its numbers are refused")]
     Policy(#[from] PolicyError),
 }
 

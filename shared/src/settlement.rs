@@ -4,7 +4,9 @@
 //! This is the only way to a verdict, for the function and for the models that check the protocol alike.
 
 use crate::clock::Timestamp;
-use crate::device::{Attempt, Conflict, Decision, Device, Refusal, Verdict, conflict, decide};
+use crate::device::{
+    Attempt, Conflict, Decision, Device, NewSeed, Refusal, Verdict, conflict, decide, decide_activation,
+};
 use crate::policy::Policy;
 use crate::ports::Written;
 
@@ -34,9 +36,17 @@ pub struct DeviceWrite {
     held: Device,
     new: Device,
     verdict: Verdict,
+    case: Case,
+    decisions: u8,
+}
+
+/// What does not change on the way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Case {
     attempt: Attempt,
     now: Timestamp,
-    decisions: u8,
+    /// For an activation: the seed that is to come into use.
+    seed: Option<NewSeed>,
 }
 
 impl Settlement {
@@ -44,18 +54,29 @@ impl Settlement {
     /// the same that the matches were made with.
     #[must_use]
     pub fn begin(snapshot: Device, attempt: Attempt, now: Timestamp, policy: &Policy) -> Self {
-        Self::decided(snapshot, attempt, now, 1, policy)
+        let seed = None;
+        Self::decided(snapshot, Case { attempt, now, seed }, 1, policy)
     }
 
-    fn decided(held: Device, attempt: Attempt, now: Timestamp, decisions: u8, policy: &Policy) -> Self {
-        match decide(&held, &attempt, now, policy) {
+    /// Decides about the first code of a seed on a device as it was read; see [`decide_activation`].
+    #[must_use]
+    pub fn begin_activation(device: Device, seed: NewSeed, attempt: Attempt, now: Timestamp, policy: &Policy) -> Self {
+        let seed = Some(seed);
+        Self::decided(device, Case { attempt, now, seed }, 1, policy)
+    }
+
+    fn decided(held: Device, case: Case, decisions: u8, policy: &Policy) -> Self {
+        let decision = match &case.seed {
+            None => decide(&held, &case.attempt, case.now, policy),
+            Some(seed) => decide_activation(&held, seed, &case.attempt, case.now, policy),
+        };
+        match decision {
             Decision::Refuse(refusal) => Self::Refused(refusal),
             Decision::Write { verdict, device } => Self::Write(Box::new(DeviceWrite {
                 held,
                 new: device,
                 verdict,
-                attempt,
-                now,
+                case,
                 decisions,
             })),
         }
@@ -84,7 +105,7 @@ impl DeviceWrite {
     /// When the device is used successfully by it, if it is.
     #[must_use]
     pub fn used_at(&self) -> Option<Timestamp> {
-        (self.verdict == Verdict::Accepted).then_some(self.now)
+        (self.verdict == Verdict::Accepted).then_some(self.case.now)
     }
 
     /// Goes on, by what became of the write.
@@ -94,12 +115,12 @@ impl DeviceWrite {
             Written::Yes => return Settlement::Verdict(self.verdict, self.new),
             Written::No(stored) => stored,
         };
-        match (conflict(stored.as_deref(), &self.held, &self.attempt), stored) {
+        match (conflict(stored.as_deref(), &self.held, &self.case.attempt), stored) {
             (Conflict::Settled(verdict), Some(stored)) => Settlement::Verdict(verdict, *stored),
             (Conflict::Superseded, _) => Settlement::Superseded,
             (Conflict::DecideAgain, Some(_)) if self.decisions >= MOST_DECISIONS => Settlement::Contention,
             (Conflict::DecideAgain, Some(stored)) => {
-                Settlement::decided(*stored, self.attempt, self.now, self.decisions + 1, policy)
+                Settlement::decided(*stored, self.case, self.decisions + 1, policy)
             }
             (Conflict::Gone, _) | (_, None) => Settlement::Gone,
         }
@@ -196,6 +217,33 @@ mod tests {
         assert_eq!(after(None)?, Settlement::Gone);
         assert_eq!(after(Some(reseeded))?, Settlement::Superseded);
         assert_eq!(after(Some(disabled))?, Settlement::Refused(Refusal::Disabled));
+        Ok(())
+    }
+
+    #[test]
+    fn an_activation_that_others_interrupt_is_still_one() -> Result<(), NameError> {
+        let waiting = |version| -> Result<Device, NameError> {
+            Ok(Device {
+                status: Status::ActivationRequired,
+                ..device(version)?
+            })
+        };
+        let seed = NewSeed {
+            seed_ref: SeedRef::new("mfa/seed/01", "1")?,
+            parameters: OtpParameters::default(),
+        };
+        let policy = Policy::standard();
+        let begun = Settlement::begin_activation(waiting(1)?, seed.clone(), attempt(Some(Step(9))), NOW, &policy);
+        let write = write(begun).ok_or(NameError::Character)?;
+        let again = write.after(Written::No(Some(Box::new(waiting(2)?))), &policy);
+        let Settlement::Write(write) = again else {
+            return Err(NameError::Character);
+        };
+        assert_eq!(
+            (write.held().version, &write.replacement().seed_ref),
+            (2, &seed.seed_ref)
+        );
+        assert_eq!(write.replacement().status, Status::Active);
         Ok(())
     }
 }
