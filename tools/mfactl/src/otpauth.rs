@@ -21,7 +21,7 @@ use crate::parameters::{self, or_default};
 
 /// Everything but the unreserved characters (RFC 3986, section 2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// The most bytes of a URI that is read: four times what the longest names make.
+/// The most bytes of a URI that is read: three times what the longest names make.
 pub const LONGEST: usize = 16 * 1024;
 
 /// Who an authenticator app says that an entry is from: 1–64 characters after NFC, without a colon.
@@ -311,11 +311,12 @@ pub fn parse(raw: &str) -> Result<OtpauthUri, UriError> {
     }
     let label = Label::of_uri(label)?;
     let query = Query::read(query)?;
-    let raw = |value: &'_ Option<Zeroizing<String>>| value.as_ref().map(|value| value.trim().to_owned());
+    let [algorithm, digits, period] =
+        [&query.algorithm, &query.digits, &query.period].map(|value| value.as_ref().map(|value| value.as_str()));
     let of = OtpParameters {
-        algorithm: or_default(raw(&query.algorithm).as_deref(), parameters::algorithm).ok_or(UriError::Algorithm)?,
-        digits: or_default(raw(&query.digits).as_deref(), parameters::digits).ok_or(UriError::Digits)?,
-        period: or_default(raw(&query.period).as_deref(), parameters::period).ok_or(UriError::Period)?,
+        algorithm: or_default(algorithm, parameters::algorithm).ok_or(UriError::Algorithm)?,
+        digits: or_default(digits, parameters::digits).ok_or(UriError::Digits)?,
+        period: or_default(period, parameters::period).ok_or(UriError::Period)?,
     };
     Ok(OtpauthUri {
         label,

@@ -135,9 +135,6 @@ pub enum KeyError {
     /// Another key, or altered.
     #[error("the secret cannot be decrypted: the pre-shared key is another one, or the file was altered")]
     Altered,
-    /// The user ids of key and device differ.
-    #[error("the UserId of the key is not that of its device")]
-    Users,
     /// The seed.
     #[error(transparent)]
     Seed(#[from] SeedError),
@@ -423,10 +420,7 @@ fn read_package(package: Node<'_, '_>, unlocked: &Unlocked<'_>, allow_dated_keys
     let secret = element(data, "Secret")?.ok_or(KeyError::NoSecret)?;
     let device = element(package, "DeviceInfo")?;
     let of_device = |name| device.map_or(Ok(None), |device| optional_text(device, name));
-    let user = match (optional_text(key, "UserId")?, of_device("UserId")?) {
-        (Some(of_key), Some(of_device)) if of_key != of_device => return Err(KeyError::Users),
-        (of_key, of_device) => of_key.or(of_device),
-    };
+    let user = optional_text(key, "UserId")?.or(of_device("UserId")?);
     let id = key.attribute("Id").map(str::trim).filter(|id| !id.is_empty());
     Ok(Key {
         user: user.map(str::to_owned),
