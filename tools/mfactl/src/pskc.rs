@@ -19,6 +19,7 @@ use roxmltree::{Document, Node, ParsingOptions};
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 use shared::otp::{OtpParameters, Seed, SeedError};
+use xmlparser::{ElementEnd, Token, Tokenizer};
 use zeroize::Zeroizing;
 
 use crate::encodings::bytes_from_base64;
@@ -28,8 +29,10 @@ const PSKC: &str = "urn:ietf:params:xml:ns:keyprov:pskc";
 const XMLENC: &str = "http://www.w3.org/2001/04/xmlenc#";
 const TOTP: &str = "urn:ietf:params:xml:ns:keyprov:pskc:totp";
 const HOTP: &str = "urn:ietf:params:xml:ns:keyprov:pskc:hotp";
-/// The most nodes of a document: elements, attributes aside, texts and comments.
+/// The most nodes of a document: elements, texts and comments.
 const MOST_NODES: u32 = 4_000_000;
+/// The most attributes, namespace declarations included, from the root to an element.
+const MOST_ATTRIBUTES: usize = 64;
 
 /// What the caller decides.
 #[derive(Clone, Copy, Default)]
@@ -64,6 +67,9 @@ pub enum PskcError {
     /// More than four million nodes.
     #[error("the file has too many elements: split it")]
     Size,
+    /// More than 64 attributes from the root to an element.
+    #[error("the file has elements with too many attributes")]
+    Attributes,
     /// Another root element, or another namespace (drafts of the RFC had others).
     #[error("the file is not a PSKC key container (RFC 6030): its root is not KeyContainer in {PSKC}")]
     NotAContainer,
@@ -164,7 +170,7 @@ impl fmt::Debug for Key {
 /// [`PskcError`].
 pub fn parse(text: &str, options: PskcOptions<'_>) -> Result<Vec<Result<Key, KeyError>>, PskcError> {
     let text = with_line_feeds(text);
-    let document = open(&text)?;
+    let document = open(&text, MOST_NODES)?;
     let container = document.root_element();
     let unlocked = Unlocked::of(container, options.key)?;
     Ok(packages(container)
@@ -187,13 +193,11 @@ fn with_line_feeds(text: &str) -> Zeroizing<String> {
     plain
 }
 
-fn open(text: &str) -> Result<Document<'_>, PskcError> {
-    if text.contains("<!DOCTYPE") {
-        return Err(PskcError::DocumentType);
-    }
+fn open(text: &str, most_nodes: u32) -> Result<Document<'_>, PskcError> {
+    check_tokens(text)?;
     let options = ParsingOptions {
         allow_dtd: false,
-        nodes_limit: MOST_NODES,
+        nodes_limit: most_nodes,
         ..ParsingOptions::default()
     };
     let document = Document::parse_with_options(text, options).map_err(|error| match error {
@@ -209,6 +213,30 @@ fn open(text: &str) -> Result<Document<'_>, PskcError> {
         return Err(PskcError::Version);
     }
     Ok(document)
+}
+
+/// Refuses what takes `roxmltree` minutes: it compares each attribute with every other of its element, and each
+/// namespace with every other in scope.
+fn check_tokens(text: &str) -> Result<(), PskcError> {
+    let mut open = Vec::new();
+    let (mut before, mut all) = (0, 0);
+    for token in Tokenizer::from(text) {
+        match token.map_err(|error| PskcError::NotXml { line: error.pos().row })? {
+            Token::DtdStart { .. } | Token::EmptyDtd { .. } => return Err(PskcError::DocumentType),
+            Token::ElementStart { .. } => before = all,
+            Token::Attribute { .. } => all += 1,
+            Token::ElementEnd { end, .. } => match end {
+                ElementEnd::Open => open.push(before),
+                ElementEnd::Empty => all = before,
+                ElementEnd::Close(..) => all = open.pop().unwrap_or_default(),
+            },
+            _ => {}
+        }
+        if all > MOST_ATTRIBUTES {
+            return Err(PskcError::Attributes);
+        }
+    }
+    Ok(())
 }
 
 fn packages<'a, 'input>(container: Node<'a, 'input>) -> impl Iterator<Item = Node<'a, 'input>> {

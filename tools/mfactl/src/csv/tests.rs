@@ -207,7 +207,9 @@ proptest! {
         for (user, device, seed, eight) in &written {
             let seed = data_encoding::BASE32.encode(seed);
             let digits = if *eight { "8" } else { "" };
-            text += &format!("{}{delimiter}{seed}{delimiter}{digits}{delimiter}{}{end}", quoted(device), quoted(user));
+            let (user, device) = (quoted(user), quoted(device));
+            text += &[device.as_str(), &seed, digits, &user].join(&delimiter.to_string());
+            text += end;
         }
         let read = parse(&text)?;
         prop_assert_eq!(read.len(), written.len());

@@ -255,7 +255,7 @@ fn an_account_is_never_guessed() -> Result<()> {
 }
 
 #[test]
-fn algorithm_digits_and_period_are_honoured_or_refused() -> Result<()> {
+fn algorithm_digits_and_period_are_honoured_or_refused() {
     let parameters =
         |query: &str| parse(&format!("otpauth://totp/x?secret={SECRET}{query}")).map(|uri| uri.seed.parameters());
     assert_eq!(parameters(""), Ok(OtpParameters::default()));
@@ -307,7 +307,6 @@ fn algorithm_digits_and_period_are_honoured_or_refused() -> Result<()> {
     ] {
         assert_eq!(parameters(query), Ok(OtpParameters::default()), "{query}");
     }
-    Ok(())
 }
 
 #[test]

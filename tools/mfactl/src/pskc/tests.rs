@@ -603,11 +603,29 @@ fn deep_or_wide_documents_exhaust_nothing() {
         "</a>".repeat(200_000)
     );
     assert!(parse(&deep, PskcOptions::default()).is_ok_and(|keys| keys.is_empty()));
-    let wide = format!(
-        "<KeyContainer Version='1.0' xmlns='{PSKC}'>{}</KeyContainer>",
-        "<a/>".repeat(MOST_NODES as usize)
-    );
-    assert_eq!(parse(&wide, PskcOptions::default()).err(), Some(PskcError::Size));
+    let wide = plain(SIX, "", &"<a/>".repeat(1_000));
+    assert!(open(&wide, 1_100).is_ok());
+    assert_eq!(open(&wide, 1_000).err(), Some(PskcError::Size));
+    // Each of these takes the parser minutes in the size that a file may have.
+    let attributes = |count: usize| (0..count).map(|n| format!(" a{n}=''")).collect::<Vec<_>>().concat();
+    let in_one = |count| plain(SIX, "", &format!("<a{}/>", attributes(count)));
+    let nested = |depth: usize| {
+        plain(
+            SIX,
+            "",
+            &format!("{}{}", "<a b='>'>".repeat(depth), "</a>".repeat(depth)),
+        )
+    };
+    let side_by_side = plain(SIX, "", &format!("<a{0}/><a{0}></a>", attributes(40)).repeat(100));
+    for (text, expected) in [
+        (in_one(40), None),
+        (in_one(100_000), Some(PskcError::Attributes)),
+        (nested(40), None),
+        (nested(100_000), Some(PskcError::Attributes)),
+        (side_by_side, None),
+    ] {
+        assert_eq!(parse(&text, PskcOptions::default()).err(), expected, "{text:.300}");
+    }
 }
 
 #[test]
@@ -615,7 +633,7 @@ fn secrets_are_borrowed_from_the_text_that_is_cleared() -> Result<()> {
     let crlf = plain(SIX, "", "").replace("MTIzNDU2Nzg5", "\r\n  MTIzNDU2Nzg5\r\n  ");
     let text = with_line_feeds(&crlf);
     assert_eq!(text.as_str(), crlf.replace("\r\n", "\n"));
-    let document = open(&text)?;
+    let document = open(&text, MOST_NODES)?;
     let value = document
         .descendants()
         .find(|node| node.has_tag_name("PlainValue"))
