@@ -371,7 +371,7 @@ impl<'a> Rows<'a> {
     }
 
     fn add_uris(&mut self, text: &str) {
-        let mut batches: Vec<(Place, Batch)> = Vec::new();
+        let mut batches = HashMap::new();
         for (at, line) in text.lines().map(str::trim).enumerate() {
             let place = Place::Line(at + 1);
             if line.is_empty() || line.starts_with('#') {
@@ -386,24 +386,30 @@ impl<'a> Rows<'a> {
                 self.add(place, Err(Problem::NotAUri));
             }
         }
-        for (place, batch) in batches {
+        let mut batches: Vec<(usize, Batch)> = batches.into_values().collect();
+        batches.sort_unstable_by_key(|(line, _)| *line);
+        for (line, batch) in batches {
             let missing = batch.missing();
             if !missing.is_empty() {
                 let size = batch.size();
-                self.add(place, Err(Problem::PartsMissing { size, missing }));
+                self.add(Place::Line(line), Err(Problem::PartsMissing { size, missing }));
             }
         }
     }
 
-    fn add_part(&mut self, line: usize, part: Part, batches: &mut Vec<(Place, Batch)>) {
-        let place = Place::Line(line);
-        match batches.iter_mut().find(|(_, batch)| batch.claims(&part)) {
-            Some((_, batch)) => {
-                if let Err(error) = batch.add(&part) {
-                    return self.add(place, Err(error.into()));
+    /// `batches` are the exports in several parts, by their number, with the line in which each begins.
+    fn add_part(&mut self, line: usize, part: Part, batches: &mut HashMap<i32, (usize, Batch)>) {
+        if let Some(id) = part.batch_id() {
+            match batches.entry(id) {
+                Slot::Vacant(free) => {
+                    free.insert((line, Batch::of(&part)));
+                }
+                Slot::Occupied(mut slot) => {
+                    if let Err(error) = slot.get_mut().1.add(&part) {
+                        return self.add(Place::Line(line), Err(error.into()));
+                    }
                 }
             }
-            None => batches.push((place, Batch::of(&part))),
         }
         for (at, entry) in part.entries.into_iter().enumerate() {
             let place = Place::Entry { line, entry: at + 1 };

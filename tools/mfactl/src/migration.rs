@@ -125,6 +125,15 @@ pub struct Part {
     pub entries: Vec<Result<Entry, EntryError>>,
 }
 
+impl Part {
+    /// The number that the parts of one export share; `None` if this part is the whole export, whatever number a tool
+    /// gave it.
+    #[must_use]
+    pub const fn batch_id(&self) -> Option<i32> {
+        if self.size > 1 { Some(self.batch_id) } else { None }
+    }
+}
+
 /// Reads one URI of an export.
 ///
 /// # Errors
@@ -230,12 +239,6 @@ impl Batch {
             size: part.size,
             seen: BTreeSet::from([part.index]),
         }
-    }
-
-    /// Whether a part says that it is of this export.
-    #[must_use]
-    pub const fn claims(&self, part: &Part) -> bool {
-        self.id == part.batch_id && self.size > 1 && part.size > 1
     }
 
     /// Adds a part.
