@@ -108,7 +108,6 @@ pub struct RowError {
     /// Where it is.
     pub place: Place,
     /// What is wrong, and what to do.
-    #[source]
     pub problem: Problem,
 }
 
@@ -152,10 +151,10 @@ pub enum Problem {
     NoDevice,
     /// The user's name.
     #[error("the user is not a name: {0}")]
-    User(#[source] NameError),
+    User(NameError),
     /// The device's name.
     #[error("the device is not a name: {0}")]
-    Device(#[source] NameError),
+    Device(NameError),
     /// 80 to 127 bits.
     #[error("the seed has {bits} bits, fewer than {STRONG_BITS}: allow weak seeds, or give the user a new one")]
     WeakSeed {

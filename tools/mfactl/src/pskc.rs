@@ -169,13 +169,12 @@ impl fmt::Debug for Key {
 /// # Errors
 /// [`PskcError`].
 pub fn parse(text: &str, options: PskcOptions<'_>) -> Result<Vec<Result<Key, KeyError>>, PskcError> {
-    let text = with_line_feeds(text);
-    let document = open(&text, MOST_NODES)?;
-    let container = document.root_element();
-    let unlocked = Unlocked::of(container, options.key)?;
-    Ok(packages(container)
-        .map(|package| read_package(package, &unlocked, options.allow_dated_keys))
-        .collect())
+    with_container(text, MOST_NODES, |container| {
+        let unlocked = Unlocked::of(container, options.key)?;
+        Ok(packages(container)
+            .map(|package| read_package(package, &unlocked, options.allow_dated_keys))
+            .collect())
+    })
 }
 
 /// A text with another line end than a line feed would be copied by the parser (XML 1.0, section 2.11).
@@ -193,14 +192,19 @@ fn with_line_feeds(text: &str) -> Zeroizing<String> {
     plain
 }
 
-fn open(text: &str, most_nodes: u32) -> Result<Document<'_>, PskcError> {
-    check_tokens(text)?;
+fn with_container<T>(
+    text: &str,
+    most_nodes: u32,
+    look: impl FnOnce(Node<'_, '_>) -> Result<T, PskcError>,
+) -> Result<T, PskcError> {
+    let text = with_line_feeds(text);
+    check_tokens(&text)?;
     let options = ParsingOptions {
         allow_dtd: false,
         nodes_limit: most_nodes,
         ..ParsingOptions::default()
     };
-    let document = Document::parse_with_options(text, options).map_err(|error| match error {
+    let document = Document::parse_with_options(&text, options).map_err(|error| match error {
         roxmltree::Error::DtdDetected => PskcError::DocumentType,
         roxmltree::Error::NodesLimitReached => PskcError::Size,
         other => PskcError::NotXml { line: other.pos().row },
@@ -212,7 +216,7 @@ fn open(text: &str, most_nodes: u32) -> Result<Document<'_>, PskcError> {
     if container.attribute("Version") != Some("1.0") {
         return Err(PskcError::Version);
     }
-    Ok(document)
+    look(container)
 }
 
 /// Refuses what takes `roxmltree` minutes: it compares each attribute with every other of its element, and each
@@ -222,7 +226,6 @@ fn check_tokens(text: &str) -> Result<(), PskcError> {
     let (mut before, mut all) = (0, 0);
     for token in Tokenizer::from(text) {
         match token.map_err(|error| PskcError::NotXml { line: error.pos().row })? {
-            Token::DtdStart { .. } | Token::EmptyDtd { .. } => return Err(PskcError::DocumentType),
             Token::ElementStart { .. } => before = all,
             Token::Attribute { .. } => all += 1,
             Token::ElementEnd { end, .. } => match end {
@@ -392,9 +395,6 @@ impl Encrypted {
 }
 
 fn decrypt(encrypted: &Encrypted, key: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    if key.len() != encrypted.key_length {
-        return Err(KeyError::KeyLength);
-    }
     let bytes = encrypted.bytes.as_slice();
     let mut buffer = Zeroizing::new(vec![0; bytes.len()]);
     macro_rules! with {

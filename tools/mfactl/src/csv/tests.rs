@@ -140,6 +140,10 @@ fn a_row_that_cannot_be_used_says_why() -> Result<()> {
     ] {
         assert_eq!(problem(row)?, Some(expected), "{row}");
     }
+    for fields in (1..=40).filter(|fields| *fields != COLUMNS.len()) {
+        let row = vec!["GEZDGNBVGY3TQOJQ"; fields].join(",");
+        assert_eq!(problem(&row)?, Some(CsvRowError::Fields), "{fields} fields");
+    }
     Ok(())
 }
 

@@ -108,6 +108,25 @@ fn a_part_that_is_there_twice_or_of_another_size_is_an_error_and_is_not_read() -
 }
 
 #[test]
+fn what_is_missing_is_told_in_the_order_of_the_file() -> Result<()> {
+    // The last byte of a part is the number of its export.
+    let part = |id: char| PARTS[0].trim_end_matches('J').to_owned() + &id.to_string();
+    let file = "ZKYLXMWNVO".chars().map(part).collect::<Vec<_>>().join("\n");
+    let missing = |row: Result<Row, RowError>| match row {
+        Err(RowError {
+            place: Place::Line(line),
+            problem: Problem::PartsMissing { size: 3, missing },
+            ..
+        }) if missing == [2, 3] => Some(line),
+        _ => None,
+    };
+    let rows = read(file.as_bytes(), &with_device()?)?;
+    let lines: Vec<usize> = rows.into_iter().filter_map(missing).collect();
+    assert_eq!(lines, (1..=10).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
 fn rows_are_numbered_in_order_with_their_place() -> Result<()> {
     let file = format!("user,device,seed\na,b,{STRONG}\n\nc,d,bad!\ne,f,{STRONG}\n");
     let rows = read(file.as_bytes(), &ImportOptions::default())?;
