@@ -1,4 +1,4 @@
-//! PSKC, the Portable Symmetric Key Container (RFC 6030), as makers of tokens and other systems deliver seeds.
+//! PSKC, the Portable Symmetric Key Container (RFC 6030), as makers of authenticators and other systems deliver seeds.
 //!
 //! Read are TOTP keys, plain (section 4) or encrypted with a pre-shared key (section 6.1) by AES-CBC with a MAC or by AES
 //! key wrap. Everything that restricts a key and that the service cannot enforce (section 5) refuses that key. The
@@ -28,6 +28,8 @@ use crate::parameters::{self, or_default};
 const PSKC: &str = "urn:ietf:params:xml:ns:keyprov:pskc";
 const XMLENC: &str = "http://www.w3.org/2001/04/xmlenc#";
 const TOTP: &str = "urn:ietf:params:xml:ns:keyprov:pskc:totp";
+/// As draft-hoyer-keyprov-pskc-algorithm-profiles-01, section 4, had it.
+const TOTP_OF_DRAFT: &str = "urn:ietf:params:xml:ns:keyprov:pskc#totp";
 const HOTP: &str = "urn:ietf:params:xml:ns:keyprov:pskc:hotp";
 /// The most nodes of a document: elements, texts and comments.
 const MOST_NODES: u32 = 4_000_000;
@@ -40,7 +42,7 @@ pub struct PskcOptions<'a> {
     /// The pre-shared key (section 6.1): 16 bytes for AES-128, 32 bytes for AES-256.
     pub key: Option<&'a [u8]>,
     /// Takes keys with `StartDate` or `ExpiryDate` in their policy, though the service does not enforce dates. Makers
-    /// of tokens write the life of a battery there.
+    /// of authenticators write the life of a battery there.
     pub allow_dated_keys: bool,
 }
 
@@ -126,7 +128,7 @@ pub enum KeyError {
     /// Another restriction (section 5).
     #[error("the key's Policy has a restriction (a PIN, a use, a number of transactions) that the service cannot keep")]
     Policy,
-    /// `KeyProfileId` or `KeyReference` instead of a secret (section 4.3).
+    /// `KeyProfileId` or `KeyReference` instead of a secret (section 4.4).
     #[error("the key's secret is not in the file")]
     NoSecret,
     /// Encrypted with another algorithm.
@@ -148,7 +150,7 @@ pub enum KeyError {
 
 /// A key.
 pub struct Key {
-    /// `UserId`, as it is written: a distinguished name (section 4.2) is taken as a whole.
+    /// `UserId`, as it is written: a distinguished name (section 4.3.3) is taken as a whole.
     pub user: Option<String>,
     /// `SerialNo`, else the key's `Id`.
     pub device: Option<String>,
@@ -310,7 +312,7 @@ impl<'a> Unlocked<'a> {
         Ok(unlocked)
     }
 
-    /// A `Secret` (section 4.3), plain or encrypted.
+    /// A `Secret` (section 4.1), plain or encrypted.
     fn secret(&self, secret: Node<'_, '_>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         const SECRET: KeyError = KeyError::Malformed { element: "Secret" };
         let mac = element(secret, "ValueMAC")?;
@@ -436,7 +438,7 @@ fn decrypt(encrypted: &Encrypted, key: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyE
 fn read_package(package: Node<'_, '_>, unlocked: &Unlocked<'_>, allow_dated_keys: bool) -> Result<Key, KeyError> {
     let key = element(package, "Key")?.ok_or(KeyError::Malformed { element: "Key" })?;
     match key.attribute("Algorithm") {
-        Some(TOTP) => {}
+        Some(TOTP | TOTP_OF_DRAFT) => {}
         Some(HOTP) => return Err(KeyError::CounterBased),
         _ => return Err(KeyError::Algorithm),
     }
@@ -479,7 +481,7 @@ fn check_policy(policy: Node<'_, '_>, allow_dated_keys: bool) -> Result<(), KeyE
     }
 }
 
-/// Suite and response format (section 4.3.4), time interval, start and drift (section 4.3).
+/// Suite and response format (section 4.3.4), time interval, start and drift (section 4.1).
 fn read_parameters(key: Node<'_, '_>, data: Node<'_, '_>) -> Result<OtpParameters, KeyError> {
     let of_algorithm = element(key, "AlgorithmParameters")?.ok_or(KeyError::ResponseFormat)?;
     let known = |node: Node<'_, '_>| node.has_tag_name((PSKC, "Suite")) || node.has_tag_name((PSKC, "ResponseFormat"));

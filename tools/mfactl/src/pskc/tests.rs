@@ -442,7 +442,7 @@ fn a_policy_is_kept_or_the_key_is_refused() -> Result<()> {
             "{restrictions}"
         );
     }
-    // A card's dates are for telling cards apart (section 4.2), no restriction.
+    // A card's dates are for telling cards apart (section 4.3.1), no restriction.
     let card = plain(SIX, "", "").replace("<KeyPackage>", &format!("<KeyPackage><DeviceInfo>{date}</DeviceInfo>"));
     assert_eq!(errors(&card, PskcOptions::default())?, [None]);
     Ok(())
@@ -523,6 +523,10 @@ fn the_device_is_the_serial_number_or_else_the_id_of_the_key() -> Result<()> {
     assert_eq!(
         one(&with("<SerialNo/>"), PskcOptions::default())??.device.as_deref(),
         Some("1")
+    );
+    assert_eq!(
+        errors(&text.replace(TOTP, TOTP_OF_DRAFT), PskcOptions::default())?,
+        [None]
     );
     let neither = text.replace("Id='1'", "");
     assert_eq!(one(&neither, PskcOptions::default())??.device, None);
