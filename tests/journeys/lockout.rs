@@ -505,6 +505,7 @@ async fn a_gated_attempt_leaves_the_item_as_it_is_with_one_refused_write_at_most
         let stale = world.start().await?;
         world.change(|device| close(device, NOW_MILLIS)).await?;
         let fresh = world.start().await?;
+        world.stack.cold_start()?;
         let before = world.item_of(key).await?;
         let _ = proxy.take_calls();
         for (auth_id, calls) in [
@@ -527,6 +528,8 @@ async fn a_gated_attempt_leaves_the_item_as_it_is_with_one_refused_write_at_most
                 };
                 assert_eq!(answer.status, status);
                 assert_eq!(proxy.take_calls(), calls);
+                let seeds = world.secrets_manager.as_ref().context("no proxy")?.take_calls();
+                assert!(*auth_id == stale || seeds.is_empty(), "no seed is read to refuse");
                 assert_eq!(world.item_of(key).await?, before);
             }
         }
