@@ -6,6 +6,7 @@ mod errors;
 mod events;
 mod guessing;
 mod isolation;
+mod leaks;
 mod lifecycle;
 mod lockout;
 mod replay;

@@ -470,8 +470,15 @@ impl World {
     /// # Errors
     /// If it cannot be written.
     pub async fn change(&self, change: impl FnOnce(&mut Device)) -> Outcome {
-        let key = &self.stack.demo().key;
-        let held = self.device().await?;
+        self.change_of(&self.stack.demo().key, change).await
+    }
+
+    /// Changes a device as an operator would: one write on what is there.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn change_of(&self, key: &DeviceKey, change: impl FnOnce(&mut Device)) -> Outcome {
+        let held = self.device_of(key).await?;
         let mut new = held.clone();
         change(&mut new);
         new.version += 1;
