@@ -10,6 +10,7 @@ mod leaks;
 mod lifecycle;
 mod lockout;
 mod replay;
+mod sameness;
 mod seeds;
 mod steps;
 mod store_faults;
