@@ -86,7 +86,7 @@ async fn each_wrong_code_more_closes_single_codes_for_twice_as_long_up_to_an_hou
     for seconds in LADDER {
         assert_eq!(wrong_single(&world).await?.member("codesRequired"), 2, "{seconds} s");
         assert_eq!(gated(&world).await?, (json!(2), json!(seconds)));
-        wait(&mut world, Duration::from_secs(seconds) - MILLISECOND)?;
+        wait(&mut world, Duration::from_millis(seconds * 1_000 - 1))?;
         assert_eq!(gated(&world).await?, (json!(2), json!(1)), "{seconds} s");
         world.advance(MILLISECOND)?;
     }
@@ -180,7 +180,7 @@ async fn step_2_asks_for_two_codes_while_single_codes_are_closed_and_at_no_other
         world.change(|device| close(device, now)).await?;
         assert_eq!(asks(&world).await?, "2", "{name}");
         if let Some(seconds) = seconds {
-            wait(&mut world, Duration::from_secs(seconds) - MILLISECOND)?;
+            wait(&mut world, Duration::from_millis(seconds * 1_000 - 1))?;
             assert_eq!(asks(&world).await?, "2", "{name}");
             world.advance(MILLISECOND)?;
             assert_eq!(asks(&world).await?, "", "{name}");

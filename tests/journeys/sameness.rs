@@ -16,8 +16,11 @@ async fn tapped() -> Result<World> {
     .await
 }
 
-/// What went to the stores since the last time this was asked: calls by name, and every one as it passed by.
-fn calls(world: &World) -> Result<(Vec<(String, usize)>, Vec<Passed>)> {
+/// Calls by name, and every one as it passed by.
+type Calls = (Vec<(String, usize)>, Vec<Passed>);
+
+/// What went to the stores since the last time this was asked.
+fn calls(world: &World) -> Result<Calls> {
     let proxies = [world.dynamodb.as_ref(), world.secrets_manager.as_ref()];
     let counted = proxies
         .into_iter()

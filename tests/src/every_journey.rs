@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use acceptance::{Behaviour, Outcome, Passed, Secrets, World, WorldOptions};
+use acceptance::{Behaviour, Outcome, Passed, Secrets, Tap, World, WorldOptions};
 use anyhow::{Context as _, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use local::{LogTo, Registered};
@@ -427,13 +427,12 @@ impl Journey {
         self.faulted(|world| each_proxy(world, "UpdateItem Devices", Behaviour::Hang))
             .await?;
         for forge in FORGES {
-            self.faulted(|world| world.taps.iter().flatten().for_each(|tap| tap.forge(forge)))
-                .await?;
+            let everywhere = move |passed: &Passed| Some(forge(passed));
             // And where only the seed is concerned.
-            let of_seeds =
-                move |passed: &Passed| (passed.operation == "GetSecretValue").then(|| forge(passed)).flatten();
-            self.faulted(|world| world.taps.iter().flatten().for_each(|tap| tap.forge(of_seeds)))
+            let of_seeds = move |passed: &Passed| (passed.operation == "GetSecretValue").then(|| forge(passed));
+            self.faulted(|world| each_tap(world, |tap| tap.forge(everywhere)))
                 .await?;
+            self.faulted(|world| each_tap(world, |tap| tap.forge(of_seeds))).await?;
         }
         Ok(())
     }
@@ -452,7 +451,7 @@ impl Journey {
         for call in CALLS {
             each_proxy(&self.world, call, Behaviour::Pass);
         }
-        self.world.taps.iter().flatten().for_each(acceptance::Tap::let_through);
+        each_tap(&self.world, Tap::let_through);
         Ok(())
     }
 
@@ -526,7 +525,11 @@ fn each_proxy(world: &World, call: &str, behaviour: Behaviour) {
     }
 }
 
-type Forge = fn(&Passed) -> Option<(u16, Vec<u8>)>;
+fn each_tap(world: &World, act: impl Fn(&Tap)) {
+    world.taps.iter().flatten().for_each(act);
+}
+
+type Forge = fn(&Passed) -> (u16, Vec<u8>);
 
 /// What a store, or something in front of it, might answer, each with as much of a secret in it as it has.
 const FORGES: [Forge; 12] = [
@@ -537,23 +540,22 @@ const FORGES: [Forge; 12] = [
     |passed| error(passed, 400, "ConditionalCheckFailedException"),
     |passed| error(passed, 400, "DecryptionFailure"),
     |passed| error(passed, 500, "InternalServerError"),
-    |passed| Some((503, passed.answered.to_vec())),
-    |passed| Some((200, passed.answered.slice(..passed.answered.len() * 2 / 3).to_vec())),
+    |passed| (503, passed.answered.to_vec()),
+    |passed| (200, passed.answered.slice(..passed.answered.len() * 2 / 3).to_vec()),
     |passed| replaced(passed, "{\"S\":", "{\"N\":"),
     |passed| replaced(passed, "\"SecretString\":\"", "\"SecretString\":\"\\q"),
     |passed| replaced(passed, "\"", "'"),
 ];
 
 /// An error that quotes call and answer.
-fn error(passed: &Passed, status: u16, kind: &str) -> Option<(u16, Vec<u8>)> {
+fn error(passed: &Passed, status: u16, kind: &str) -> (u16, Vec<u8>) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let message = format!("{} got {}", text(&passed.sent), text(&passed.answered));
     let body = json!({ "__type": format!("com.amazonaws#{kind}"), "message": message, "Message": message });
-    Some((status, body.to_string().into_bytes()))
+    (status, body.to_string().into_bytes())
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as a forge")]
-fn replaced(passed: &Passed, from: &str, to: &str) -> Option<(u16, Vec<u8>)> {
+fn replaced(passed: &Passed, from: &str, to: &str) -> (u16, Vec<u8>) {
     let text = String::from_utf8_lossy(&passed.answered).replace(from, to);
-    Some((passed.status, text.into_bytes()))
+    (passed.status, text.into_bytes())
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use aho_corasick::AhoCorasick;
 use anyhow::{Context as _, Result};
 use data_encoding::{BASE32_NOPAD, BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, percent_encode_byte};
 
 /// A longer secret is known by its beginning.
 const KNOWN_BY: usize = 32;
@@ -45,10 +45,8 @@ impl Secrets {
     /// As lines of text, to hand them to another process in a file.
     #[must_use]
     pub fn to_lines(&self) -> String {
-        let lines = self.0.iter();
-        lines
-            .map(|(what, secret)| format!("{} {what}\n", HEXLOWER.encode(secret)))
-            .collect()
+        let line = |(what, secret): &(String, Vec<u8>)| format!("{} {what}\n", HEXLOWER.encode(secret));
+        self.0.iter().map(line).collect::<Vec<_>>().concat()
     }
 
     /// From lines of text.
@@ -144,7 +142,7 @@ const RAW: &str = "raw";
 /// Every form. Letters are compared in either case, so hexadecimal and base32 are here in one.
 fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let url = percent_encode(secret, IN_URLS).to_string();
-    let every_byte: String = secret.iter().map(|byte| format!("%{byte:02X}")).collect();
+    let every_byte: String = secret.iter().map(|byte| percent_encode_byte(*byte)).collect();
     let numbers: Vec<String> = secret.iter().map(ToString::to_string).collect();
     let mut forms = vec![
         (RAW, secret.to_vec()),
