@@ -9,6 +9,7 @@ mod isolation;
 mod leaks;
 mod lifecycle;
 mod lockout;
+mod pairs;
 mod replay;
 mod sameness;
 mod seeds;
