@@ -7,6 +7,7 @@ mod events;
 mod guessing;
 mod isolation;
 mod lifecycle;
+mod races;
 mod replay;
 mod seeds;
 mod steps;

@@ -4,5 +4,5 @@
 mod proxy;
 mod world;
 
-pub use proxy::{Behaviour, StoreProxy};
+pub use proxy::{Chance, Fault, Rule, StoreProxy};
 pub use world::{Answer, Outcome, World, WorldOptions};
