@@ -302,7 +302,9 @@ async fn attempts_at_once_on_stores_that_fail_are_each_decided_once_and_every_su
         let after = world.device().await?;
         check(&before, &after, &told).with_context(|| format!("{percent} % faults at {weather:?}, seed {seed}"))?;
         successes += told.iter().filter(|told| told.answer.status == 200).count();
-        proxies.iter().for_each(|proxy| proxy.clear());
+        for proxy in &proxies {
+            proxy.clear();
+        }
     }
     let faults: usize = proxies.iter().map(|proxy| proxy.faults()).sum();
     eprintln!("seed {SEED}: {faults} faults, {successes} successes");
