@@ -100,17 +100,28 @@ struct Weather {
 }
 
 impl Weather {
-    /// Lets others go first, and perhaps makes the call fail that comes next.
-    async fn strike(&self, op: Op, inject: impl FnOnce(Op, Fault)) {
-        for _ in 0..self.dice.below(3) {
-            tokio::task::yield_now().await;
-        }
+    /// Lets others go first, and perhaps makes the call fail that comes next. Says whether it is a write of the device
+    /// whose answer is lost, to be repeated as the SDK does, some time later.
+    async fn strike(&self, op: Op, inject: impl FnOnce(Op, Fault)) -> bool {
+        self.others_first(3).await;
         let (percent, faults) = *self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.dice.below(100) < percent
-            && let Ok(fault) = self.dice.one_of(faults)
-        {
-            note(|record| record.faults.push((op, fault)));
-            inject(op, fault);
+        if self.dice.below(100) >= percent {
+            return false;
+        }
+        let Ok(fault) = self.dice.one_of(faults) else {
+            return false;
+        };
+        note(|record| record.faults.push((op, fault)));
+        if (op, fault) == (Op::Replace, Fault::LostThenRepeated) {
+            return true;
+        }
+        inject(op, fault);
+        false
+    }
+
+    async fn others_first(&self, most: u64) {
+        for _ in 0..self.dice.below(most) {
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -124,25 +135,22 @@ struct Outdoors<S> {
 
 impl AuthStore for Outdoors<MemoryAuths> {
     async fn create(&self, auth: &Auth) -> Result<Stored, StoreError> {
-        self.weather
-            .strike(Op::Create, |op, fault| self.store.inject(op, fault))
-            .await;
+        let inject = |op, fault| self.store.inject(op, fault);
+        self.weather.strike(Op::Create, inject).await;
         self.store.create(auth).await
     }
 
     async fn get(&self, id: AuthId) -> Result<Option<Auth>, StoreError> {
-        self.weather
-            .strike(Op::Get, |op, fault| self.store.inject(op, fault))
-            .await;
+        let inject = |op, fault| self.store.inject(op, fault);
+        self.weather.strike(Op::Get, inject).await;
         self.store.get(id).await
     }
 }
 
 impl DeviceStore for Outdoors<MemoryDevices> {
     async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
-        self.weather
-            .strike(Op::Get, |op, fault| self.store.inject(op, fault))
-            .await;
+        let inject = |op, fault| self.store.inject(op, fault);
+        self.weather.strike(Op::Get, inject).await;
         self.store.get(key).await
     }
 
@@ -153,18 +161,19 @@ impl DeviceStore for Outdoors<MemoryDevices> {
         new: &Device,
         used_at: Option<Timestamp>,
     ) -> Result<Written, StoreError> {
-        self.weather
-            .strike(Op::Replace, |op, fault| self.store.inject(op, fault))
-            .await;
+        let inject = |op, fault| self.store.inject(op, fault);
+        if self.weather.strike(Op::Replace, inject).await {
+            let _lost = self.store.replace(key, held, new, used_at).await;
+            self.weather.others_first(12).await;
+        }
         self.store.replace(key, held, new, used_at).await
     }
 }
 
 impl SeedStore for Outdoors<MemorySeeds> {
     async fn get(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
-        self.weather
-            .strike(Op::Get, |op, fault| self.store.inject(op, fault))
-            .await;
+        let inject = |op, fault| self.store.inject(op, fault);
+        self.weather.strike(Op::Get, inject).await;
         self.store.get(device).await
     }
 }
@@ -323,7 +332,7 @@ impl Life {
         let device = Device {
             consecutive_failures: u32::try_from(dice.below(6))?,
             budget_at: NOW.plus(Duration::from_hours(36 * dice.below(20))),
-            pair_at: NOW.plus(Duration::from_secs(dice.below(11))),
+            pair_at: NOW.plus(Duration::from_secs(dice.below(60))),
             ..Device::registered(7, Status::Active, seed_ref, parameters)
         };
         devices.put(&key, &device);
