@@ -4,7 +4,7 @@
 //! A million operations that met a fault, in minutes:
 //! `FAULTED_OPERATIONS=1000000 cargo test --release -p acceptance --test journeys endurance -- --nocapture`
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,9 @@ use acceptance::Outcome;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use futures_util::future::join_all;
 use init_auth::InitAuth;
-use serde_json::Value;
+use lambda_http::request::from_str;
+use lambda_http::{Request, RequestExt as _};
+use serde_json::{Value, json};
 use shared::clock::{Clock as _, Timestamp};
 use shared::config::{self, Environment, InitAuthConfig, Source as _, ValidateOtpConfig};
 use shared::device::{Auth, Device, Status};
@@ -302,6 +304,9 @@ struct Life {
     seed: Seed,
     step_two: StepTwo,
     step_three: StepThree,
+    /// Read from their events once: reading is most of the time of a request that meets only memory.
+    step_two_request: Request,
+    step_three_request: Request,
     succeeded: HashSet<AuthId>,
 }
 
@@ -368,6 +373,8 @@ impl Life {
             seed: otp_seed,
             step_two,
             step_three,
+            step_two_request: from_str(&Event::init_auth(CLIENT).json())?,
+            step_three_request: from_str(&Event::validate_otp(CLIENT, "").json())?,
             succeeded: HashSet::new(),
         })
     }
@@ -397,23 +404,24 @@ impl Life {
     }
 
     async fn start(&self) -> Result<Told> {
-        self.told(None, &Event::init_auth(CLIENT)).await
+        self.told(None, self.step_two_request.clone()).await
     }
 
     async fn attempt(&self, auth_id: AuthId, offer: Offer, wrong: &str) -> Result<Told> {
-        let event = Event::validate_otp(CLIENT, &auth_id);
-        let event = match offer {
-            Offer::Single(step) => event.otp(&self.code(step)),
-            Offer::Pair(step) => event.otps(&self.code(step), &self.code(step + 1)),
-            Offer::WrongSingle => event.otp(wrong),
+        let body = match offer {
+            Offer::Single(step) => json!({ "otp": self.code(step) }),
+            Offer::Pair(step) => json!({ "otps": [self.code(step), self.code(step + 1)] }),
+            Offer::WrongSingle => json!({ "otp": wrong }),
             // Half of it right.
-            Offer::WrongPair => event.otps(wrong, &self.code(0)),
+            Offer::WrongPair => json!({ "otps": [wrong, &self.code(0)] }),
         };
-        self.told(Some((auth_id, offer)), &event).await
+        let path = HashMap::from([("authId".to_owned(), auth_id.to_string())]);
+        let mut request = self.step_three_request.clone().with_path_parameters(path);
+        *request.body_mut() = body.to_string().into();
+        self.told(Some((auth_id, offer)), request).await
     }
 
-    async fn told(&self, attempt: Option<(AuthId, Offer)>, event: &Event) -> Result<Told> {
-        let request = lambda_http::request::from_str(&event.json())?;
+    async fn told(&self, attempt: Option<(AuthId, Offer)>, request: Request) -> Result<Told> {
         let record = Arc::default();
         let answer = async {
             match attempt {
