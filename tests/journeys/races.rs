@@ -314,7 +314,7 @@ async fn attempts_at_once_on_stores_that_fail_are_each_decided_once_and_every_su
     let faults: usize = proxies.iter().map(|proxy| proxy.faults()).sum();
     in_time(&world)?;
     eprintln!("seed {SEED}: {faults} faults, {successes} successes");
-    ensure!(faults > 50 && successes > 3, "{faults} faults, {successes} successes");
+    ensure!(faults > 50 && successes > 0, "{faults} faults, {successes} successes");
     world.advance(Duration::from_mins(2))?;
     let pair = world
         .otps(&world.start().await?, &world.code(-1), &world.code(0))
