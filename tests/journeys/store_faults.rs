@@ -1,11 +1,14 @@
 //! A store that fails is a 503 within 3 s: never a verdict, nothing counted, and all is well when it is back.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use acceptance::{Answer, Fault, Outcome, Rule, StoreProxy, World};
 use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// The most that a client waits for an answer.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -32,6 +35,40 @@ async fn unavailable(answer: impl Future<Output = Result<Answer>>) -> Outcome {
 
 fn names() -> serde_json::Value {
     json!({ "userName": "demouser", "deviceName": "mydevice", "deviceType": "TOTP" })
+}
+
+async fn read_from(proxy: &StoreProxy) -> Result<std::io::Result<Vec<u8>>> {
+    let address = proxy.url().trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(address).await?;
+    let head = "POST / HTTP/1.1\r\nhost: store\r\nx-amz-target: DynamoDB_20120810.GetItem\r\n";
+    let body = "{\"ConsistentRead\":true}";
+    let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await?;
+    let mut read = Vec::new();
+    Ok(stream.read_to_end(&mut read).await.map(|_| read))
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_reset_or_cut_as_the_fault_says() -> Outcome {
+    let world = World::new().await?;
+    let proxy = StoreProxy::start(world.stack.stores().dynamodb_url()).await?;
+    for fault in [Fault::Close, Fault::CloseAfter] {
+        proxy.set("GetItem", Rule::Always(fault));
+        assert!(read_from(&proxy).await??.is_empty(), "{fault:?}");
+    }
+    for fault in [Fault::Reset, Fault::ResetAfter] {
+        proxy.set("GetItem", Rule::Always(fault));
+        let error = read_from(&proxy).await?.err().map(|error| error.kind());
+        assert_eq!(error, Some(ErrorKind::ConnectionReset), "{fault:?}");
+    }
+    proxy.set("GetItem", Rule::Always(Fault::Truncate));
+    let cut = String::from_utf8(read_from(&proxy).await??)?;
+    let (head, body) = cut.split_once("\r\n\r\n").context("no body")?;
+    let (_, announced) = head.split_once("content-length: ").context("no length")?;
+    assert!(!body.is_empty() && body.len() < announced.parse()?, "{cut}");
+    assert_eq!(proxy.faults(), 5);
+    world.end().await;
+    Ok(())
 }
 
 async fn step_2_without(fault: Fault) -> Outcome {
