@@ -45,7 +45,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// The numbers of the policy are out of range or too weak together.
-    #[error("GUESS_POLICY and its numbers: {0}")]
+    #[error("GUESS_POLICY and its numbers are refused")]
     Policy(#[from] PolicyError),
 }
 
@@ -246,7 +246,11 @@ fn device_hash_key(source: &impl Source) -> Result<HashKey, ConfigError> {
     Ok(key)
 }
 
-fn policy(source: &impl Source) -> Result<Policy, ConfigError> {
+/// How guesses are rationed: [`GUESS_POLICY`] and, with `custom`, its three numbers.
+///
+/// # Errors
+/// [`ConfigError`], which names the first variable that is missing or out of range.
+pub fn policy(source: &impl Source) -> Result<Policy, ConfigError> {
     let number = |name, expected| whole(source, name, expected)?.ok_or(ConfigError::Missing(name));
     match optional(source, GUESS_POLICY).as_deref() {
         None | Some("standard") => Ok(Policy::standard()),

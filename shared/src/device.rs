@@ -476,5 +476,60 @@ pub fn decide(device: &Device, attempt: &Attempt, now: Timestamp, policy: &Polic
     Decision::Write { verdict, device }
 }
 
+/// The seed that an activation puts into use: the device's own at registration, or the one that replaces it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NewSeed {
+    /// Where it is.
+    pub seed_ref: SeedRef,
+    /// How its codes are made.
+    pub parameters: OtpParameters,
+}
+
+/// Decides about the first code of a seed: [`decide`] with the same counters and gates, so that an activation is no way
+/// to guess, except that the device need not be active before. Accepted, it is active, and has the new seed.
+///
+/// `attempt` carries the matches with the new seed, and a random authId that is never stored.
+#[must_use]
+pub fn decide_activation(
+    device: &Device,
+    seed: &NewSeed,
+    attempt: &Attempt,
+    now: Timestamp,
+    policy: &Policy,
+) -> Decision {
+    let status = match device.status {
+        Status::ActivationRequired => Status::Active,
+        other => other,
+    };
+    let as_active = Device {
+        status,
+        ..device.clone()
+    };
+    match decide(&as_active, attempt, now, policy) {
+        Decision::Refuse(refusal) => Decision::Refuse(refusal),
+        Decision::Write {
+            verdict: verdict @ Verdict::Accepted,
+            device,
+        } => Decision::Write {
+            verdict,
+            device: Device {
+                seed_ref: seed.seed_ref.clone(),
+                parameters: seed.parameters,
+                ..device
+            },
+        },
+        Decision::Write {
+            verdict,
+            device: rejected,
+        } => Decision::Write {
+            verdict,
+            device: Device {
+                status: device.status,
+                ..rejected
+            },
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests;

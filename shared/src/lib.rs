@@ -1,8 +1,8 @@
 //! What both functions are made of.
 //!
-//! The core ([`clock`], [`names`], [`otp`], [`device`], [`policy`], [`ports`], [`error`]) has no I/O, no clock, no
-//! environment, no HTTP and no SDK: it compiles with `--no-default-features`. The adapters stand behind features and
-//! point inward: `config`, `telemetry`, `http`, `aws`, `testing`.
+//! The core ([`clock`], [`names`], [`otp`], [`device`], [`settlement`], [`policy`], [`ports`], [`error`]) has no I/O, no
+//! clock, no environment, no HTTP and no SDK: it compiles with `--no-default-features`. The adapters stand behind
+//! features and point inward: `config`, `telemetry`, `http`, `aws`, `testing`.
 
 pub mod clock;
 pub mod device;
@@ -11,6 +11,7 @@ pub mod names;
 pub mod otp;
 pub mod policy;
 pub mod ports;
+pub mod settlement;
 
 #[cfg(feature = "aws")]
 pub mod aws;

@@ -107,6 +107,12 @@ impl Policy {
             + Self::ODDS_OF_A_PAIR * (f64::from(Self::PAIR_BURST) + year / self.pair_gap.as_secs_f64())
     }
 
+    /// How many wrong single codes are allowed at once.
+    #[must_use]
+    pub const fn burst(&self) -> u32 {
+        self.burst
+    }
+
     /// How long it takes until one more wrong single code is allowed.
     #[must_use]
     pub const fn refill(&self) -> Duration {

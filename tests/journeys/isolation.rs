@@ -60,17 +60,37 @@ async fn the_same_names_under_two_clients_are_two_devices() -> Outcome {
 async fn one_device_of_three_under_attack_leaves_the_others_as_they_were() -> Outcome {
     let world = World::new().await?;
     let wrong = world.wrong_code()?;
+    // One of the same user, one by the same name.
     let others = [
         world.register("demouser", "second").await?,
-        world.register("demouser", "third").await?,
+        world.register("another", "mydevice").await?,
     ];
+    let items = async || -> anyhow::Result<_> {
+        Ok([
+            world.item_of(&others[0].key).await?,
+            world.item_of(&others[1].key).await?,
+        ])
+    };
+    let before = items().await?;
     let auth_id = world.start().await?;
     for _ in 0..5 {
         world.otp(&auth_id, &wrong).await?.expect(422, "OTP_REJECTED")?;
     }
+    for _ in 0..12 {
+        let auth_id = world.start().await?;
+        world.otp(&auth_id, &wrong).await?.expect(422, "TWO_CODES_REQUIRED")?;
+        world.otps(&auth_id, &wrong, &wrong).await?;
+    }
+    assert_eq!(items().await?, before);
     for other in &others {
-        assert_eq!(world.device_of(&other.key).await?, other.device);
-        let auth_id = world.start_with("demouser", other.key.device.as_str()).await?;
+        let body = json!({
+            "userName": other.key.user.as_str(), "deviceName": other.key.device.as_str(), "deviceType": "TOTP"
+        });
+        let started = world.init_auth(world.token(), &body).await?;
+        assert_eq!(started.header("auth-codes-required"), "");
+        let auth_id = started.member("authId").as_str().unwrap_or_default().to_owned();
+        let answer = world.otp(&auth_id, &wrong).await?;
+        assert_eq!((answer.status, answer.member("attemptsRemaining")), (422, json!(4)));
         world.otp(&auth_id, &world.code_of(other, 0)).await?.success(200)?;
     }
     world.end().await;

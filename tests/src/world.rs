@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use local::{DEMO_DEVICE, DEMO_USER, DataDir, Function, LocalClock, Options, Registered, Stack, Stores};
+use aws_sdk_dynamodb::types::AttributeValue;
+use local::{DEMO_DEVICE, DEMO_USER, DataDir, Function, LocalClock, LogTo, Options, Registered, Stack, Stores};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
+use shared::aws::sdk::Clients;
 use shared::clock::{Clock as _, Timestamp};
+use shared::config;
 use shared::device::Device;
 use shared::names::{AuthId, ClientId, DeviceKey};
-use shared::otp::{OtpParameters, Step};
+use shared::otp::{OtpParameters, Seed, Step};
 use shared::ports::DeviceStore as _;
 
-use crate::StoreProxy;
+use crate::{Secrets, StoreProxy, Tap};
 
 /// What a test returns.
 pub type Outcome = Result<()>;
@@ -29,8 +32,14 @@ pub struct WorldOptions {
     pub data_dir: Option<Arc<DataDir>>,
     /// Puts a proxy in front of each store.
     pub proxies: bool,
+    /// Puts a tap in front of each store, or of its proxy.
+    pub taps: bool,
     /// Settings of the functions.
     pub settings: BTreeMap<String, String>,
+    /// The seed of the demo's device; otherwise a new one.
+    pub demo_seed: Option<Seed>,
+    /// What becomes of log lines.
+    pub log_to: LogTo,
 }
 
 /// A stack, its proxies, and an HTTP client.
@@ -42,8 +51,19 @@ pub struct World {
     pub dynamodb: Option<StoreProxy>,
     /// In front of Secrets Manager, if proxies were asked for.
     pub secrets_manager: Option<StoreProxy>,
+    /// In front of `DynamoDB` and of Secrets Manager, if taps were asked for.
+    pub taps: Option<[Tap; 2]>,
     http: reqwest::Client,
-    token: String,
+    token: Token,
+}
+
+/// An access token. Its `Debug` does not show it.
+struct Token(String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
 }
 
 /// An answer of the API.
@@ -98,6 +118,28 @@ impl Answer {
             .unwrap_or_default()
     }
 
+    /// All that two answers to one client can be compared by: status, headers and body, without the time and the ids of
+    /// the request.
+    #[must_use]
+    pub fn seen(&self) -> (u16, BTreeMap<String, String>, Value) {
+        let own = ["date", "x-amzn-requestid", "x-amz-apigw-id"];
+        let headers = self.headers.keys().map(|name| {
+            let value = if own.contains(&name.as_str()) {
+                ""
+            } else {
+                self.header(name.as_str())
+            };
+            (name.to_string(), value.to_owned())
+        });
+        let mut body: Value = serde_json::from_str(&self.text).unwrap_or_default();
+        for member in ["traceId", "timestamp"] {
+            if let Some(value) = body.get_mut(member) {
+                *value = Value::Null;
+            }
+        }
+        (self.status, headers.collect(), body)
+    }
+
     /// Checks status and code of an error.
     ///
     /// # Errors
@@ -147,56 +189,94 @@ impl World {
     pub async fn with(options: WorldOptions) -> Result<Self> {
         let clock = Arc::new(LocalClock::still(NOW));
         let stores = Arc::new(Stores::start(options.data_dir.clone(), &clock).await?);
-        let (mut dynamodb, mut secrets_manager) = (None, None);
+        let (mut dynamodb, mut secrets_manager, mut taps) = (None, None, None);
         if options.proxies {
             dynamodb = Some(StoreProxy::start(stores.dynamodb_url()).await?);
             secrets_manager = Some(StoreProxy::start(stores.secrets_manager_url()).await?);
         }
+        let mut urls = [&dynamodb, &secrets_manager].map(|proxy| proxy.as_ref().map(StoreProxy::url));
+        if options.taps {
+            let [of_dynamodb, of_secrets_manager] = &urls;
+            let started = [
+                Tap::start(of_dynamodb.as_deref().unwrap_or(stores.dynamodb_url())).await?,
+                Tap::start(of_secrets_manager.as_deref().unwrap_or(stores.secrets_manager_url())).await?,
+            ];
+            urls = started.each_ref().map(|tap| Some(tap.url()));
+            taps = Some(started);
+        }
+        let [functions_dynamodb_url, functions_secrets_manager_url] = urls;
         let stack = Stack::start(Options {
             clock: Some(clock),
             stores: Some(stores),
             identity: options.data_dir.as_deref().map(local::Identity::kept_in).transpose()?,
-            functions_dynamodb_url: dynamodb.as_ref().map(StoreProxy::url),
-            functions_secrets_manager_url: secrets_manager.as_ref().map(StoreProxy::url),
+            functions_dynamodb_url,
+            functions_secrets_manager_url,
             settings: options.settings,
+            demo_seed: options.demo_seed,
+            log_to: options.log_to,
             ..Options::default()
         })
         .await?;
         let [first, _] = stack.clients();
-        let token = stack.token(first)?.to_string();
+        let token = Token(stack.token(first)?.to_string());
         Ok(Self {
             stack,
             dynamodb,
             secrets_manager,
+            taps,
             http: reqwest::Client::new(),
             token,
         })
     }
 
-    /// Ends it; nothing of it is left running, and no code, seed, token or password of it is in anything logged.
+    /// Ends it; nothing of it is left running, and no secret of it is in anything logged.
     ///
     /// # Panics
     /// If one is.
     pub async fn end(self) {
-        self.no_secret_was_logged();
+        let lines = [self.stack.log_lines(), self.stack.access_lines()].concat();
+        let searcher = self.secrets().searcher();
+        assert!(searcher.is_ok(), "no search for secrets");
+        for line in &lines {
+            let found = searcher
+                .as_ref()
+                .map(|searcher| searcher.find(line))
+                .unwrap_or_default();
+            assert!(found.is_empty(), "{found:?} in the log: {line}");
+        }
         let stores = Arc::clone(self.stack.stores());
         self.stack.shutdown().await;
         stores.shutdown().await;
     }
 
-    fn no_secret_was_logged(&self) {
-        let [first, second] = self.stack.clients();
-        let demo = self.stack.demo();
-        let seed = demo.seed.to_base32();
-        let texts = [self.token.as_str(), first.secret(), second.secret(), seed.as_str()];
-        let codes: Vec<String> = (-20..=20).map(|ahead| self.code(ahead)).collect();
-        for line in [self.stack.log_lines(), self.stack.access_lines()].concat() {
-            // Whole words: six digits of a duration are no code.
-            let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
-            let shown =
-                texts.iter().any(|text| line.contains(text)) || words.any(|word| codes.iter().any(|code| code == word));
-            assert!(!shown, "a secret in the log: {line}");
+    /// What must not be in anything that is written: the codes of the demo's device around the present, its seed and its
+    /// names, the token, and every secret of the stack.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        let mut secrets = Secrets::default();
+        self.add_device(&mut secrets, self.stack.demo());
+        secrets.add_token(&self.token.0);
+        for client in self.stack.clients() {
+            secrets.add("the secret of a client", client.secret());
         }
+        if let Some(key) = self.stack.environment().get(config::DEVICE_HASH_KEY) {
+            secrets.add("the key of the devices' hashes", key);
+        }
+        secrets
+    }
+
+    /// The codes of a device around the present, its seed and its names.
+    pub fn add_device(&self, secrets: &mut Secrets, device: &Registered) {
+        let seed = device.seed.to_base32();
+        secrets.add("a seed in base32", seed.as_str());
+        if let Ok(bytes) = data_encoding::BASE32_NOPAD.decode(seed.as_bytes()) {
+            secrets.add("a seed", bytes);
+        }
+        for ahead in -20..=20 {
+            secrets.add("a code", self.code_of(device, ahead));
+        }
+        secrets.add("the name of a user", device.key.user.as_str());
+        secrets.add("the name of a device", device.key.device.as_str());
     }
 
     /// The first client.
@@ -261,7 +341,7 @@ impl World {
     /// If it does not start.
     pub async fn start_with(&self, user: &str, device: &str) -> Result<String> {
         let body = json!({ "userName": user, "deviceName": device, "deviceType": "TOTP" });
-        let answer = self.init_auth(&self.token, &body).await?;
+        let answer = self.init_auth(&self.token.0, &body).await?;
         answer.success(201)?;
         Ok(answer.member("authId").as_str().context("no authId")?.to_owned())
     }
@@ -279,7 +359,7 @@ impl World {
     /// # Errors
     /// If no answer comes.
     pub async fn otp(&self, auth_id: &str, code: &str) -> Result<Answer> {
-        self.validate_otp(&self.token, auth_id, &json!({ "otp": code })).await
+        self.validate_otp(&self.token.0, auth_id, &json!({ "otp": code })).await
     }
 
     /// Sends two codes.
@@ -287,7 +367,7 @@ impl World {
     /// # Errors
     /// If no answer comes.
     pub async fn otps(&self, auth_id: &str, earlier: &str, later: &str) -> Result<Answer> {
-        self.validate_otp(&self.token, auth_id, &json!({ "otps": [earlier, later] }))
+        self.validate_otp(&self.token.0, auth_id, &json!({ "otps": [earlier, later] }))
             .await
     }
 
@@ -302,7 +382,7 @@ impl World {
     /// The token that the other methods use.
     #[must_use]
     pub fn token(&self) -> &str {
-        &self.token
+        &self.token.0
     }
 
     /// A new token, as after an hour.
@@ -311,7 +391,7 @@ impl World {
     /// If it cannot be signed.
     pub fn renew_token(&mut self) -> Outcome {
         let [first, _] = self.stack.clients();
-        self.token = self.stack.token(first)?.to_string();
+        self.token = Token(self.stack.token(first)?.to_string());
         Ok(())
     }
 
@@ -338,7 +418,8 @@ impl World {
     /// Never, since there are more codes than steps.
     pub fn wrong_code(&self) -> Result<String> {
         let near: Vec<String> = (-20..=20).map(|ahead| self.code(ahead)).collect();
-        let mut codes = (0..100).map(|number| format!("{number:06}"));
+        let digits = usize::from(self.stack.demo().seed.parameters().digits.count());
+        let mut codes = (0..100).map(|number| format!("{number:0digits$}"));
         codes.find(|code| !near.contains(code)).context("no wrong code")
     }
 
@@ -366,13 +447,38 @@ impl World {
         self.stack.devices().get(key).await?.context("the device is gone")
     }
 
+    /// The item of a device as the table holds it.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub async fn item_of(&self, key: &DeviceKey) -> Result<BTreeMap<String, AttributeValue>> {
+        let stores = self.stack.stores();
+        let client = Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url()).dynamodb;
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let pk = format!("{}#{}", key.client.as_str(), key.user.as_str());
+        let get = client.get_item().table_name("Devices").key("pk", text(&pk));
+        let got = get
+            .key("sk", text(key.device.as_str()))
+            .consistent_read(true)
+            .send()
+            .await?;
+        Ok(got.item.context("the device is gone")?.into_iter().collect())
+    }
+
     /// Changes the demo's device as an operator would: one write on what is there.
     ///
     /// # Errors
     /// If it cannot be written.
     pub async fn change(&self, change: impl FnOnce(&mut Device)) -> Outcome {
-        let key = &self.stack.demo().key;
-        let held = self.device().await?;
+        self.change_of(&self.stack.demo().key, change).await
+    }
+
+    /// Changes a device as an operator would: one write on what is there.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn change_of(&self, key: &DeviceKey, change: impl FnOnce(&mut Device)) -> Outcome {
+        let held = self.device_of(key).await?;
         let mut new = held.clone();
         change(&mut new);
         new.version += 1;

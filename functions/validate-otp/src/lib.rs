@@ -1,7 +1,7 @@
 //! Step 3, `POST /deviceAuthentications/{authId}`: one read of the auth, one conditional write of the device.
 //!
-//! Every outcome of the endpoint is on this page. What an attempt is worth is `shared::device::decide`'s; a verdict is
-//! given only after the write that counts it took effect.
+//! Every outcome of the endpoint is on this page. What an attempt is worth is `shared::device::decide`'s, and how it gets
+//! its verdict `shared::settlement`'s: only after the write that counts it took effect.
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt as _, Response};
@@ -12,7 +12,7 @@ use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::{Clock, Timestamp};
 use shared::config::ValidateOtpConfig;
-use shared::device::{Attempt, Auth, Conflict, Decision, Device, Refusal, Verdict, admit, conflict, decide};
+use shared::device::{Attempt, Auth, Device, Refusal, Verdict, admit};
 use shared::error::StoreError;
 use shared::http::body::Members;
 use shared::http::caller;
@@ -22,11 +22,9 @@ use shared::http::{Boundary, Endpoint};
 use shared::names::{AuthId, ClientId, WriteId};
 use shared::otp::{Offer, OfferKind, OtpCode};
 use shared::policy::Policy;
-use shared::ports::{AuthStore, DeviceStore, Random, SeedStore, Written};
+use shared::ports::{AuthStore, DeviceStore, Random, SeedStore};
+use shared::settlement::Settlement;
 use shared::telemetry::{DeviceHasher, Notes, RequestLog};
-
-/// How often an attempt is decided at most: on the snapshot, and twice more on what others wrote meanwhile.
-const MOST_DECISIONS: usize = 3;
 
 /// The endpoint over its ports.
 #[derive(Debug)]
@@ -92,27 +90,25 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
         }
     }
 
-    /// Decides, and writes what was decided, until one write takes effect: the verdict, and the state that it left.
-    async fn settle(&self, auth: &Auth, attempt: &Attempt, now: Timestamp) -> Result<(Verdict, Device), Failure> {
-        let mut held = auth.device.clone();
-        for _ in 0..MOST_DECISIONS {
-            let (verdict, new) = match decide(&held, attempt, now, &self.policy) {
-                Decision::Refuse(refusal) => return Err(refused(refusal, now)),
-                Decision::Write { verdict, device } => (verdict, device),
+    /// Writes what is decided until the attempt has ended: the verdict, and the state that its write left.
+    async fn settle(&self, auth: &Auth, attempt: Attempt, now: Timestamp) -> Result<(Verdict, Device), Failure> {
+        let mut settlement = Settlement::begin(auth.device.clone(), attempt, now, &self.policy);
+        loop {
+            settlement = match settlement {
+                Settlement::Write(write) => {
+                    let replace = self
+                        .devices
+                        .replace(&auth.key, write.held(), write.replacement(), write.used_at());
+                    let written = replace.await?;
+                    write.after(written, &self.policy)
+                }
+                Settlement::Verdict(verdict, device) => return Ok((verdict, device)),
+                Settlement::Refused(refusal) => return Err(refused(refusal, now)),
+                Settlement::Gone => return Err(Failure::new(Code::AuthNotFound, "device_gone")),
+                Settlement::Superseded => return Err(Failure::new(Code::AuthSuperseded, "superseded")),
+                Settlement::Contention => return Err(Failure::unavailable("contention", None)),
             };
-            let used_at = (verdict == Verdict::Accepted).then_some(now);
-            let stored = match self.devices.replace(&auth.key, &held, &new, used_at).await? {
-                Written::Yes => return Ok((verdict, new)),
-                Written::No(stored) => stored,
-            };
-            match (conflict(stored.as_deref(), &held, attempt), stored) {
-                (Conflict::Settled(verdict), Some(stored)) => return Ok((verdict, *stored)),
-                (Conflict::Superseded, _) => return Err(Failure::new(Code::AuthSuperseded, "superseded")),
-                (Conflict::DecideAgain, Some(stored)) => held = *stored,
-                (Conflict::Gone, _) | (_, None) => return Err(Failure::new(Code::AuthNotFound, "device_gone")),
-            }
         }
-        Err(Failure::unavailable("contention", None))
     }
 
     /// Why a seed could not be read: its device may be gone or have another one. The only use of reading the device.
@@ -155,7 +151,7 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
             write_id: WriteId::from_bytes(self.random.sixteen_bytes()?),
             matches: seed.matches(&offer, now),
         };
-        match self.settle(&auth, &attempt, now).await? {
+        match self.settle(&auth, attempt, now).await? {
             (Verdict::Accepted, _) => validated(offer.kind()),
             (Verdict::Replayed, device) => {
                 let next = device.last_step.next().start(device.parameters.period);

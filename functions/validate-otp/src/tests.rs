@@ -10,6 +10,7 @@ use shared::config;
 use shared::device::Status;
 use shared::names::{DeviceKey, DeviceName, SeedRef, UserName};
 use shared::otp::{OtpParameters, Seed, Step};
+use shared::ports::Written;
 use shared::testing::clock::ManualClock;
 use shared::testing::events::Event;
 use shared::testing::log::MemoryLog;

@@ -1,7 +1,6 @@
 //! Auths in `DynamoDB`: one item each, written once, deleted by TTL some time after it expired.
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 
@@ -46,19 +45,17 @@ impl AuthStore for DynamoAuths {
             .expression_attribute_names("#pk", PK)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send();
-        let taken = match put.await {
-            Ok(_) => return Ok(Stored::Yes),
-            Err(SdkError::ServiceError(error)) => match error.into_err() {
-                PutItemError::ConditionalCheckFailedException(failed) => failed.item,
-                other => return Err(unavailable("PutItem auths", &other)),
-            },
-            Err(error) => return Err(unavailable("PutItem auths", &error)),
+        let Err(error) = put.await else {
+            return Ok(Stored::Yes);
         };
-        let taken = taken.ok_or(StoreError::Corrupt {
+        let Some(PutItemError::ConditionalCheckFailedException(failed)) = error.as_service_error() else {
+            return Err(unavailable("PutItem auths", &error));
+        };
+        let taken = failed.item.as_ref().ok_or(StoreError::Corrupt {
             store: STORE,
             what: "no item with a failed condition",
         })?;
-        let taken = items::read_auth(&taken)?;
+        let taken = items::read_auth(taken)?;
         // This call's own repeated write: its response was lost.
         let own = taken.key == auth.key && taken.issued_at == auth.issued_at;
         Ok(if own { Stored::Yes } else { Stored::Taken })

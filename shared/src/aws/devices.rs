@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
@@ -19,7 +19,10 @@ use crate::ports::{DeviceRegistry, DeviceStore, Stored, Written};
 
 pub(super) const STORE: &str = "dynamodb";
 
-pub(super) fn unavailable(operation: &'static str, error: &(dyn Error + 'static)) -> StoreError {
+pub(super) fn unavailable<E: ProvideErrorMetadata + Error + 'static>(
+    operation: &'static str,
+    error: &SdkError<E>,
+) -> StoreError {
     StoreError::Unavailable {
         store: STORE,
         operation,
@@ -104,16 +107,15 @@ impl DeviceStore for DynamoDevices {
             let _ = write!(assignments, " REMOVE #{LAST_WRITE}");
             update = update.expression_attribute_names(format!("#{LAST_WRITE}"), LAST_WRITE);
         }
-        match update.update_expression(assignments).send().await {
-            Ok(_) => Ok(Written::Yes),
-            Err(SdkError::ServiceError(error)) => match error.into_err() {
-                UpdateItemError::ConditionalCheckFailedException(failed) => {
-                    let stored = failed.item.as_ref().map(items::read_device).transpose()?;
-                    Ok(Written::No(stored.map(Box::new)))
-                }
-                other => Err(unavailable("UpdateItem devices", &other)),
-            },
-            Err(error) => Err(unavailable("UpdateItem devices", &error)),
+        let Err(error) = update.update_expression(assignments).send().await else {
+            return Ok(Written::Yes);
+        };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                let stored = failed.item.as_ref().map(items::read_device).transpose()?;
+                Ok(Written::No(stored.map(Box::new)))
+            }
+            _ => Err(unavailable("UpdateItem devices", &error)),
         }
     }
 }
@@ -132,21 +134,20 @@ impl DeviceRegistry for DynamoDevices {
             .expression_attribute_names("#pk", PK)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send();
-        match put.await {
-            Ok(_) => Ok(Stored::Yes),
-            Err(SdkError::ServiceError(error)) => match error.into_err() {
-                PutItemError::ConditionalCheckFailedException(failed) => {
-                    // The random version tells this call's own repeated write from another registration.
-                    let stored = failed.item.as_ref().map(items::read_device).transpose()?;
-                    Ok(if stored.as_ref() == Some(device) {
-                        Stored::Yes
-                    } else {
-                        Stored::Taken
-                    })
-                }
-                other => Err(unavailable("PutItem devices", &other)),
-            },
-            Err(error) => Err(unavailable("PutItem devices", &error)),
+        let Err(error) = put.await else {
+            return Ok(Stored::Yes);
+        };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                // The random version tells this call's own repeated write from another registration.
+                let stored = failed.item.as_ref().map(items::read_device).transpose()?;
+                Ok(if stored.as_ref() == Some(device) {
+                    Stored::Yes
+                } else {
+                    Stored::Taken
+                })
+            }
+            _ => Err(unavailable("PutItem devices", &error)),
         }
     }
 

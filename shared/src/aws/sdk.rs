@@ -1,6 +1,7 @@
 //! The SDK's clients: one connection pool, short time limits, and the count of calls for the log.
 
 use std::error::Error;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -9,7 +10,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, RuntimeComponents, SharedCredentialsProvider};
-use aws_sdk_dynamodb::error::BoxError;
+use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls;
 
 use crate::error::chain;
@@ -117,42 +118,57 @@ impl Intercept for CountCalls {
     }
 }
 
-/// What the SDK said, without what the store said: the messages of the whole chain of errors, and no `Debug`, which
-/// would show the raw response and with it a seed.
+/// What the SDK said, without what the store said: the text of a store's error may quote a call or an answer, and with
+/// it a name or a seed. Of an error of a store, its code is kept; of any other, the messages of the whole chain. Never
+/// the `Debug` of one, which would show the raw response.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct SdkMessage(String);
 
 impl SdkMessage {
-    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
-        Self(chain(error))
+    pub(super) fn of<E, R>(error: &SdkError<E, R>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+        R: Debug + 'static,
+    {
+        Self(match error.as_service_error() {
+            Some(error) => format!("service error: {}", error.code().unwrap_or("an answer without a code")),
+            None => chain(error),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::error::ErrorMetadata;
+    use aws_sdk_dynamodb::operation::get_item::GetItemError;
+
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
     #[error("no answer")]
-    struct Outer {
+    struct NoAnswer {
         raw_response: &'static str,
-        #[source]
-        source: Inner,
     }
 
-    #[derive(Debug, thiserror::Error)]
-    #[error("throttled")]
-    struct Inner;
-
     #[test]
-    fn the_sdks_messages_are_kept_and_its_debug_output_is_not() {
-        let error = Outer {
-            raw_response: "a seed",
-            source: Inner,
-        };
-        let message = SdkMessage::of(&error);
-        assert_eq!(message.to_string(), "no answer: throttled");
-        assert!(!format!("{message:?}").contains(error.raw_response));
+    fn the_sdks_messages_are_kept_and_neither_its_debug_output_nor_a_stores_text() {
+        let error: SdkError<GetItemError, ()> = SdkError::timeout_error(NoAnswer { raw_response: "a seed" });
+        let text = SdkMessage::of(&error).to_string();
+        assert!(text.contains("no answer") && !text.contains("a seed"), "{text}");
+
+        for (code, text) in [
+            (Some("Throttled"), "service error: Throttled"),
+            (None, "service error: an answer without a code"),
+        ] {
+            let mut metadata = ErrorMetadata::builder().message("a name");
+            if let Some(code) = code {
+                metadata = metadata.code(code);
+            }
+            let error = SdkError::service_error(GetItemError::generic(metadata.build()), "a name");
+            let message = SdkMessage::of(&error);
+            assert_eq!(message.to_string(), text);
+            assert!(!format!("{message:?}").contains("a name"));
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::delete_secret::DeleteSecretError;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -171,7 +172,7 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
     }
 }
 
-fn unavailable(operation: &'static str, error: &(dyn Error + 'static)) -> StoreError {
+fn unavailable<E: ProvideErrorMetadata + Error + 'static>(operation: &'static str, error: &SdkError<E>) -> StoreError {
     StoreError::Unavailable {
         store: STORE,
         operation,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::names::{DeviceName, NameError, UserName};
-use crate::otp::CANDIDATES;
+use crate::otp::{CANDIDATES, Digits};
 use crate::policy::PolicyError;
 
 /// The clock of most tests, in the middle of step [`N`].
@@ -1048,5 +1048,90 @@ fn a_refused_write_means_what_the_state_says_that_it_was_refused_on() -> Result<
             Conflict::Settled(Verdict::Accepted)
         );
     }
+    Ok(())
+}
+
+fn new_seed() -> Result<NewSeed, NameError> {
+    Ok(NewSeed {
+        seed_ref: SeedRef::new("mfa/seed/new", "1")?,
+        parameters: OtpParameters {
+            digits: Digits::Eight,
+            ..OtpParameters::default()
+        },
+    })
+}
+
+#[test]
+fn an_activation_uses_its_step_and_puts_the_seed_into_use() -> Result<(), Box<dyn std::error::Error>> {
+    let step = N;
+    for status in [Status::ActivationRequired, Status::Active] {
+        let held = Device {
+            status,
+            ..never_failed()
+        };
+        let seed = new_seed()?;
+        let decision = decide_activation(&held, &seed, &single(1, step), NOW, &Policy::standard());
+        let Decision::Write {
+            verdict: Verdict::Accepted,
+            device,
+        } = decision
+        else {
+            return Err(format!("{status:?}: {decision:?}").into());
+        };
+        assert_eq!((device.status, device.last_step), (Status::Active, Step(step)));
+        assert_eq!((&device.seed_ref, device.parameters), (&seed.seed_ref, seed.parameters));
+        let replayed = decide(&device, &single(2, step), NOW, &Policy::standard());
+        assert!(matches!(
+            replayed,
+            Decision::Write {
+                verdict: Verdict::Replayed,
+                ..
+            }
+        ));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_wrong_activation_code_is_counted_like_any_other_and_changes_nothing_else() -> Result<(), Box<dyn std::error::Error>>
+{
+    let mut device = Device {
+        status: Status::ActivationRequired,
+        ..never_failed()
+    };
+    for wrong in 1..=5 {
+        let decision = decide_activation(&device, &new_seed()?, &wrong_single(wrong), NOW, &Policy::standard());
+        let Decision::Write {
+            verdict: Verdict::Rejected,
+            device: rejected,
+        } = decision
+        else {
+            return Err(format!("{decision:?}").into());
+        };
+        assert_eq!((rejected.status, &rejected.seed_ref), (device.status, &device.seed_ref));
+        assert_eq!(rejected.total_failures, u64::from(wrong));
+        device = rejected;
+    }
+    let gated = decide_activation(&device, &new_seed()?, &single(6, N), NOW, &Policy::standard());
+    assert!(matches!(gated, Decision::Refuse(Refusal::TwoCodesRequired { .. })));
+    let pair = decide_activation(&device, &new_seed()?, &pair(6, N), NOW, &Policy::standard());
+    assert!(matches!(
+        pair,
+        Decision::Write {
+            verdict: Verdict::Accepted,
+            ..
+        }
+    ));
+    Ok(())
+}
+
+#[test]
+fn a_disabled_device_is_not_activated() -> Result<(), Box<dyn std::error::Error>> {
+    let held = Device {
+        status: Status::Disabled,
+        ..never_failed()
+    };
+    let decision = decide_activation(&held, &new_seed()?, &single(1, N), NOW, &Policy::standard());
+    assert_eq!(decision, Decision::Refuse(Refusal::Disabled));
     Ok(())
 }

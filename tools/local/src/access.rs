@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use shared::clock::Clock as _;
@@ -19,6 +20,17 @@ pub(crate) struct Resource(pub(crate) String);
 /// On an answer: a function gave it, and has logged it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen;
+
+/// What is logged as it is; any other method is a text that a caller made up.
+const METHODS: [Method; 7] = [
+    Method::DELETE,
+    Method::GET,
+    Method::HEAD,
+    Method::OPTIONS,
+    Method::PATCH,
+    Method::POST,
+    Method::PUT,
+];
 
 #[derive(Clone)]
 pub(crate) struct Access {
@@ -45,7 +57,10 @@ pub(crate) async fn log(State(access): State<Access>, request: Request, next: Ne
                 .headers()
                 .get(EXTENDED_REQUEST_ID)
                 .and_then(|id| id.to_str().ok()),
-            method: method.as_str(),
+            method: METHODS
+                .iter()
+                .find(|known| **known == method)
+                .map_or("-", Method::as_str),
             resource: resource.or(known.copied()).unwrap_or("-"),
             status: response.status().as_u16(),
         });

@@ -17,6 +17,7 @@ mod identity;
 mod local_api;
 mod log;
 pub mod measure;
+pub mod odds;
 mod random;
 mod registry;
 pub mod sample_event;

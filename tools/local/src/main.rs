@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use local::usage::{self, LocalFiles};
-use local::{DataDir, LogTo, Options, PortTaken, Stack, demo, measure, sample_event};
+use local::{DataDir, LogTo, Options, PortTaken, Stack, demo, measure, odds, sample_event};
 use shared::otp::{OtpParameters, Seed};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
@@ -42,6 +42,9 @@ enum Command {
     },
     /// Builds both functions in release mode, measures them against a stack of their own, and prints a Markdown table.
     Measure,
+    /// Simulates a year of guessing, and owners with typing errors, with the service's own decision, and prints a Markdown
+    /// table. Some seconds.
+    Odds(odds::Setting),
 }
 
 #[derive(Subcommand)]
@@ -66,6 +69,7 @@ async fn main() -> ExitCode {
             function: EventFor::ValidateOtp { auth_id, pair },
         }) => print_event(auth_id.as_deref(), pair).await,
         Some(Command::Measure) => run_measure().await,
+        Some(Command::Odds(setting)) => print_odds(&setting),
         None => serve(&arguments).await,
     };
     match outcome {
@@ -97,6 +101,12 @@ async fn run_measure() -> Result<()> {
     let outcome = measure::measure(stack.environment(), measure::Plan::default()).await;
     stack.shutdown().await;
     writeln!(std::io::stdout(), "{}", outcome?)?;
+    Ok(())
+}
+
+fn print_odds(setting: &odds::Setting) -> Result<()> {
+    let report = odds::simulate(setting)?;
+    write!(std::io::stdout(), "{report}")?;
     Ok(())
 }
 

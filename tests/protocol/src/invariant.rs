@@ -1,0 +1,88 @@
+//! What must hold, whatever happens in whatever order.
+
+/// The invariants of the protocol, by their numbers in `docs/security.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Invariant {
+    /// I1: a step is accepted at most once per device.
+    StepOnce,
+    /// I2: an authId succeeds at most once.
+    AuthOnce,
+    /// I3: every wrong verdict was counted before it was given, and there are no more than the policy allows.
+    Counted,
+    /// I4: a success that was written is reported to the request that wrote it, and no other success is.
+    Reported,
+    /// I5: an operation that failed in a store gives no verdict.
+    NoVerdictFromFaults,
+    /// I6: another client can neither use nor influence an authId or a device.
+    Isolated,
+    /// I7: only a step above every accepted one is accepted, whatever the clocks say.
+    Forward,
+    /// I8: a device that was removed, disabled or given a new seed is refused, whatever was issued before.
+    Revoked,
+    /// I9: a right pair lets the owner in, and wrong pairs do not delay single codes.
+    OwnerGetsIn,
+    /// An authId is worth nothing from its expiry on.
+    Expires,
+}
+
+impl Invariant {
+    /// Every invariant.
+    pub const ALL: [Self; 10] = [
+        Self::StepOnce,
+        Self::AuthOnce,
+        Self::Counted,
+        Self::Reported,
+        Self::NoVerdictFromFaults,
+        Self::Isolated,
+        Self::Forward,
+        Self::Revoked,
+        Self::OwnerGetsIn,
+        Self::Expires,
+    ];
+
+    /// Its name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::StepOnce => "I1 a step is accepted once",
+            Self::AuthOnce => "I2 an authId succeeds once",
+            Self::Counted => "I3 wrong verdicts are counted first, and bounded",
+            Self::Reported => "I4 a written success is reported to its writer",
+            Self::NoVerdictFromFaults => "I5 a fault gives no verdict",
+            Self::Isolated => "I6 another client has no influence",
+            Self::Forward => "I7 only a higher step is accepted",
+            Self::Revoked => "I8 a revoked device is refused",
+            Self::OwnerGetsIn => "I9 the owner gets in",
+            Self::Expires => "an authId expires",
+        }
+    }
+
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+/// The invariants that a run has broken so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Broken(u16);
+
+impl Broken {
+    pub(crate) const fn add(&mut self, invariant: Invariant) {
+        self.0 |= invariant.bit();
+    }
+
+    /// Whether an invariant was broken.
+    #[must_use]
+    pub const fn has(self, invariant: Invariant) -> bool {
+        self.0 & invariant.bit() != 0
+    }
+
+    /// Every invariant that was broken.
+    #[must_use]
+    pub fn all(self) -> Vec<Invariant> {
+        Invariant::ALL
+            .into_iter()
+            .filter(|invariant| self.has(*invariant))
+            .collect()
+    }
+}

@@ -1,0 +1,337 @@
+//! What happens in a model: how many requests, with what, when, and what an operator does meanwhile.
+
+use std::time::Duration;
+
+use shared::clock::Timestamp;
+use shared::otp::{Matches, OfferKind, OtpParameters, Step};
+
+use crate::{Mutant, Operation};
+
+/// What a request may offer. Steps are counted from the one at the first moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Offer {
+    /// One code or two.
+    pub kind: OfferKind,
+    /// The seed of the code and its step (of a pair the earlier one); `None` is a code that no step has.
+    pub right: Option<(u8, i64)>,
+    /// It comes from another client.
+    pub foreign: bool,
+}
+
+impl Offer {
+    /// The right single code of a step of the first seed.
+    #[must_use]
+    pub const fn single(ahead: i64) -> Self {
+        Self::of(OfferKind::Single, Some((0, ahead)))
+    }
+
+    /// The right pair that begins with a step of the first seed.
+    #[must_use]
+    pub const fn pair(ahead: i64) -> Self {
+        Self::of(OfferKind::Pair, Some((0, ahead)))
+    }
+
+    /// Something wrong.
+    #[must_use]
+    pub const fn wrong(kind: OfferKind) -> Self {
+        Self::of(kind, None)
+    }
+
+    const fn of(kind: OfferKind, right: Option<(u8, i64)>) -> Self {
+        Self {
+            kind,
+            right,
+            foreign: false,
+        }
+    }
+
+    /// The same of the seed after the first.
+    #[must_use]
+    pub const fn of_second_seed(self) -> Self {
+        match self.right {
+            Some((_, ahead)) => Self {
+                right: Some((1, ahead)),
+                ..self
+            },
+            None => self,
+        }
+    }
+
+    /// The same by another client.
+    #[must_use]
+    pub const fn by_another_client(self) -> Self {
+        Self { foreign: true, ..self }
+    }
+
+    /// The steps that it would use up.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let Some((_, ahead)) = self.right else {
+            return Vec::new();
+        };
+        let first = Setup::step(ahead);
+        match self.kind {
+            OfferKind::Single => vec![first],
+            OfferKind::Pair => vec![first, first.next()],
+        }
+    }
+
+    /// What it matches with a seed at a time: the window of `shared::otp::Seed::matches`.
+    pub(crate) fn matches(&self, seed: u8, now: Timestamp) -> Matches {
+        let back = match self.kind {
+            OfferKind::Single => 1,
+            OfferKind::Pair => 2,
+        };
+        let earliest = Step::at(now, Setup::parameters().period).0 - back;
+        let step = self
+            .right
+            .filter(|(of, _)| *of == seed)
+            .map(|(_, ahead)| Setup::step(ahead))
+            .filter(|step| (earliest..earliest + 3).contains(&step.0));
+        Matches::of(self.kind, [step, None, None])
+    }
+}
+
+const WRONG: Offer = Offer::wrong(OfferKind::Single);
+const WRONG_PAIR: Offer = Offer::wrong(OfferKind::Pair);
+
+/// A model's extent.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Requests of step 3: what each may offer. It chooses one of them and its authId when it comes; every second one
+    /// comes to an instance whose clock is ahead.
+    pub requests: Vec<Vec<Offer>>,
+    /// How many `authId`s; each is issued at any moment.
+    pub auths: usize,
+    /// The moments that the clock goes through, from the first one, which begins a step.
+    pub moments: Vec<Duration>,
+    /// Whether the clock is set back once.
+    pub clock_set_back: bool,
+    /// Whether one answer of a store may be lost per request, or come late.
+    pub losses: bool,
+    /// What an operator does, each once, at any moment.
+    pub operations: Vec<Operation>,
+    /// Wrong single codes in a row before the first moment; the ladder has passed.
+    pub failed_before: u32,
+    /// Wrong single codes that the budget has left at the first moment.
+    pub singles_left: u32,
+    /// What is wrong with the protocol, if anything.
+    pub mutant: Option<Mutant>,
+}
+
+impl Setup {
+    /// How long an authId lives.
+    pub(crate) const AUTH_LIFE: Duration = Duration::from_mins(2);
+    /// How far the faster of two clocks is ahead.
+    pub(crate) const CLOCKS_APART: Duration = Duration::from_secs(1);
+    const FIRST_STEP: u64 = 1_000_000;
+
+    /// Setups that are small enough to be explored to their end. Together they have everything that the protocol guards
+    /// against.
+    #[must_use]
+    pub fn all() -> [(&'static str, Self); 7] {
+        [
+            (
+                "one device is unlocked, given a new seed and registered again meanwhile",
+                Self::operated_on(),
+            ),
+            ("four requests for three steps", Self::crowded()),
+            ("guesses at the end of the budget, beside the owner", Self::guessed_at()),
+            ("the device is disabled", Self::disabled()),
+            (
+                "codes of both seeds of a device that is registered again",
+                Self::reregistered(),
+            ),
+            ("authIds expire, and the clock is set back", Self::expiring()),
+            ("another client has the authId", Self::shared_with_another_client()),
+        ]
+    }
+
+    /// At one moment, when one of two clocks that are a second apart shows the next step.
+    fn of(requests: &[&[Offer]]) -> Self {
+        Self {
+            requests: requests.iter().map(|offers| offers.to_vec()).collect(),
+            auths: 2,
+            moments: vec![Duration::from_secs(29)],
+            clock_set_back: false,
+            losses: true,
+            operations: Vec::new(),
+            failed_before: 0,
+            singles_left: 2,
+            mutant: None,
+        }
+    }
+
+    /// A single code, a pair and a guess, and an operator who does what operators do.
+    #[must_use]
+    pub fn operated_on() -> Self {
+        Self {
+            operations: vec![Operation::Reregister, Operation::SwapSeed, Operation::Unlock],
+            ..Self::of(&[&[Offer::single(0)], &[Offer::pair(0)], &[WRONG]])
+        }
+    }
+
+    /// Four requests for three steps.
+    #[must_use]
+    pub fn crowded() -> Self {
+        Self {
+            losses: false,
+            moments: [0, 29].map(Duration::from_secs).to_vec(),
+            ..Self::of(&[
+                &[Offer::single(0), WRONG],
+                &[Offer::single(0)],
+                &[Offer::pair(0)],
+                &[Offer::single(1)],
+            ])
+        }
+    }
+
+    /// One more wrong code ends the budget and begins the ladder.
+    #[must_use]
+    pub fn guessed_at() -> Self {
+        Self {
+            failed_before: 4,
+            singles_left: 1,
+            operations: vec![Operation::Unlock],
+            ..Self::of(&[&[WRONG, WRONG_PAIR], &[WRONG, Offer::pair(0)], &[WRONG]])
+        }
+    }
+
+    /// An operator disables the device.
+    #[must_use]
+    pub fn disabled() -> Self {
+        Self {
+            operations: vec![Operation::Disable],
+            ..Self::of(&[&[Offer::single(0), WRONG], &[Offer::pair(0)], &[Offer::single(1)]])
+        }
+    }
+
+    /// Codes of both seeds, before and after.
+    #[must_use]
+    pub fn reregistered() -> Self {
+        Self {
+            operations: vec![Operation::Reregister],
+            ..Self::of(&[
+                &[Offer::single(0), WRONG],
+                &[Offer::single(0).of_second_seed()],
+                &[Offer::pair(0), Offer::pair(0).of_second_seed()],
+            ])
+        }
+    }
+
+    /// The slower clock is at the last second of an authId, then past all that is remembered of it, then set back.
+    #[must_use]
+    pub fn expiring() -> Self {
+        Self {
+            moments: [0, 119, 241].map(Duration::from_secs).to_vec(),
+            clock_set_back: true,
+            losses: false,
+            ..Self::of(&[
+                &[Offer::single(0)],
+                &[Offer::single(4), Offer::single(8)],
+                &[Offer::single(4)],
+                &[Offer::single(5)],
+            ])
+        }
+    }
+
+    /// Another client knows the authId, and the code.
+    #[must_use]
+    pub fn shared_with_another_client() -> Self {
+        Self::of(&[
+            &[Offer::single(0).by_another_client(), WRONG.by_another_client()],
+            &[Offer::pair(0).by_another_client(), Offer::pair(0)],
+            &[Offer::single(0)],
+        ])
+    }
+
+    /// More than can be explored: for random orders of events.
+    #[must_use]
+    pub fn large() -> Self {
+        let offers = [-1, 0, 1, 4, 5]
+            .into_iter()
+            .flat_map(|ahead| [Offer::single(ahead), Offer::pair(ahead)])
+            .chain([WRONG, WRONG, WRONG_PAIR])
+            .chain([Offer::single(0).of_second_seed(), Offer::pair(4).of_second_seed()])
+            .chain([Offer::single(1).by_another_client(), WRONG.by_another_client()])
+            .collect();
+        Self {
+            // Fewer than wrong pairs may come at once.
+            requests: vec![offers; 8],
+            auths: 5,
+            moments: [0, 29, 31, 119, 120, 150, 241].map(Duration::from_secs).to_vec(),
+            clock_set_back: true,
+            losses: true,
+            operations: vec![
+                Operation::Unlock,
+                Operation::SwapSeed,
+                Operation::Reregister,
+                Operation::Disable,
+            ],
+            failed_before: 3,
+            singles_left: 4,
+            mutant: None,
+        }
+    }
+
+    /// The same with something wrong.
+    #[must_use]
+    pub fn with(self, mutant: Mutant) -> Self {
+        Self {
+            mutant: Some(mutant),
+            ..self
+        }
+    }
+
+    pub(crate) fn parameters() -> OtpParameters {
+        OtpParameters::default()
+    }
+
+    pub(crate) fn step(ahead: i64) -> Step {
+        Step(Self::FIRST_STEP.saturating_add_signed(ahead))
+    }
+
+    /// What the clock of a request's instance says at a moment.
+    pub(crate) fn clock(&self, request: usize, moment: usize) -> Timestamp {
+        let time = self.time(moment);
+        if request % 2 == 1 {
+            time.plus(Self::CLOCKS_APART)
+        } else {
+            time
+        }
+    }
+
+    pub(crate) fn time(&self, moment: usize) -> Timestamp {
+        let first = Self::step(0).start(Self::parameters().period);
+        first.plus(self.moments.get(moment).copied().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::otp::{Offer as Offered, Seed, SeedError};
+
+    use super::*;
+
+    #[test]
+    fn an_offer_matches_what_its_codes_match() -> Result<(), SeedError> {
+        let setup = Setup::operated_on();
+        let seed = Seed::from_bytes(b"12345678901234567890", Setup::parameters())?;
+        let moments = [0, 29, 30].map(|seconds| setup.time(0).plus(Duration::from_secs(seconds)));
+        for (now, ahead) in moments
+            .into_iter()
+            .flat_map(|now| (-4..=4).map(move |ahead| (now, ahead)))
+        {
+            let first = Setup::step(ahead);
+            let (code, next) = (seed.code(first), seed.code(first.next()));
+            for (offer, offered) in [
+                (Offer::single(ahead), Offered::Single(code.clone())),
+                (Offer::pair(ahead), Offered::Pair(code, next)),
+            ] {
+                let (model, real) = (offer.matches(0, now), seed.matches(&offered, now));
+                let none = Step(0);
+                assert_eq!(model.highest_above(none), real.highest_above(none), "{offer:?}");
+            }
+        }
+        Ok(())
+    }
+}
