@@ -2,6 +2,7 @@
 
 mod budget;
 mod contracts;
+mod endurance;
 mod errors;
 mod events;
 mod guessing;
@@ -10,6 +11,7 @@ mod leaks;
 mod lifecycle;
 mod lockout;
 mod pairs;
+mod races;
 mod replay;
 mod sameness;
 mod seeds;

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use acceptance::{Behaviour, Outcome, Passed, Secrets, Tap, World, WorldOptions};
+use acceptance::{Fault, Outcome, Passed, Rule, Secrets, StoreProxy, Tap, World, WorldOptions};
 use anyhow::{Context as _, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use local::{LogTo, Registered};
@@ -422,10 +422,11 @@ impl Journey {
 
     async fn faults(&mut self) -> Outcome {
         for call in CALLS {
-            self.faulted(|world| each_proxy(world, call, Behaviour::Drop)).await?;
+            self.faulted(|world| each_proxy(world, |proxy| proxy.set(call, Rule::Always(Fault::Close))))
+                .await?;
         }
-        self.faulted(|world| each_proxy(world, "UpdateItem Devices", Behaviour::Hang))
-            .await?;
+        let hang = |proxy: &StoreProxy| proxy.set("UpdateItem Devices", Rule::Always(Fault::Hang));
+        self.faulted(|world| each_proxy(world, hang)).await?;
         for forge in FORGES {
             let everywhere = move |passed: &Passed| Some(forge(passed));
             // And where only the seed is concerned.
@@ -448,9 +449,7 @@ impl Journey {
         for code in [wrong, right] {
             self.world.otp(&auth_id, &code).await?;
         }
-        for call in CALLS {
-            each_proxy(&self.world, call, Behaviour::Pass);
-        }
+        each_proxy(&self.world, StoreProxy::clear);
         each_tap(&self.world, Tap::let_through);
         Ok(())
     }
@@ -518,11 +517,9 @@ const CALLS: [&str; 5] = [
     "GetSecretValue",
 ];
 
-fn each_proxy(world: &World, call: &str, behaviour: Behaviour) {
+fn each_proxy(world: &World, act: impl Fn(&StoreProxy)) {
     let proxies = [world.dynamodb.as_ref(), world.secrets_manager.as_ref()];
-    for proxy in proxies.into_iter().flatten() {
-        proxy.set(call, behaviour);
-    }
+    proxies.into_iter().flatten().for_each(act);
 }
 
 fn each_tap(world: &World, act: impl Fn(&Tap)) {

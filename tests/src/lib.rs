@@ -7,7 +7,7 @@ mod secrets;
 mod tap;
 mod world;
 
-pub use proxy::{Behaviour, StoreProxy};
+pub use proxy::{Chance, Fault, Rule, StoreProxy};
 pub use secrets::{Found, Searcher, Secrets};
 pub use tap::{Passed, Tap};
 pub use world::{Answer, Outcome, World, WorldOptions};

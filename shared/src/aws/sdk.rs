@@ -8,6 +8,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, RuntimeComponents, SharedCredentialsProvider};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls;
@@ -73,11 +74,15 @@ impl Clients {
             .retry_config(retries)
             .interceptor(CountCalls(calls::Service::SecretsManager));
         // An endpoint that is not given stays what the environment says.
+        // The quota of repetitions is the process's, as on Lambda, where a process has one store of each kind; many stores
+        // in one process must not use up each other's.
         if let Some(url) = dynamodb_url {
-            dynamodb = dynamodb.endpoint_url(url);
+            let own_quota = RetryPartition::custom("local stores").build();
+            dynamodb = dynamodb.endpoint_url(url).retry_partition(own_quota);
         }
         if let Some(url) = secrets_manager_url {
-            secrets_manager = secrets_manager.endpoint_url(url);
+            let own_quota = RetryPartition::custom("local stores").build();
+            secrets_manager = secrets_manager.endpoint_url(url).retry_partition(own_quota);
         }
         Self {
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
