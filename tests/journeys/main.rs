@@ -2,6 +2,7 @@
 
 mod budget;
 mod contracts;
+mod documents;
 mod endurance;
 mod errors;
 mod events;
