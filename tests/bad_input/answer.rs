@@ -27,7 +27,7 @@ const CODES: [(&str, u64); 17] = [
     ("TOO_MANY_ATTEMPTS", 429),
 ];
 /// What a message of a 400 may name.
-const TO_FIX: [&str; 6] = ["userName", "deviceName", "deviceType", "otp", "body", "REST API"];
+const TO_FIX: [&str; 7] = ["userName", "deviceName", "deviceType", "otp", "body", "path", "REST API"];
 const ALWAYS: [(&str, &str); 3] = [
     ("content-type", "application/json"),
     ("cache-control", "no-store"),

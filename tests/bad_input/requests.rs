@@ -64,7 +64,7 @@ fn name_text(right: &'static [&'static str], longest: usize) -> BoxedStrategy<St
     let odd = || select([WHITE_SPACE.as_slice(), LOOKALIKES.as_slice()].concat());
     let whole = || select(right).prop_map(str::to_owned);
     prop_oneof![
-        4 => whole(),
+        12 => whole(),
         2 => (units, longest / 2 - 1..longest + 2).prop_map(|(unit, count)| unit.repeat(count)),
         1 => (odd(), whole()).prop_map(|(odd, name)| format!("{odd}{name}")),
         1 => (odd(), whole()).prop_map(|(odd, name)| format!("{name}{odd}")),
@@ -78,13 +78,13 @@ fn name_text(right: &'static [&'static str], longest: usize) -> BoxedStrategy<St
 /// Codes as people type them, right, used and wrong ones, and what only looks like one.
 fn code_text() -> BoxedStrategy<String> {
     let digits = prop_oneof![
-        (-2..=2_i64).prop_map(|ahead| code(ahead).to_owned()),
-        "[0-9]{6}",
-        "[0-9]{8}",
-        "[0-9]{1,10}",
+        6 => (-2..=2_i64).prop_map(|ahead| code(ahead).to_owned()),
+        1 => "[0-9]{6}",
+        1 => "[0-9]{8}",
+        1 => "[0-9]{1,10}",
     ];
     let between = prop_oneof![
-        6 => select(vec!["", "", "", " ", "-", "  - "]).prop_map(str::to_owned),
+        12 => select(vec!["", "", "", " ", "-", "  - "]).prop_map(str::to_owned),
         1 => select([WHITE_SPACE.as_slice(), LOOKALIKES.as_slice()].concat()).prop_map(String::from),
     ];
     let decorated = (digits, between, 0..9_usize).prop_map(|(digits, between, place)| {
@@ -265,7 +265,7 @@ fn members(operation: Operation) -> BoxedStrategy<Vec<Member>> {
         1 => any::<usize>().prop_map(Edit::Repeat),
         3 => (any::<usize>(), any_value()).prop_map(|(place, value)| Edit::Replace(place, value)),
     ];
-    let edits = prop_oneof![1 => Just(vec![]), 1 => vec(edit, 1..4)];
+    let edits = prop_oneof![3 => Just(vec![]), 2 => vec(edit, 1..4)];
     (right_members(operation), edits)
         .prop_map(|(members, edits)| edited(members, edits))
         .boxed()
@@ -281,12 +281,12 @@ fn body(operation: Operation) -> BoxedStrategy<Body> {
     ];
     let not_an_object = select(vec!["null", "[]", "\"x\"", "7", "true", "", " ", "[{}]"]);
     let length = prop_oneof![
-        8 => Just(0),
-        1 => LONGEST_BODY - 2..LONGEST_BODY + 3,
+        20 => Just(0),
+        2 => LONGEST_BODY - 2..LONGEST_BODY + 3,
         1 => Just(3 * LONGEST_BODY),
     ];
     prop_oneof![
-        16 => (members(operation), length).prop_map(|(members, length)| Body::Object(members, length)),
+        24 => (members(operation), length).prop_map(|(members, length)| Body::Object(members, length)),
         2 => (members(operation), damage).prop_map(|(members, damage)| Body::Damaged(members, damage)),
         1 => not_an_object.prop_map(|json| Body::NotAnObject(json.to_owned())),
         1 => vec(any::<u8>(), 0..60).prop_map(Body::Wild),
@@ -328,7 +328,7 @@ fn caller() -> BoxedStrategy<Caller> {
         Some(json!(["mfa/authenticate"])),
     ];
     prop_oneof![
-        16 => Just(Caller::Own),
+        32 => Just(Caller::Own),
         2 => Just(Caller::Other),
         1 => select(nobody).prop_map(Caller::Nobody),
         1 => select(scopes).prop_map(Caller::WithoutScope),
@@ -368,8 +368,8 @@ fn content_types() -> BoxedStrategy<Vec<Value>> {
         select(vec![json!(7), json!(["application/json"]), json!({}), json!(true)]),
     ];
     prop_oneof![
-        12 => json.prop_map(|value| vec![Value::from(value)]),
-        2 => Just(vec![]),
+        40 => json.prop_map(|value| vec![Value::from(value)]),
+        4 => Just(vec![]),
         1 => Just(vec![Value::Null]),
         2 => other.clone().prop_map(|value| vec![value]),
         1 => other.prop_map(|value| vec![Value::from("application/json"), value]),
@@ -382,7 +382,7 @@ fn path() -> BoxedStrategy<(Value, bool)> {
     let id = auth_id().to_string();
     let right = select(vec![id.clone(), id.to_uppercase(), id.replacen('a', "A", 1)]);
     prop_oneof![
-        8 => right.prop_map(|id| (json!({ "authId": id }), true)),
+        24 => right.prop_map(|id| (json!({ "authId": id }), true)),
         2 => select(other_ids()).prop_map(|id| (json!({ "authId": id }), false)),
         1 => any_text().prop_map(|id| (json!({ "authId": id }), false)),
         1 => select(vec![Value::Null, json!({}), json!([id]), json!({ "authId": null }), json!({ "authId": [id] })])
@@ -473,8 +473,8 @@ fn noise() -> BoxedStrategy<Noise> {
 
 fn state() -> impl Strategy<Value = State> {
     prop_oneof![
-        10 => Just(State::Open),
-        10 => select(vec![
+        2 => Just(State::Open),
+        1 => select(vec![
             State::Expired,
             State::Foreign,
             State::Unknown,
@@ -491,8 +491,8 @@ fn state() -> impl Strategy<Value = State> {
 
 fn encoding() -> impl Strategy<Value = Encoding> {
     prop_oneof![
-        12 => Just(Encoding::Text),
-        3 => Just(Encoding::Base64),
+        24 => Just(Encoding::Text),
+        6 => Just(Encoding::Base64),
         1 => Just(Encoding::ClaimedBase64),
     ]
 }

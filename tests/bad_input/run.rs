@@ -11,7 +11,7 @@ use shared::config::{Environment, Source as _, SystemRandom};
 use shared::ports::Random as _;
 
 /// Cases of each property, unless `PROPTEST_CASES` says otherwise. A case is two requests, or one event.
-const CASES: u32 = 10_000;
+const CASES: u32 = 5_000;
 
 static SEED: LazyLock<Option<u64>> = LazyLock::new(|| match Environment.get("PROPTEST_RNG_SEED") {
     Some(given) => given.parse().ok(),
