@@ -1,13 +1,17 @@
 //! What must hold of every answer, whatever was sent.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, bail, ensure};
+use lambda_http::aws_lambda_events::apigw::ApiGatewayProxyResponse;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::run::MARKER;
 use crate::service::{Operation, Service, Stored};
 
 /// Codes and their statuses as `api.md` lists them: those that input alone can bring about.
-const CODES: [(&str, u64); 17] = [
+pub(crate) const CODES: [(&str, u64); 17] = [
     ("INVALID_REQUEST", 400),
     ("UNAUTHORIZED", 401),
     ("FORBIDDEN", 403),
@@ -27,37 +31,58 @@ const CODES: [(&str, u64); 17] = [
     ("TOO_MANY_ATTEMPTS", 429),
 ];
 /// What a message of a 400 may name.
-const TO_FIX: [&str; 7] = ["userName", "deviceName", "deviceType", "otp", "body", "path", "REST API"];
+const TO_FIX: [&str; 7] = [
+    "userName",
+    "deviceName",
+    "deviceType",
+    "otp",
+    "body",
+    "path",
+    "REST API",
+];
 const ALWAYS: [(&str, &str); 3] = [
     ("content-type", "application/json"),
     ("cache-control", "no-store"),
     ("x-content-type-options", "nosniff"),
 ];
 
-/// An answer in the form that the gateway expects.
+/// The form that the gateway expects.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Form {
+    status_code: u64,
+    headers: Map<String, Value>,
+    multi_value_headers: BTreeMap<String, Vec<String>>,
+    body: String,
+    is_base64_encoded: bool,
+}
+
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u64,
-    headers: Map<String, Value>,
+    headers: BTreeMap<String, Vec<String>>,
     body: Map<String, Value>,
     whole: String,
 }
 
 impl Answer {
-    pub(crate) fn read(answer: Value) -> Result<Self> {
-        let whole = answer.to_string();
-        let read = || {
-            Some(Self {
-                status: answer["statusCode"].as_u64()?,
-                headers: answer["multiValueHeaders"].as_object()?.clone(),
-                body: serde_json::from_str(answer["body"].as_str()?).ok()?,
-                whole: whole.clone(),
-            })
-        };
-        let other = answer["isBase64Encoded"] != Value::Bool(false) || answer["headers"] != Value::Object(Map::new());
-        read()
-            .filter(|_| !other)
-            .with_context(|| format!("not an answer for the gateway: {whole}"))
+    pub(crate) fn read(answer: &ApiGatewayProxyResponse) -> Result<Self> {
+        let whole = serde_json::to_string(answer)?;
+        let Form {
+            status_code,
+            headers,
+            multi_value_headers,
+            body,
+            is_base64_encoded,
+        } = serde_json::from_str(&whole)?;
+        ensure!(headers.is_empty() && !is_base64_encoded, "not for the gateway: {whole}");
+        Ok(Self {
+            status: status_code,
+            headers: multi_value_headers,
+            body: serde_json::from_str(&body).with_context(|| format!("not a JSON object: {whole}"))?,
+            whole,
+        })
     }
 
     /// The code of an error, `SUCCESS` if it is none.
@@ -75,8 +100,8 @@ impl Answer {
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        match self.headers.get(name)?.as_array()?.as_slice() {
-            [value] => value.as_str(),
+        match self.headers.get(name)?.as_slice() {
+            [value] => Some(value),
             _ => None,
         }
     }

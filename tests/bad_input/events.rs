@@ -163,7 +163,7 @@ fn written(operation: Operation, payload: &Payload) -> Result<(Vec<u8>, bool)> {
                     .pointer(pointer)
                     .is_some_and(|value| value.to_string().contains(MARKER.as_str()))
             };
-            let repeated = REPEATED.iter().any(|pointer| marked(&pointer));
+            let repeated = REPEATED.iter().any(marked);
             (event.to_string().into_bytes(), repeated)
         }
     })
@@ -181,7 +181,8 @@ fn no_event_fails_an_invocation() -> Result<()> {
             answer.echoes_nothing(&service.log.printed())?;
         }
         Ok(())
-    })
+    })?;
+    Ok(())
 }
 
 #[test]

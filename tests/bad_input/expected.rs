@@ -83,7 +83,9 @@ fn is_json(sent: &Value) -> bool {
     };
     let media_type = text.split(';').next().unwrap_or_default();
     text.chars().all(|c| matches!(c, '\t' | ' '..='~'))
-        && media_type.trim_matches([' ', '\t']).to_ascii_lowercase() == "application/json"
+        && media_type
+            .trim_matches([' ', '\t'])
+            .eq_ignore_ascii_case("application/json")
 }
 
 fn is_broken(members: &[(Val, Val)]) -> bool {
@@ -98,7 +100,7 @@ fn is_broken(members: &[(Val, Val)]) -> bool {
 }
 
 fn is_totp(value: &Val) -> bool {
-    value.text().is_some_and(|text| text.to_ascii_uppercase() == "TOTP")
+    value.text().is_some_and(|text| text.eq_ignore_ascii_case("TOTP"))
 }
 
 /// A name in NFC, if it is one.
@@ -144,7 +146,7 @@ fn start(sent: &Sent, user: Option<&Val>, device: Option<&Val>, device_type: Opt
 fn digits(value: &Val) -> Option<String> {
     let typed = value.text()?;
     let digits: String = typed.chars().filter(|c| *c != ' ' && *c != '-').collect();
-    (matches!(digits.len(), 6 | 8) && digits.chars().all(|c| matches!(c, '0'..='9'))).then_some(digits)
+    (matches!(digits.len(), 6 | 8) && digits.chars().all(|c| "0123456789".contains(c))).then_some(digits)
 }
 
 fn offered(sent: &Sent, otp: Option<&Val>, otps: Option<&Val>, device_type: Option<&Val>) -> Expected {

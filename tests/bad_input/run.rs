@@ -11,7 +11,7 @@ use shared::config::{Environment, Source as _, SystemRandom};
 use shared::ports::Random as _;
 
 /// Cases of each property, unless `PROPTEST_CASES` says otherwise. A case is two requests, or one event.
-const CASES: u32 = 5_000;
+pub(crate) const CASES: u32 = 5_000;
 
 static SEED: LazyLock<Option<u64>> = LazyLock::new(|| match Environment.get("PROPTEST_RNG_SEED") {
     Some(given) => given.parse().ok(),
@@ -25,12 +25,17 @@ static SEED: LazyLock<Option<u64>> = LazyLock::new(|| match Environment.get("PRO
 /// Stands in everything that is sent, and must not stand in anything that comes back. Another one in each run.
 pub(crate) static MARKER: LazyLock<String> = LazyLock::new(|| format!("zq{:016x}", SEED.unwrap_or_default()));
 
-/// Holds a property for generated cases.
+/// Prints a line past the test harness, which keeps what a test that passes prints to itself.
+pub(crate) fn say(line: &str) -> Result<()> {
+    Ok(writeln!(std::io::stderr(), "{line}")?)
+}
+
+/// Holds a property for generated cases, and says how many there were.
 pub(crate) fn hold<S: Strategy>(
     property: &str,
     cases: &S,
     test: impl Fn(&tokio::runtime::Runtime, S::Value) -> Result<()>,
-) -> Result<()>
+) -> Result<u32>
 where
     S::Value: Debug,
 {
@@ -45,14 +50,14 @@ where
         failure_persistence: None,
         ..Config::default()
     };
-    // Past the test harness, which keeps what a test that passes prints to itself.
-    writeln!(std::io::stderr(), "{property}: {count} cases, PROPTEST_RNG_SEED={seed}")?;
+    say(&format!("{property}: {count} cases, PROPTEST_RNG_SEED={seed}"))?;
     let runtime = runtime()?;
     TestRunner::new(config)
         .run(cases, |case| {
             test(&runtime, case).map_err(|error| TestCaseError::fail(format!("{error:#}")))
         })
-        .map_err(|error| anyhow::anyhow!("{property}, PROPTEST_RNG_SEED={seed}: {error}"))
+        .map_err(|error| anyhow::anyhow!("{property}, PROPTEST_RNG_SEED={seed}: {error}"))?;
+    Ok(count)
 }
 
 /// A runtime whose time stands still while there is work, so that a slow machine never meets the deadline.

@@ -184,10 +184,13 @@ impl Body {
 impl Caller {
     fn authorizer(&self) -> Value {
         let claims = |client: &str, scope: Option<Value>| {
-            let mut claims = json!({ "client_id": client, "sub": client, "token_use": "access" });
-            if let Some(scope) = scope {
-                claims["scope"] = scope;
-            }
+            let own = [
+                ("client_id", client.into()),
+                ("sub", client.into()),
+                ("token_use", "access".into()),
+            ];
+            let claims = own.into_iter().chain(scope.map(|scope| ("scope", scope)));
+            let claims: Map<_, _> = claims.map(|(name, value)| (name.to_owned(), value)).collect();
             json!({ "claims": claims })
         };
         match self {

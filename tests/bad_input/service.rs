@@ -215,6 +215,6 @@ impl Service {
             Operation::Start => self.init_auth.handle(request).await,
             Operation::Code => self.validate_otp.handle(request).await,
         };
-        Answer::read(serde_json::to_value(event::answer(response))?)
+        Answer::read(&event::answer(response))
     }
 }

@@ -11,8 +11,8 @@ use lambda_http::http::{HeaderMap, HeaderName, HeaderValue};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::error::{Code, Failure};
 
@@ -35,14 +35,14 @@ impl From<Event> for Request {
 /// The request that an event carries.
 #[must_use]
 pub fn request(event: &str) -> Request {
-    serde_json::from_str(event)
-        .ok()
-        .and_then(ProxyEvent::into_request)
-        .unwrap_or_else(|| {
-            let mut request = Request::default();
-            request.extensions_mut().insert(NotAnEvent);
-            request
-        })
+    // Serde reads a struct from an array, too.
+    let object = event.trim_ascii_start().starts_with('{');
+    let read = || serde_json::from_str::<ProxyEvent>(event).ok()?.into_request();
+    object.then(read).flatten().unwrap_or_else(|| {
+        let mut request = Request::default();
+        request.extensions_mut().insert(NotAnEvent);
+        request
+    })
 }
 
 /// That a request was an event of a REST API.
@@ -80,7 +80,7 @@ struct NotAnEvent;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ProxyEvent {
-    request_context: ProxyContext,
+    request_context: Map<String, Value>,
     #[serde(default)]
     headers: Value,
     #[serde(default)]
@@ -91,17 +91,6 @@ struct ProxyEvent {
     is_base64_encoded: Option<bool>,
 }
 
-/// Its path tells a REST API from everything else that invokes functions: HTTP APIs and load balancers have none here.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ProxyContext {
-    path: String,
-    #[serde(default)]
-    extended_request_id: Value,
-    #[serde(default)]
-    authorizer: Value,
-}
-
 impl ProxyEvent {
     fn into_request(self) -> Option<Request> {
         let body = match (self.body, self.is_base64_encoded.unwrap_or_default()) {
@@ -109,28 +98,29 @@ impl ProxyEvent {
             (Some(text), false) => Body::Text(text),
             (Some(text), true) => Body::Binary(data_encoding::BASE64.decode(text.as_bytes()).ok()?),
         };
+        let context = context(self.request_context)?;
         let mut request = Request::new(body);
         *request.headers_mut() = headers(&self.multi_value_headers, &self.headers);
         Some(
             request
                 .with_path_parameters(texts(self.path_parameters))
-                .with_request_context(RequestContext::ApiGatewayV1(self.request_context.into())),
+                .with_request_context(RequestContext::ApiGatewayV1(context)),
         )
     }
 }
 
-impl From<ProxyContext> for ApiGatewayProxyRequestContext {
-    fn from(read: ProxyContext) -> Self {
-        let mut context = Self::default();
-        context.path = Some(read.path);
-        context
-            .other
-            .insert("extendedRequestId".to_owned(), read.extended_request_id);
-        if let Value::Object(fields) = read.authorizer {
-            context.authorizer.fields.extend(fields);
-        }
-        context
+/// Its path tells a REST API from everything else that invokes functions: HTTP APIs and load balancers have none here.
+fn context(mut read: Map<String, Value>) -> Option<ApiGatewayProxyRequestContext> {
+    let mut context = ApiGatewayProxyRequestContext::default();
+    let Value::String(path) = read.remove("path")? else {
+        return None;
+    };
+    context.path = Some(path);
+    context.other.extend(read.remove_entry("extendedRequestId"));
+    if let Some(Value::Object(fields)) = read.remove("authorizer") {
+        context.authorizer.fields.extend(fields);
     }
+    Some(context)
 }
 
 /// The gateway sends every header in both forms; the one with all values counts.
@@ -239,7 +229,7 @@ mod tests {
 
     #[test]
     fn more_headers_than_fit_are_left_out() {
-        let many: serde_json::Map<_, _> = (0..40_000)
+        let many: Map<_, _> = (0..40_000)
             .map(|number| (format!("x-{number}"), json!(["x"])))
             .collect();
         let request = read(&json!({ "multiValueHeaders": many }));
@@ -283,6 +273,8 @@ mod tests {
             http_api.to_string(),
             event(&json!({ "requestContext": null })).to_string(),
             event(&json!({ "requestContext": { "path": 7 } })).to_string(),
+            event(&json!({ "requestContext": ["/v1/x", "id", { "claims": { "scope": "s" } }] })).to_string(),
+            json!([{ "path": "/v1/x" }, {}, {}, {}, "{}", false]).to_string(),
             event(&json!({ "body": 7 })).to_string(),
             event(&json!({ "isBase64Encoded": "true" })).to_string(),
             event(&json!({ "isBase64Encoded": true })).to_string(),
