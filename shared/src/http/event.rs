@@ -16,8 +16,8 @@ use serde_json::{Map, Value};
 
 use super::error::{Code, Failure};
 
-/// What Lambda hands to a function, whatever it is: reading it never fails, as that would fail the invocation.
-#[derive(Debug)]
+/// What Lambda hands to a function, whatever it is: reading it never fails, as that would fail the invocation. It has no
+/// `Debug`, which would show a code.
 pub struct Event(Option<Box<RawValue>>);
 
 impl<'de> Deserialize<'de> for Event {
