@@ -201,7 +201,10 @@ fn what_is_no_event_of_a_rest_api_gets_a_400_that_says_so() -> Result<()> {
         "headers": { "host": "x" }, "isBase64Encoded": false,
     });
     let queue = json!({ "Records": [{ "eventSource": "aws:sqs", "body": "{}" }] });
-    let others: [Vec<u8>; 14] = [
+    // Serde would read a struct from an array.
+    let positions = json!([{ "path": "/v1/deviceAuthentications" }, {}, {}, {}, "{}", false]);
+    let others: [Vec<u8>; 15] = [
+        positions.to_string().into(),
         http_api.to_string().into(),
         load_balancer.to_string().into(),
         queue.to_string().into(),

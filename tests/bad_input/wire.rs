@@ -74,7 +74,8 @@ fn is_ours(back: &Back) -> Result<Option<Value>> {
 
 const START: &str = "/v1/deviceAuthentications";
 
-/// What is sent, whether more may follow, and the statuses that are right; 0 is a connection that is closed.
+/// What is sent, whether more may follow, and the statuses that are right. 0 is a connection that is closed, which may
+/// come before an answer to a long head was read.
 type Case<'a> = (&'a str, Vec<u8>, bool, &'a [u16]);
 
 async fn are_refused(world: &World, cases: Vec<Case<'_>>) -> Outcome {
@@ -86,8 +87,6 @@ async fn are_refused(world: &World, cases: Vec<Case<'_>>) -> Outcome {
     Ok(())
 }
 
-const CLOSED_OR_400: &[u16] = &[0, 400];
-
 #[tokio::test]
 async fn bodies_that_are_not_as_long_as_announced_do_no_harm() -> Outcome {
     let world = World::new().await?;
@@ -98,42 +97,37 @@ async fn bodies_that_are_not_as_long_as_announced_do_no_harm() -> Outcome {
     let whole = format!("{:x}\r\n{NAMES}\r\n0\r\n\r\n", NAMES.len());
     let cases: Vec<Case<'_>> = vec![
         ("nothing", vec![], false, &[0]),
-        ("a longer length than the body", length("500"), false, CLOSED_OR_400),
-        ("a length that is no number", length("ten"), true, CLOSED_OR_400),
-        ("a negative length", length("-1"), true, CLOSED_OR_400),
+        ("a longer length than the body", length("500"), false, &[400]),
+        ("a length that is no number", length("ten"), true, &[400]),
+        ("a negative length", length("-1"), true, &[400]),
         (
             "a length beyond any number",
             length("99999999999999999999"),
             true,
-            CLOSED_OR_400,
+            &[400],
         ),
-        ("two lengths", length("3\r\ncontent-length: 4"), true, CLOSED_OR_400),
+        ("two lengths", length("3\r\ncontent-length: 4"), true, &[400]),
         ("a shorter length", length("3"), true, &[400]),
         (
             "a chunk size that is no number",
             coded("chunked", "zz\r\n{}\r\n0\r\n\r\n"),
             true,
-            CLOSED_OR_400,
+            &[400],
         ),
         (
             "a last chunk that never comes",
             coded("chunked", "2\r\n{}\r\n"),
             false,
-            CLOSED_OR_400,
+            &[400],
         ),
-        (
-            "a chunk without its end",
-            coded("chunked", "5\r\n{}"),
-            false,
-            CLOSED_OR_400,
-        ),
+        ("a chunk without its end", coded("chunked", "5\r\n{}"), false, &[400]),
         ("chunks of names", coded("chunked", &whole), true, &[201]),
-        ("an unknown coding", coded("rot13", NAMES), true, CLOSED_OR_400),
+        ("an unknown coding", coded("rot13", NAMES), true, &[400]),
         (
             "a length and chunks",
             coded("chunked\r\ncontent-length: 5", &whole),
             true,
-            &[0, 201, 400],
+            &[201],
         ),
     ];
     are_refused(&world, cases).await?;
@@ -148,28 +142,23 @@ async fn heads_that_are_no_http_do_no_harm() -> Outcome {
     let long = "x".repeat(1_000_000);
     let many = "x: y\r\n".repeat(500);
     let cases: Vec<Case<'_>> = vec![
-        (
-            "garbage",
-            b"\x16\x03\x01\x02\0\x01\0\xff\r\n\r\n".into(),
-            true,
-            CLOSED_OR_400,
-        ),
+        ("garbage", b"\x16\x03\x01\x02\0\x01\0\xff\r\n\r\n".into(), true, &[400]),
         (
             "a long line",
             starting(&format!("POST {START}?{long} HTTP/1.1")),
             true,
-            &[0, 400, 414, 431],
+            &[0, 431],
         ),
-        ("a long header", with(&format!("x: {long}")), true, &[0, 400, 431]),
-        ("many headers", with(&format!("{many}x: y")), true, &[0, 400, 431]),
-        ("a header without a colon", with("broken"), true, CLOSED_OR_400),
-        ("a header name that is none", with("b\u{e9}: y"), true, CLOSED_OR_400),
-        ("a folded header", with("x: y\r\n z"), true, CLOSED_OR_400),
+        ("a long header", with(&format!("x: {long}")), true, &[0, 431]),
+        ("many headers", with(&format!("{many}x: y")), true, &[0, 431]),
+        ("a header without a colon", with("broken"), true, &[400]),
+        ("a header name that is none", with("b\u{e9}: y"), true, &[400]),
+        ("a folded header", with("x: y\r\n z"), true, &[400]),
         (
             "no such version",
             starting(&format!("POST {START} HTTP/7.1")),
             true,
-            CLOSED_OR_400,
+            &[400],
         ),
         (
             "an old version",
@@ -183,18 +172,13 @@ async fn heads_that_are_no_http_do_no_harm() -> Outcome {
             true,
             &[400],
         ),
-        ("no path", starting("POST * HTTP/1.1"), true, &[0, 400, 404]),
-        (
-            "spaces",
-            starting(&format!("POST {START} x HTTP/1.1")),
-            true,
-            CLOSED_OR_400,
-        ),
+        ("no path", starting("POST * HTTP/1.1"), true, &[400, 404]),
+        ("spaces", starting(&format!("POST {START} x HTTP/1.1")), true, &[400]),
         (
             "a method that is none",
             starting(&format!("P@ST {START} HTTP/1.1")),
             true,
-            &[0, 400, 404],
+            &[400, 404],
         ),
     ];
     are_refused(&world, cases).await?;
