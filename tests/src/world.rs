@@ -506,7 +506,7 @@ impl World {
     /// Hands an event to a function as Lambda does.
     ///
     /// # Errors
-    /// If the event cannot be read.
+    /// If the function panicked.
     pub async fn invoke(&self, function: Function, event: &str) -> Result<(u16, String)> {
         let response = self.stack.invoke(function, event).await?;
         Ok((response.status().as_u16(), String::from_utf8(response.body().to_vec())?))

@@ -105,6 +105,7 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Endpoint 
         assert!(!request.headers().contains_key("x-panic"), "a panic on demand");
         let client = caller::client(request)?;
         notes.client = Some(client.clone());
+        let called_path = caller::called_path(request)?;
         let key = device_key(request, client)?;
         notes.device = Some(self.boundary.hasher.hash(&key));
         let device = self
@@ -119,7 +120,7 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Endpoint 
         }
         let two_codes_required = !device.single_codes_open(now, &self.policy);
         let auth = self.issue(key, device, now).await?;
-        created(&auth, &caller::called_path(request), two_codes_required)
+        created(&auth, called_path, two_codes_required)
     }
 }
 

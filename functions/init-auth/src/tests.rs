@@ -102,7 +102,7 @@ impl World {
 
     async fn send(&self, event: &Event) -> Result<Answer, Box<dyn Error>> {
         let endpoint = self.endpoint(SequenceRandom::from_start(1))?;
-        answer_of(endpoint.handle_event(event).await?)
+        answer_of(endpoint.handle_event(event).await)
     }
 
     fn change(&self, change: impl FnOnce(&mut Device)) -> Outcome {
@@ -115,12 +115,12 @@ impl World {
 
 /// `handle` without naming the five type parameters.
 trait Handle {
-    async fn handle_event(&self, event: &Event) -> Result<Response<Body>, serde_json::Error>;
+    async fn handle_event(&self, event: &Event) -> Response<Body>;
 }
 
 impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Handle for InitAuth<A, D, C, R, L> {
-    async fn handle_event(&self, event: &Event) -> Result<Response<Body>, serde_json::Error> {
-        Ok(self.handle(lambda_http::request::from_str(&event.json())?).await)
+    async fn handle_event(&self, event: &Event) -> Response<Body> {
+        self.handle(shared::http::event::request(&event.json())).await
     }
 }
 
@@ -364,7 +364,7 @@ async fn a_store_that_fails_or_hangs_is_a_503_and_works_again_afterwards() -> Ou
 async fn a_generator_that_fails_is_a_500() -> Outcome {
     let world = World::new()?;
     let endpoint = world.endpoint(FailingRandom)?;
-    let answer = answer_of(endpoint.handle_event(&Event::init_auth(CLIENT)).await?)?;
+    let answer = answer_of(endpoint.handle_event(&Event::init_auth(CLIENT)).await)?;
     assert_eq!((answer.status, answer.code().as_str()), (500, "INTERNAL_ERROR"));
     assert_eq!(world.auths.count(), 0);
     Ok(())
@@ -382,7 +382,7 @@ impl Random for PanickingRandom {
 async fn a_panic_costs_one_request() -> Outcome {
     let world = World::new()?;
     let endpoint = world.endpoint(PanickingRandom)?;
-    let answer = answer_of(endpoint.handle_event(&Event::init_auth(CLIENT)).await?)?;
+    let answer = answer_of(endpoint.handle_event(&Event::init_auth(CLIENT)).await)?;
     assert_eq!((answer.status, answer.code().as_str()), (500, "INTERNAL_ERROR"));
     let line = world.log.lines().pop().ok_or("nothing logged")?;
     assert_eq!((line.reason, line.error), ("panic", None));

@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 
-use lambda_runtime::{Error, service_fn};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
 use shared::aws::sdk::Clients;
 use shared::clock::SystemClock;
 use shared::config::{Environment, SystemRandom, ValidateOtpConfig};
+use shared::http::event::{self, Event};
 use shared::telemetry::{StdoutLog, listen_to_libraries};
 use validate_otp::ValidateOtp;
 
@@ -16,8 +17,8 @@ async fn main() -> Result<(), Error> {
     let clients = Clients::from_environment().await;
     let endpoint = &ValidateOtp::on_aws(&config, &clients, SystemClock, SystemRandom, StdoutLog);
     endpoint.warm_up(&config.seed_prefix).await;
-    lambda_http::run(service_fn(|request| async move {
-        Ok::<_, Infallible>(endpoint.handle(request).await)
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| async move {
+        Ok::<_, Infallible>(event::answer(endpoint.handle(event.payload.into()).await))
     }))
     .await
 }

@@ -149,10 +149,7 @@ impl World {
     }
 
     async fn send(&self, event: &Event) -> Result<Answer, Box<dyn Error>> {
-        let response = self
-            .endpoint
-            .handle(lambda_http::request::from_str(&event.json())?)
-            .await;
+        let response = self.endpoint.handle(shared::http::event::request(&event.json())).await;
         let retry_after = response
             .headers()
             .get("retry-after")
@@ -704,7 +701,7 @@ async fn an_attempt_is_decided_three_times_and_then_given_up_uncounted() -> Outc
             policy: Policy::standard(),
         };
         let event = Event::validate_otp(CLIENT, &id).otp(&code);
-        let response = endpoint.handle(lambda_http::request::from_str(&event.json())?).await;
+        let response = endpoint.handle(shared::http::event::request(&event.json())).await;
         assert_eq!(response.status().as_u16(), status, "{rivals} rivals");
         assert_eq!(world.devices.calls(Op::Replace), writes, "{rivals} rivals");
         assert_eq!(world.device()?.accepted.len(), usize::from(status == 200));
@@ -787,7 +784,7 @@ async fn without_a_write_id_of_its_own_nothing_is_decided() -> Outcome {
         policy: Policy::standard(),
     };
     let event = Event::validate_otp(CLIENT, &id).otp(&world.code(0));
-    let response = endpoint.handle(lambda_http::request::from_str(&event.json())?).await;
+    let response = endpoint.handle(shared::http::event::request(&event.json())).await;
     assert_eq!(response.status().as_u16(), 500);
     assert_eq!((world.device()?, world.devices.calls(Op::Replace)), (before, 0));
     Ok(())

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use lambda_http::Request;
+use lambda_http::http::HeaderValue;
 use lambda_http::http::header::CONTENT_TYPE;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -26,16 +27,8 @@ impl<'a> Members<'a> {
     /// [`Failure`]: 415 for another content type, 413 for more than [`LONGEST`] bytes, 400 for anything that is not
     /// one JSON object with every member once.
     pub fn of(request: &'a Request) -> Result<Self, Failure> {
-        if let Some(content_type) = request.headers().get(CONTENT_TYPE) {
-            let media_type = content_type
-                .to_str()
-                .unwrap_or_default()
-                .split(';')
-                .next()
-                .unwrap_or_default();
-            if !media_type.trim().eq_ignore_ascii_case("application/json") {
-                return Err(Failure::new(Code::UnsupportedMediaType, "content_type"));
-            }
+        if !request.headers().get_all(CONTENT_TYPE).iter().all(is_json) {
+            return Err(Failure::new(Code::UnsupportedMediaType, "content_type"));
         }
         Self::parse(request.body())
     }
@@ -82,6 +75,11 @@ impl<'a> Members<'a> {
             _ => Err(Failure::invalid(EXPECTED)),
         }
     }
+}
+
+fn is_json(content_type: &HeaderValue) -> bool {
+    let media_type = content_type.to_str().ok().and_then(|value| value.split(';').next());
+    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
 }
 
 struct Unrepeated;

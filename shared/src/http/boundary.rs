@@ -12,9 +12,9 @@ use futures_util::FutureExt as _;
 use lambda_http::{Body, Request, Response};
 use tokio::time::{Instant, timeout};
 
-use super::caller;
 use super::error::{Code, Failure};
 use super::response::{self, Success};
+use super::{caller, event};
 use crate::clock::{Clock, Timestamp};
 use crate::telemetry::calls::{self, Calls, Service};
 use crate::telemetry::{DeviceHasher, Level, Notes, RequestLine, RequestLog, rfc3339_millis};
@@ -59,10 +59,10 @@ impl<C: Clock, L: RequestLog> Boundary<C, L> {
         let calls = Arc::new(Calls::default());
         let mut notes = Notes::default();
         // Boxed: the SDK's futures are tens of kilobytes, and would be copied from frame to frame.
-        let work = Box::pin(calls::counted(
-            Arc::clone(&calls),
-            endpoint.answer(request, now, &mut notes),
-        ));
+        let work = Box::pin(calls::counted(Arc::clone(&calls), async {
+            event::must_be_one(request)?;
+            endpoint.answer(request, now, &mut notes).await
+        }));
         let answer = match timeout(DEADLINE, AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(answer)) => answer,
             // What it panicked with may quote a code, so it is dropped; the hook of `telemetry` prints the place.

@@ -39,27 +39,29 @@ pub fn client(request: &Request) -> Result<ClientId, Failure> {
 }
 
 /// What a client can name when it asks about a request: API Gateway's extended request id, also in `x-amz-apigw-id`.
+/// Never the request id: a caller can choose that one.
 #[must_use]
 pub fn trace_id(request: &Request) -> String {
-    let context = context(request);
-    let extended = context
+    context(request)
         .and_then(|context| context.other.get("extendedRequestId"))
-        .and_then(|value| value.as_str());
-    extended
-        .or_else(|| context.and_then(|context| context.request_id.as_deref()))
+        .and_then(|value| value.as_str())
         .unwrap_or_default()
         .to_owned()
 }
 
 /// The path that the client called, with the stage.
-#[must_use]
-pub fn called_path(request: &Request) -> String {
-    let path = context(request).and_then(|context| context.path.clone());
-    path.unwrap_or_else(|| request.raw_http_path().to_owned())
+///
+/// # Errors
+/// [`Failure`] (400) if it could not stand in a header.
+pub fn called_path(request: &Request) -> Result<&str, Failure> {
+    context(request)
+        .and_then(|context| context.path.as_deref())
+        .filter(|path| path.bytes().all(|byte| byte.is_ascii_graphic()))
+        .ok_or(Failure::invalid("The path must be percent-encoded"))
 }
 
 fn context(request: &Request) -> Option<&ApiGatewayProxyRequestContext> {
-    // The only kind of event that the crate is built with.
+    // The only kind that `event` makes.
     match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV1(context)) => Some(context),
         _ => None,

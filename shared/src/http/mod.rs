@@ -1,4 +1,5 @@
-//! HTTP as API Gateway's REST proxy events carry it: bodies, callers, errors, answers, and the boundary around them.
+//! HTTP as API Gateway's REST proxy events carry it: events, bodies, callers, errors, answers, and the boundary around
+//! them.
 //!
 //! Nothing here knows a table or a seed. Endpoints implement [`Endpoint`]; [`Boundary`] does what all have in common.
 
@@ -6,6 +7,7 @@ pub mod body;
 pub mod boundary;
 pub mod caller;
 pub mod error;
+pub mod event;
 pub mod response;
 
 pub use boundary::{Boundary, Endpoint};

@@ -74,7 +74,7 @@ impl Gateway {
         let claims = self.authorizer.authorize(&head.headers, &routed.route.scopes)?;
         let event = rest_event(head, &body, routed, &claims, ids, self.clock.now());
         let event = event.map_err(|_| Refusal::UnreadableRequest)?;
-        let request = lambda_http::request::from_str(&event.to_string()).map_err(|_| Refusal::Failure)?;
+        let request = shared::http::event::request(&event.to_string());
         let call = self.functions.call(routed.route.function, request);
         // A function that fails or runs out of time is API Gateway's 502, which the template has a response for.
         let answer = tokio::time::timeout(routed.route.timeout, call).await;

@@ -383,9 +383,9 @@ impl Stack {
     /// Hands an event to a function as Lambda does, past the gateway.
     ///
     /// # Errors
-    /// If it is not an event of a REST API, or if the function panicked.
+    /// If the function panicked.
     pub async fn invoke(&self, function: Function, event: &str) -> Result<Response<Body>> {
-        let (request, functions) = (lambda_http::request::from_str(event)?, Arc::clone(&self.functions));
+        let (request, functions) = (shared::http::event::request(event), Arc::clone(&self.functions));
         self.host
             .run(async move { functions.call(function, request).await })
             .await

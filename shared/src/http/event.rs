@@ -1,0 +1,321 @@
+//! Events of a REST API (Lambda proxy integration) as requests, and answers as what the gateway expects back.
+//!
+//! Own code, and total: `lambda_http`'s conversion refuses or panics on what a caller can put into a header, a query or
+//! a body, before an endpoint sees it. Here only what an endpoint reads is looked at, and whatever is no such event
+//! becomes a request that the boundary answers with 400.
+
+use std::collections::HashMap;
+
+use lambda_http::aws_lambda_events::apigw::{ApiGatewayProxyRequestContext, ApiGatewayProxyResponse};
+use lambda_http::http::{HeaderMap, HeaderName, HeaderValue};
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, Request, RequestExt as _, Response};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::error::{Code, Failure};
+
+/// What Lambda hands to a function, whatever it is: reading it never fails, as that would fail the invocation. It has no
+/// `Debug`, which would show a code.
+pub struct Event(Option<Box<RawValue>>);
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Box::<RawValue>::deserialize(deserializer).ok()))
+    }
+}
+
+impl From<Event> for Request {
+    fn from(event: Event) -> Self {
+        request(event.0.as_deref().map_or("", RawValue::get))
+    }
+}
+
+/// The request that an event carries.
+#[must_use]
+pub fn request(event: &str) -> Request {
+    // Serde reads a struct from an array, too.
+    let object = event.trim_ascii_start().starts_with('{');
+    let read = || serde_json::from_str::<ProxyEvent>(event).ok()?.into_request();
+    object.then(read).flatten().unwrap_or_else(|| {
+        let mut request = Request::default();
+        request.extensions_mut().insert(NotAnEvent);
+        request
+    })
+}
+
+/// That a request was an event of a REST API.
+///
+/// # Errors
+/// [`Failure`] (400) if it was something else.
+pub fn must_be_one(request: &Request) -> Result<(), Failure> {
+    match request.extensions().get() {
+        None => Ok(()),
+        Some(NotAnEvent) => Err(Failure {
+            message: "The function answers events of an API Gateway REST API only",
+            ..Failure::new(Code::InvalidRequest, "not_an_event")
+        }),
+    }
+}
+
+/// An answer as the gateway expects it.
+#[must_use]
+pub fn answer(response: Response<Body>) -> ApiGatewayProxyResponse {
+    let (head, body) = response.into_parts();
+    let mut answer = ApiGatewayProxyResponse::default();
+    answer.status_code = head.status.as_u16().into();
+    // Not in `headers` as well: the gateway would send them twice.
+    answer.multi_value_headers = head.headers;
+    answer.is_base64_encoded = matches!(body, Body::Binary(_));
+    answer.body = Some(body);
+    answer
+}
+
+/// In the extensions of a request that was none.
+#[derive(Debug, Clone, Copy)]
+struct NotAnEvent;
+
+/// What is read of an event. Members of any kind are ignored where nothing depends on them.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ProxyEvent {
+    request_context: Map<String, Value>,
+    #[serde(default)]
+    headers: Value,
+    #[serde(default)]
+    multi_value_headers: Value,
+    #[serde(default)]
+    path_parameters: Value,
+    body: Option<String>,
+    is_base64_encoded: Option<bool>,
+}
+
+impl ProxyEvent {
+    fn into_request(self) -> Option<Request> {
+        let body = match (self.body, self.is_base64_encoded.unwrap_or_default()) {
+            (None, _) => Body::Empty,
+            (Some(text), false) => Body::Text(text),
+            (Some(text), true) => Body::Binary(data_encoding::BASE64.decode(text.as_bytes()).ok()?),
+        };
+        let context = context(self.request_context)?;
+        let mut request = Request::new(body);
+        *request.headers_mut() = headers(&self.multi_value_headers, &self.headers);
+        Some(
+            request
+                .with_path_parameters(texts(self.path_parameters))
+                .with_request_context(RequestContext::ApiGatewayV1(context)),
+        )
+    }
+}
+
+/// Its path tells a REST API from everything else that invokes functions: HTTP APIs and load balancers have none here.
+fn context(mut read: Map<String, Value>) -> Option<ApiGatewayProxyRequestContext> {
+    let mut context = ApiGatewayProxyRequestContext::default();
+    let Value::String(path) = read.remove("path")? else {
+        return None;
+    };
+    context.path = Some(path);
+    context.other.extend(read.remove_entry("extendedRequestId"));
+    if let Some(Value::Object(fields)) = read.remove("authorizer") {
+        context.authorizer.fields.extend(fields);
+    }
+    Some(context)
+}
+
+/// The gateway sends every header in both forms; the one with all values counts.
+fn headers(many: &Value, single: &Value) -> HeaderMap {
+    let sent = many
+        .as_object()
+        .filter(|many| !many.is_empty())
+        .or_else(|| single.as_object());
+    let mut headers = HeaderMap::new();
+    for (name, values) in sent.into_iter().flatten() {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+            continue;
+        };
+        let values = values.as_array().map_or(std::slice::from_ref(values), Vec::as_slice);
+        for value in values.iter().filter(|value| !value.is_null()) {
+            // It was sent, so it must not look as if it was not: a content type that cannot be read is not JSON.
+            let unreadable = HeaderValue::from_static("");
+            let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
+            // More than fit: nobody reads those.
+            let _ = headers.try_append(name.clone(), value.unwrap_or(unreadable));
+        }
+    }
+    headers
+}
+
+fn texts(object: Value) -> HashMap<String, String> {
+    let Value::Object(members) = object else {
+        return HashMap::new();
+    };
+    let text = |(name, value)| match value {
+        Value::String(text) => Some((name, text)),
+        _ => None,
+    };
+    members.into_iter().filter_map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::http::caller;
+
+    fn event(members: &Value) -> Value {
+        let mut event = json!({
+            "requestContext": { "path": "/v1/x", "extendedRequestId": "id", "authorizer": { "claims": { "scope": "s" } } },
+            "multiValueHeaders": { "Accept": ["a", "b"] },
+            "headers": { "Accept": "b" },
+            "pathParameters": { "authId": "a%20b" },
+            "body": "{}",
+            "isBase64Encoded": false,
+        });
+        for (name, value) in members.as_object().into_iter().flatten() {
+            event[name] = value.clone();
+        }
+        event
+    }
+
+    fn read(members: &Value) -> Request {
+        request(&event(members).to_string())
+    }
+
+    fn values(request: &Request, name: &str) -> Vec<String> {
+        let values = request.headers().get_all(name).into_iter();
+        values
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn an_event_is_read_as_it_is() {
+        let request = read(&json!({}));
+        assert!(must_be_one(&request).is_ok());
+        assert_eq!(&request.body()[..], b"{}");
+        assert_eq!(values(&request, "accept"), ["a", "b"]);
+        assert_eq!(request.path_parameters().first("authId"), Some("a%20b"));
+        assert_eq!(caller::trace_id(&request), "id");
+        assert!(matches!(
+            request.request_context_ref(),
+            Some(RequestContext::ApiGatewayV1(context)) if context.authorizer.fields["claims"]["scope"] == "s"
+        ));
+    }
+
+    #[test]
+    fn what_nothing_depends_on_does_not_matter() {
+        for members in [
+            json!({ "multiValueHeaders": { "Host": ["[:a b"], "X-Forwarded-Proto": ["1 \u{7f}"] } }),
+            json!({ "multiValueHeaders": { "": ["x"], "a b": ["x"], "\u{e9}": ["x"], "x".repeat(70_000): ["x"] } }),
+            json!({ "multiValueHeaders": 7, "headers": [] }),
+            json!({ "httpMethod": "b\u{e4}d method", "path": 7, "resource": null, "stageVariables": "x" }),
+            json!({ "queryStringParameters": { "\u{0}": "\u{0}" }, "multiValueQueryStringParameters": [1] }),
+            json!({ "pathParameters": ["authId"] }),
+        ] {
+            assert!(must_be_one(&read(&members)).is_ok(), "{members}");
+        }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let with = |deep: &str| {
+            format!(
+                "{{\"x\":{deep},{}",
+                event(&json!({})).to_string().trim_start_matches('{')
+            )
+        };
+        assert!(must_be_one(&request(&with(&deep))).is_ok());
+        assert!(must_be_one(&request(&with("1e999999"))).is_ok());
+    }
+
+    #[test]
+    fn more_headers_than_fit_are_left_out() {
+        let many: Map<_, _> = (0..40_000)
+            .map(|number| (format!("x-{number}"), json!(["x"])))
+            .collect();
+        let request = read(&json!({ "multiValueHeaders": many }));
+        assert!(must_be_one(&request).is_ok() && request.headers().len() > 20_000);
+    }
+
+    #[test]
+    fn a_header_that_was_sent_never_looks_as_if_it_was_not() {
+        for (sent, seen) in [
+            (json!(["a\nb"]), vec![""]),
+            (json!([7]), vec![""]),
+            (json!([["x"]]), vec![""]),
+            (json!("x"), vec!["x"]),
+            (json!(["x", "\u{e9}"]), vec!["x", "\u{e9}"]),
+            (json!(null), vec![]),
+            (json!([null]), vec![]),
+            (json!([]), vec![]),
+        ] {
+            let request = read(&json!({ "multiValueHeaders": { "Content-Type": sent } }));
+            assert_eq!(values(&request, "content-type"), seen, "{sent}");
+        }
+        let single = read(&json!({ "multiValueHeaders": null, "headers": { "Content-Type": "x" } }));
+        assert_eq!(values(&single, "content-type"), ["x"]);
+    }
+
+    #[test]
+    fn whatever_is_no_event_of_a_rest_api_is_known_as_such() {
+        let http_api = json!({
+            "version": "2.0", "routeKey": "$default", "rawPath": "/", "headers": {}, "isBase64Encoded": false,
+            "requestContext": { "http": { "method": "POST", "path": "/" }, "stage": "$default" },
+        });
+        for event in [
+            String::new(),
+            "{".to_owned(),
+            "null".to_owned(),
+            "[]".to_owned(),
+            "{}".to_owned(),
+            "\"ping\"".to_owned(),
+            "7".to_owned(),
+            json!({ "source": "warm-up" }).to_string(),
+            http_api.to_string(),
+            event(&json!({ "requestContext": null })).to_string(),
+            event(&json!({ "requestContext": { "path": 7 } })).to_string(),
+            event(&json!({ "requestContext": ["/v1/x", "id", { "claims": { "scope": "s" } }] })).to_string(),
+            json!([{ "path": "/v1/x" }, {}, {}, {}, "{}", false]).to_string(),
+            event(&json!({ "body": 7 })).to_string(),
+            event(&json!({ "isBase64Encoded": "true" })).to_string(),
+            event(&json!({ "isBase64Encoded": true })).to_string(),
+            event(&json!({ "isBase64Encoded": true, "body": "e30" })).to_string(),
+        ] {
+            let request = request(&event);
+            let failure = must_be_one(&request).err();
+            assert_eq!(
+                failure.map(|failure| (failure.code, failure.reason)),
+                Some((Code::InvalidRequest, "not_an_event")),
+                "{event}"
+            );
+            assert!(caller::client(&request).is_err() && request.body().is_empty());
+        }
+    }
+
+    #[test]
+    fn reading_what_lambda_hands_over_never_fails() -> Result<(), serde_json::Error> {
+        for payload in [&b"{}"[..], b"", b"{", b"\xff", b"\"\xff\"", b"[1, 2"] {
+            // As the runtime reads it.
+            let event = Event::deserialize(&mut serde_json::Deserializer::from_slice(payload))?;
+            assert!(must_be_one(&event.into()).is_err());
+        }
+        let event: Event = serde_json::from_value(event(&json!({})))?;
+        assert!(must_be_one(&event.into()).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn an_answer_has_the_form_that_the_gateway_expects() -> Result<(), Box<dyn std::error::Error>> {
+        let response = Response::builder()
+            .status(201)
+            .header("location", "/x")
+            .body(Body::from("{}"))?;
+        assert_eq!(
+            serde_json::to_value(answer(response))?,
+            json!({
+                "statusCode": 201, "headers": {}, "multiValueHeaders": { "location": ["/x"] },
+                "body": "{}", "isBase64Encoded": false,
+            })
+        );
+        Ok(())
+    }
+}
