@@ -44,9 +44,10 @@ pub enum ConfigError {
         /// What it may be.
         expected: &'static str,
     },
-    /// The numbers of the policy are out of range or too weak together.
-    #[error("GUESS_POLICY and its numbers are refused")]
-    Policy(#[from] PolicyError),
+    /// The numbers of the policy are out of range or too weak together. Its text is part of this one's, so it is not
+    /// the source as well: a chain would say it twice.
+    #[error("GUESS_POLICY and its numbers: {0}")]
+    Policy(PolicyError),
 }
 
 /// Where settings come from: the environment, or a map in tests and tools.
@@ -255,11 +256,12 @@ pub fn policy(source: &impl Source) -> Result<Policy, ConfigError> {
     match optional(source, GUESS_POLICY).as_deref() {
         None | Some("standard") => Ok(Policy::standard()),
         Some("strict") => Ok(Policy::strict()),
-        Some("custom") => Ok(Policy::custom(
+        Some("custom") => Policy::custom(
             number(GUESS_BURST, "a whole number from 6 to 50")?,
             number(GUESS_REFILL_HOURS, "a whole number of hours from 1 to 1440")?,
             number(GUESS_PAIR_GAP_SECONDS, "a whole number of seconds from 1 to 60")?,
-        )?),
+        )
+        .map_err(ConfigError::Policy),
         Some(_) => Err(ConfigError::Invalid {
             name: GUESS_POLICY,
             expected: "standard, strict or custom",

@@ -1,8 +1,7 @@
 //! The endpoints in this process, over stores in memory that fail by a seed's chance: many requests at once, round after
 //! round, every write accounted for. The same seed is the same run.
 //!
-//! A million operations that met a fault, in minutes:
-//! `FAULTED_OPERATIONS=1000000 cargo test --release -p acceptance --test journeys endurance -- --nocapture`
+//! `FAULTED_OPERATIONS` takes more, `FAULTS_SEED` others; `tests/long-run` takes a million.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -14,13 +13,13 @@ use acceptance::Outcome;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use futures_util::future::join_all;
 use init_auth::InitAuth;
-use lambda_http::request::from_str;
 use lambda_http::{Request, RequestExt as _};
 use serde_json::{Value, json};
 use shared::clock::{Clock as _, Timestamp};
 use shared::config::{self, Environment, InitAuthConfig, Source as _, ValidateOtpConfig};
 use shared::device::{Auth, Device, Status};
 use shared::error::{RandomError, StoreError};
+use shared::http::event;
 use shared::names::{AuthId, ClientId, DeviceKey, DeviceName, UserName, WriteId};
 use shared::otp::{Digits, OfferKind, OtpParameters, Seed, Step};
 use shared::policy::Policy;
@@ -373,8 +372,8 @@ impl Life {
             seed: otp_seed,
             step_two,
             step_three,
-            step_two_request: from_str(&Event::init_auth(CLIENT).json())?,
-            step_three_request: from_str(&Event::validate_otp(CLIENT, "").json())?,
+            step_two_request: event::request(&Event::init_auth(CLIENT).json()),
+            step_three_request: event::request(&Event::validate_otp(CLIENT, "").json()),
             succeeded: HashSet::new(),
         })
     }

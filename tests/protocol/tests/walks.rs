@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::io::Write as _;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed};
+use proptest::test_runner::Config;
 use protocol::{Action, Protocol, Setup, State};
 use shared::names::NameError;
 use stateright::Model as _;
@@ -38,10 +38,6 @@ fn config() -> Config {
     let given = Config::default();
     Config {
         cases: if given.cases == 256 { CASES } else { given.cases },
-        rng_seed: match given.rng_seed {
-            RngSeed::Random => RngSeed::Fixed(1),
-            fixed @ RngSeed::Fixed(_) => fixed,
-        },
         failure_persistence: None,
         ..given
     }
