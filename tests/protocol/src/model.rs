@@ -94,6 +94,8 @@ struct Request {
     /// A write whose answer was lost; `None` once it took effect.
     stray: Option<Arc<DeviceWrite>>,
     lost: bool,
+    /// The table has answered its last write.
+    answered: bool,
     /// It has taken effect with a success.
     succeeded: bool,
     /// For a mutant that counts without a condition: what it has read.
@@ -118,6 +120,7 @@ impl Request {
             phase: Phase::Ended(outcome),
             stray: None,
             lost: false,
+            answered: false,
             succeeded: false,
             counts_on: None,
         }
@@ -247,11 +250,9 @@ impl Protocol {
                 Some(())
             }
             Action::GiveUp(number) => {
-                let outcome = if self.mutant(Mutant::FaultIsWrongCode) {
-                    state.ledger.broken.add(Invariant::NoVerdictFromFaults);
-                    Outcome::Verdict(Verdict::Rejected)
-                } else {
-                    Outcome::Unavailable
+                let outcome = match self.setup.mutant {
+                    Some(Mutant::FaultIsWrongCode) => Outcome::Verdict(Verdict::Rejected),
+                    _ => Outcome::Unavailable,
                 };
                 Self::end(state, number, outcome)
             }
@@ -348,7 +349,9 @@ impl Protocol {
     fn follow(state: &mut State, number: usize, settlement: Settlement) -> Option<()> {
         let outcome = match settlement {
             Settlement::Write(write) => {
-                state.requests.get_mut(number)?.phase = Phase::Writing(Arc::new(*write));
+                let request = state.requests.get_mut(number)?;
+                request.phase = Phase::Writing(Arc::new(*write));
+                request.answered = false;
                 return Some(());
             }
             Settlement::Verdict(verdict, _) => Outcome::Verdict(verdict),
@@ -360,10 +363,11 @@ impl Protocol {
     }
 
     fn write(&self, state: &mut State, number: usize) -> Option<()> {
-        let request = state.requests.get(number)?;
+        let request = state.requests.get_mut(number)?;
         let Phase::Writing(write) = request.phase.clone() else {
             return None;
         };
+        request.answered = true;
         if self.mutant(Mutant::CounterByReadThenWrite) && write.verdict() != Verdict::Accepted {
             return Self::count_by_read_then_write(state, number, &write);
         }
@@ -487,6 +491,9 @@ impl Protocol {
         let request = state.requests.get_mut(number)?;
         request.phase = Phase::Ended(outcome);
         let broken = &mut state.ledger.broken;
+        if matches!(outcome, Outcome::Verdict(_)) && !request.answered {
+            broken.add(Invariant::NoVerdictFromFaults);
+        }
         match outcome {
             Outcome::Verdict(Verdict::Accepted) if request.succeeded => {}
             Outcome::Verdict(Verdict::Accepted) => broken.add(Invariant::Reported),
