@@ -205,6 +205,20 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_id_is_never_one_that_a_caller_can_choose() {
+        let context = json!({ "path": "/v1/x", "requestId": "chosen", "extendedRequestId": null });
+        let mut without = context.clone();
+        without
+            .as_object_mut()
+            .map(|context| context.remove("extendedRequestId"));
+        for context in [context, without] {
+            let request = read(&json!({ "requestContext": context }));
+            assert!(must_be_one(&request).is_ok());
+            assert_eq!(caller::trace_id(&request), "");
+        }
+    }
+
+    #[test]
     fn what_nothing_depends_on_does_not_matter() {
         for members in [
             json!({ "multiValueHeaders": { "Host": ["[:a b"], "X-Forwarded-Proto": ["1 \u{7f}"] } }),
