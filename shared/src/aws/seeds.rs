@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::delete_secret::DeleteSecretError;
+use aws_sdk_secretsmanager::operation::get_secret_value::{GetSecretValueError, GetSecretValueOutput};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::sdk::SdkMessage;
+use super::sdk::said;
 use crate::clock::{Clock, Timestamp};
 use crate::device::Device;
 use crate::error::StoreError;
 use crate::names::SeedRef;
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed};
-use crate::ports::{SeedRegistry, SeedStore};
+use crate::ports::{Removal, SeedRegistry, SeedStore};
 
 const STORE: &str = "secretsmanager";
 /// Seeds that stay in memory at most; some 300 bytes each.
@@ -98,22 +100,21 @@ impl<C: Clock> SecretsManagerSeeds<C> {
 
     async fn read(&self, seed_ref: &SeedRef) -> Result<Cached, StoreError> {
         let read_at = self.clock.now();
-        let get = self
-            .client
+        let found = self.get_value(seed_ref).await;
+        let found = found.map_err(|error| unavailable("GetSecretValue", &error))?;
+        Ok(Cached {
+            seed: Arc::new(seed_in(found)?),
+            read_at,
+        })
+    }
+
+    async fn get_value(&self, seed_ref: &SeedRef) -> Result<GetSecretValueOutput, SdkError<GetSecretValueError>> {
+        self.client
             .get_secret_value()
             .secret_id(seed_ref.name())
             .version_id(seed_ref.version())
-            .send();
-        let found = get.await.map_err(|error| unavailable("GetSecretValue", &error))?;
-        let text = found
-            .secret_string
-            .map(Zeroizing::new)
-            .ok_or(corrupt("a secret without text"))?;
-        let seed = SecretText::read(&text).ok_or(corrupt("a secret that is not a seed"))?;
-        Ok(Cached {
-            seed: Arc::new(seed),
-            read_at,
-        })
+            .send()
+            .await
     }
 
     async fn deleted(&self, seed: &SeedRef) -> Result<bool, StoreError> {
@@ -145,6 +146,19 @@ impl<C: Clock> SeedStore for SecretsManagerSeeds<C> {
 }
 
 impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
+    async fn read(&self, seed: &SeedRef) -> Result<Option<Seed>, StoreError> {
+        let error = match self.get_value(seed).await {
+            Ok(found) => return seed_in(found).map(Some),
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(GetSecretValueError::ResourceNotFoundException(_)) => Ok(None),
+            // What a secret that was deleted before answers, among others.
+            Some(GetSecretValueError::InvalidRequestException(_)) if self.deleted(seed).await? => Ok(None),
+            _ => Err(unavailable("GetSecretValue", &error)),
+        }
+    }
+
     async fn create(&self, name: &str, seed: &Seed) -> Result<SeedRef, StoreError> {
         let text = SecretText::write(seed).ok_or(corrupt("a seed that cannot be written"))?;
         let create = self
@@ -158,8 +172,13 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
         SeedRef::new(name, &version).map_err(|_| corrupt("a secret's name or version id"))
     }
 
-    async fn remove(&self, seed: &SeedRef) -> Result<(), StoreError> {
-        let Err(error) = self.client.delete_secret().secret_id(seed.name()).send().await else {
+    async fn remove(&self, seed: &SeedRef, how: Removal) -> Result<(), StoreError> {
+        let delete = self.client.delete_secret().secret_id(seed.name());
+        let delete = match how {
+            Removal::Recoverable => delete.recovery_window_in_days(30),
+            Removal::AtOnce => delete.force_delete_without_recovery(true),
+        };
+        let Err(error) = delete.send().await else {
             return Ok(());
         };
         match error.as_service_error() {
@@ -171,11 +190,19 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
     }
 }
 
-fn unavailable(operation: &'static str, error: &(dyn Error + 'static)) -> StoreError {
+fn seed_in(found: GetSecretValueOutput) -> Result<Seed, StoreError> {
+    let text = found
+        .secret_string
+        .map(Zeroizing::new)
+        .ok_or(corrupt("a secret without text"))?;
+    SecretText::read(&text).ok_or(corrupt("a secret that is not a seed"))
+}
+
+fn unavailable<E: Error + ProvideErrorMetadata + 'static>(operation: &'static str, error: &E) -> StoreError {
     StoreError::Unavailable {
         store: STORE,
         operation,
-        source: Box::new(SdkMessage::of(error)),
+        source: said(error),
     }
 }
 
