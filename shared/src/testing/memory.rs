@@ -79,7 +79,7 @@ pub enum Fault {
 #[derive(Debug, Default)]
 struct Wire {
     calls: HashMap<Op, usize>,
-    faults: HashMap<Op, VecDeque<Fault>>,
+    faults: HashMap<Op, VecDeque<Option<Fault>>>,
 }
 
 #[derive(Debug)]
@@ -116,8 +116,13 @@ impl<T: Send> Shared<T> {
         self.with(|state| act(&mut state.items))
     }
 
+    fn inject_after(&self, calls: usize, op: Op, fault: Fault) {
+        let turns = std::iter::repeat_n(None, calls).chain([Some(fault)]);
+        self.with(|state| state.wire.faults.entry(op).or_default().extend(turns));
+    }
+
     fn inject(&self, op: Op, fault: Fault) {
-        self.with(|state| state.wire.faults.entry(op).or_default().push_back(fault));
+        self.inject_after(0, op, fault);
     }
 
     fn calls(&self, op: Op) -> usize {
@@ -132,7 +137,7 @@ impl<T: Send> Shared<T> {
     async fn call<R: Send>(&self, op: Op, mut effect: impl FnMut(&mut T) -> R + Send) -> Result<R, StoreError> {
         let fault = self.with(|state| {
             *state.wire.calls.entry(op).or_default() += 1;
-            state.wire.faults.get_mut(&op).and_then(VecDeque::pop_front)
+            state.wire.faults.get_mut(&op).and_then(VecDeque::pop_front).flatten()
         });
         tokio::task::yield_now().await;
         let answer = match fault {
@@ -201,6 +206,11 @@ impl MemoryAuths {
     /// Makes a call to come fail; several for one kind of call take their turns.
     pub fn inject(&self, op: Op, fault: Fault) {
         self.0.inject(op, fault);
+    }
+
+    /// Makes a call fail after some that do not.
+    pub fn inject_after(&self, calls: usize, op: Op, fault: Fault) {
+        self.0.inject_after(calls, op, fault);
     }
 
     /// How many calls of a kind there were.
@@ -316,6 +326,11 @@ impl MemoryDevices {
     /// Makes a call to come fail; several for one kind of call take their turns.
     pub fn inject(&self, op: Op, fault: Fault) {
         self.0.inject(op, fault);
+    }
+
+    /// Makes a call fail after some that do not.
+    pub fn inject_after(&self, calls: usize, op: Op, fault: Fault) {
+        self.0.inject_after(calls, op, fault);
     }
 
     /// How many calls of a kind there were.
@@ -559,6 +574,11 @@ impl MemorySeeds {
     /// Makes a call to come fail; several for one kind of call take their turns.
     pub fn inject(&self, op: Op, fault: Fault) {
         self.0.inject(op, fault);
+    }
+
+    /// Makes a call fail after some that do not.
+    pub fn inject_after(&self, calls: usize, op: Op, fault: Fault) {
+        self.0.inject_after(calls, op, fault);
     }
 
     /// How many calls of a kind there were.

@@ -88,8 +88,9 @@ pub enum Command {
     },
 }
 
+/// A device, by its names.
 #[derive(Debug, Clone, Args)]
-struct Which {
+pub struct Which {
     /// The client that the device belongs to, by its id; with --local, the first one if it is not given.
     #[arg(long)]
     client: Option<String>,
@@ -101,8 +102,9 @@ struct Which {
     device: DeviceName,
 }
 
+/// Devices, by whom they belong to.
 #[derive(Debug, Args)]
-struct Selection {
+pub struct Selection {
     /// Only the devices of this client, by its id.
     #[arg(long)]
     client: Option<String>,
@@ -128,11 +130,13 @@ pub enum DeviceCommand {
     Register(RegisterArguments),
     /// Asks for the first code of a device that waits for it.
     Activate {
+        /// Which device.
         #[command(flatten)]
         which: Which,
     },
     /// Lists devices.
     List {
+        /// Which devices.
         #[command(flatten)]
         selection: Selection,
         /// For scripts.
@@ -141,6 +145,7 @@ pub enum DeviceCommand {
     },
     /// Shows a device.
     Show {
+        /// Which device.
         #[command(flatten)]
         which: Which,
         /// For scripts.
@@ -149,16 +154,19 @@ pub enum DeviceCommand {
     },
     /// Takes a device out of use.
     Disable {
+        /// Which device.
         #[command(flatten)]
         which: Which,
     },
     /// Takes a disabled device into use again.
     Enable {
+        /// Which device.
         #[command(flatten)]
         which: Which,
     },
     /// Opens single codes after too many wrong ones. Two codes in a row work without it.
     Unlock {
+        /// Which device.
         #[command(flatten)]
         which: Which,
         /// Forgets all wrong codes, not only as many as the user needs now.
@@ -167,6 +175,7 @@ pub enum DeviceCommand {
     },
     /// Removes a device, then its secret.
     Remove {
+        /// Which device.
         #[command(flatten)]
         which: Which,
         /// Removes the secret for good; otherwise it can be restored for 30 days.
@@ -177,11 +186,13 @@ pub enum DeviceCommand {
     Import(ImportArguments),
     /// Writes what is known of devices as JSON, one in a line. Never seeds.
     Export {
+        /// Which devices.
         #[command(flatten)]
         selection: Selection,
     },
     /// Checks that a device can work: its item, its secret, and what would happen now.
     Check {
+        /// Which device.
         #[command(flatten)]
         which: Which,
         /// For scripts.
@@ -196,6 +207,7 @@ pub enum DeviceCommand {
 /// How a device is registered.
 #[derive(Debug, Args)]
 pub struct RegisterArguments {
+    /// Which device.
     #[command(flatten)]
     which: Which,
     /// What the app shows above the code.

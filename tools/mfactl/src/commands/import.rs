@@ -20,7 +20,7 @@ use crate::terminal::Terminal;
 /// Secrets that are written in a second at most: Secrets Manager takes 50 in an account and region.
 const A_SECOND: u32 = 40;
 /// Waits before a row that was throttled is tried again.
-const BACK_OFF: [Duration; 6] = [1, 2, 4, 8, 16, 30].map(Duration::from_secs);
+const BACK_OFF_SECONDS: [u64; 6] = [1, 2, 4, 8, 16, 30];
 /// Rows in a row that a store fails; then it is no matter of rows.
 const MOST_FAILURES: usize = 5;
 
@@ -133,7 +133,7 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
         pace: &mut Pace,
         patience: &impl Patience,
     ) -> Result<Became> {
-        let mut waits = BACK_OFF.into_iter();
+        let mut waits = BACK_OFF_SECONDS.into_iter().map(Duration::from_secs);
         loop {
             let error = match self.try_row(key, row, dry_run, pace, patience).await {
                 Ok(outcome) => return Ok(outcome),

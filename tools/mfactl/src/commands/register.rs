@@ -201,8 +201,15 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
         self.activate_with(key, NewSeed { seed_ref, parameters }, &seed).await
     }
 
-    async fn activate_with(&mut self, key: &DeviceKey, new: NewSeed, seed: &Seed) -> Result<()> {
+    pub(super) async fn activate_with(&mut self, key: &DeviceKey, new: NewSeed, seed: &Seed) -> Result<()> {
         let unfinished = || format!("not activated: `mfactl device activate {}` goes on", options_of(key));
+        let exhausted = || {
+            let wrong = Policy::OWN_ATTEMPTS;
+            format!(
+                "{wrong} wrong codes: is the right entry of the app shown? {}",
+                unfinished()
+            )
+        };
         let auth_id = AuthId::from_random_bytes(self.random.sixteen_bytes()?);
         let mut two_codes = false;
         for _ in 0..MOST_LINES {
@@ -228,6 +235,9 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
                 Ok((Verdict::Accepted, _)) => return self.activated(key, &former, &new).await,
                 Ok((verdict, device)) => {
                     self.wrong(verdict, seed, &offer, now)?;
+                    if device.attempts_left(auth_id) == 0 {
+                        bail!(exhausted());
+                    }
                     two_codes = !device.single_codes_open(now, &self.policy);
                 }
                 Err(Unsettled::Refused(Refusal::TwoCodesRequired { .. })) => two_codes = true,
@@ -236,11 +246,7 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
                     pairs_at.seconds_from(now),
                     unfinished()
                 ),
-                Err(Unsettled::Refused(Refusal::Exhausted)) => bail!(
-                    "{} wrong codes: is the right entry of the app shown? {}",
-                    Policy::OWN_ATTEMPTS,
-                    unfinished()
-                ),
+                Err(Unsettled::Refused(Refusal::Exhausted)) => bail!(exhausted()),
                 Err(Unsettled::Refused(Refusal::Disabled)) => return Err(disabled(key)),
                 Err(Unsettled::Gone) => bail!("the device {} was removed meanwhile", shown(key)),
                 Err(Unsettled::Store(error)) => {
