@@ -15,6 +15,7 @@ use crate::error::{Throttled, chain};
 use crate::telemetry::calls;
 
 /// How long a call may take. The SDK has no limit of its own.
+#[derive(Clone, Copy)]
 struct Limits {
     /// One try of one call.
     attempt: Duration,

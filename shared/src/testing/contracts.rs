@@ -553,11 +553,21 @@ async fn one_of_racing_writes_takes_effect(store: &impl DeviceRegistry, key: &De
     Ok(())
 }
 
+/// The next state of a device, with a seed.
+fn next(held: &Device, seed_ref: &SeedRef) -> Device {
+    Device {
+        version: held.version + 1,
+        seed_ref: seed_ref.clone(),
+        ..held.clone()
+    }
+}
+
+fn refused(stored: &Device) -> Written {
+    Written::No(Some(Box::new(stored.clone())))
+}
+
 async fn a_pending_seed_is_swapped_in_by_one_write(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
-    let held = Device {
-        last_write: None,
-        ..device(5)?
-    };
+    let held = device(5)?;
     same(
         "a new device",
         &store.register(key, &held, created()).await?,
@@ -571,107 +581,90 @@ async fn a_pending_seed_is_swapped_in_by_one_write(store: &impl DeviceRegistry, 
         last_used_at: None,
     };
     same("its record", &store.record(key).await?.as_ref(), &Some(&record))?;
+    let unknown = store
+        .replace(key, &held, &next(&held, &pending()?.seed_ref), None)
+        .await?;
+    same("a swap for a seed that is not pending", &unknown, &refused(&held))?;
+    let offered = an_offer_needs_version_and_seed(store, record).await?;
+    a_swap_takes_what_is_pending(store, offered).await
+}
+
+async fn an_offer_needs_version_and_seed(
+    store: &impl DeviceRegistry,
+    record: DeviceRecord,
+) -> Result<DeviceRecord, Box<dyn Error + Send + Sync>> {
+    let (key, held) = (&record.key, &record.device);
     let pending = pending()?;
-    let with = |seed_ref: &SeedRef, held: &Device| Device {
-        version: held.version + 1,
-        seed_ref: seed_ref.clone(),
-        ..held.clone()
-    };
-    let refused = |stored: &Device| Written::No(Some(Box::new(stored.clone())));
-    same(
-        "a swap for a seed that is not pending",
-        &store.replace(key, &held, &with(&pending.seed_ref, &held), None).await?,
-        &refused(&held),
-    )?;
+    let (of_another_version, of_another_seed) = (next(held, &held.seed_ref), next(held, &other_seed()?));
     for stale in [
-        with(&held.seed_ref, &held),
+        of_another_version,
         Device {
-            seed_ref: other_seed()?,
-            ..held.clone()
+            version: held.version,
+            ..of_another_seed
         },
     ] {
-        same(
-            "an offer to what is not held",
-            &store.offer_seed(key, &stale, &pending).await?,
-            &refused(&held),
-        )?;
+        let written = store.offer_seed(key, &stale, &pending).await?;
+        same("an offer to what is not held", &written, &refused(held))?;
     }
     let first = PendingSeed {
         seed_ref: other_seed()?,
         ..pending.clone()
     };
-    same("an offer", &store.offer_seed(key, &held, &first).await?, &Written::Yes)?;
-    same(
-        "the same offer again",
-        &store.offer_seed(key, &held, &first).await?,
-        &Written::Yes,
-    )?;
-    let held = with(&held.seed_ref, &held);
-    same(
-        "the device after an offer",
-        &store.get(key).await?.as_ref(),
-        &Some(&held),
-    )?;
+    for what in ["an offer", "the same offer again, as after a lost response"] {
+        same(what, &store.offer_seed(key, held, &first).await?, &Written::Yes)?;
+    }
+    let held = next(held, &held.seed_ref);
+    same("the device after it", &store.get(key).await?.as_ref(), &Some(&held))?;
     same(
         "a second offer",
         &store.offer_seed(key, &held, &pending).await?,
         &Written::Yes,
     )?;
-    let held = with(&held.seed_ref, &held);
     let offered = DeviceRecord {
-        device: held.clone(),
-        pending: Some(pending.clone()),
-        ..record
+        device: next(&held, &held.seed_ref),
+        pending: Some(pending),
+        ..record.clone()
     };
     same(
         "the record after it",
         &store.record(key).await?.as_ref(),
         &Some(&offered),
     )?;
-    same(
-        "a swap for the seed that was pending before",
-        &store.replace(key, &held, &with(&first.seed_ref, &held), None).await?,
-        &refused(&held),
-    )?;
+    Ok(offered)
+}
+
+async fn a_swap_takes_what_is_pending(store: &impl DeviceRegistry, offered: DeviceRecord) -> Outcome {
+    let (key, held, pending) = (&offered.key, &offered.device, pending()?);
+    let former = store.replace(key, held, &next(held, &other_seed()?), None).await?;
+    same("a swap for what was pending before", &former, &refused(held))?;
     // A sign-in leaves the pending seed as it is.
-    let used = with(&held.seed_ref, &held);
+    let used = next(held, &held.seed_ref);
     same(
         "a write",
-        &store.replace(key, &held, &used, Some(created())).await?,
+        &store.replace(key, held, &used, Some(created())).await?,
         &Written::Yes,
     )?;
-    let offered = DeviceRecord {
+    let after = DeviceRecord {
         device: used.clone(),
         last_used_at: Some(created()),
-        ..offered
+        ..offered.clone()
     };
-    same(
-        "the record after it",
-        &store.record(key).await?.as_ref(),
-        &Some(&offered),
-    )?;
-    let swapped = with(&pending.seed_ref, &used);
+    same("the record after it", &store.record(key).await?.as_ref(), &Some(&after))?;
+    let swapped = next(&used, &pending.seed_ref);
     same(
         "a swap",
         &store.replace(key, &used, &swapped, None).await?,
         &Written::Yes,
     )?;
-    same(
-        "the same swap again",
-        &store.replace(key, &used, &swapped, None).await?,
-        &refused(&swapped),
-    )?;
-    let swapped = DeviceRecord {
+    let again = store.replace(key, &used, &swapped, None).await?;
+    same("the same swap again", &again, &refused(&swapped))?;
+    let after = DeviceRecord {
         device: swapped,
         pending: None,
-        ..offered
+        ..after
     };
-    same(
-        "the record after it",
-        &store.record(key).await?.as_ref(),
-        &Some(&swapped),
-    )?;
-    same("what was removed", &store.remove(key).await?, &Some(swapped))?;
+    same("the record after it", &store.record(key).await?.as_ref(), &Some(&after))?;
+    same("what was removed", &store.remove(key).await?, &Some(after))?;
     Ok(())
 }
 

@@ -50,22 +50,22 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Deployment (each also by the variable of the function)")]
 struct Deployment {
-    /// The table of devices [variable: DEVICES_TABLE].
+    /// The table of devices [variable: `DEVICES_TABLE`].
     #[arg(long, global = true, value_name = "NAME")]
     devices_table: Option<String>,
-    /// What the names of seeds begin with [variable: SEED_PREFIX].
+    /// What the names of seeds begin with [variable: `SEED_PREFIX`].
     #[arg(long, global = true, value_name = "PREFIX")]
     seed_prefix: Option<String>,
-    /// How guesses are rationed: standard, strict or custom [variable: GUESS_POLICY].
+    /// How guesses are rationed: standard, strict or custom [variable: `GUESS_POLICY`].
     #[arg(long, global = true, value_name = "POLICY")]
     policy: Option<String>,
-    /// With custom, wrong single codes at once [variable: GUESS_BURST].
+    /// With custom, wrong single codes at once [variable: `GUESS_BURST`].
     #[arg(long, global = true, value_name = "CODES")]
     policy_burst: Option<String>,
-    /// With custom, hours until one more is allowed [variable: GUESS_REFILL_HOURS].
+    /// With custom, hours until one more is allowed [variable: `GUESS_REFILL_HOURS`].
     #[arg(long, global = true, value_name = "HOURS")]
     policy_refill_hours: Option<String>,
-    /// With custom, seconds between wrong pairs [variable: GUESS_PAIR_GAP_SECONDS].
+    /// With custom, seconds between wrong pairs [variable: `GUESS_PAIR_GAP_SECONDS`].
     #[arg(long, global = true, value_name = "SECONDS")]
     policy_pair_gap_seconds: Option<String>,
 }

@@ -126,7 +126,7 @@ struct LocalTime {
 pub async fn deployment<T>(settings: &Settings, terminal: T, yes: bool) -> Result<Target<T>> {
     let table = settings.required(&Environment, config::DEVICES_TABLE, "--devices-table")?;
     let seed_prefix = settings.required(&Environment, config::SEED_PREFIX, "--seed-prefix")?;
-    let policy = config::policy(&Both(settings)).map_err(refused)?;
+    let policy = config::policy(&Both(settings)).map_err(|error| refused(&error))?;
     let clients = Clients::for_an_operator().await;
     Ok(Target {
         desk: Desk {
@@ -171,7 +171,7 @@ pub async fn local<T>(file: &Path, terminal: T, yes: bool) -> Result<Target<T>> 
             clock,
             random: SystemRandom,
             terminal,
-            policy: config::policy(&stack.settings).map_err(refused)?,
+            policy: config::policy(&stack.settings).map_err(|error| refused(&error))?,
             seed_prefix: setting(config::SEED_PREFIX)?,
             yes,
             left_behind: false,
@@ -183,8 +183,8 @@ pub async fn local<T>(file: &Path, terminal: T, yes: bool) -> Result<Target<T>> 
     })
 }
 
-fn refused(error: ConfigError) -> Usage {
-    Usage(shared::error::chain(&error))
+fn refused(error: &ConfigError) -> Usage {
+    Usage(shared::error::chain(error))
 }
 
 /// The stack's clock may have been moved; codes are made by it.

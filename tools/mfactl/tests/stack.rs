@@ -268,14 +268,18 @@ impl Patience for Moves {
     }
 }
 
+/// A file of so many rows.
+fn csv_of(rows: usize) -> String {
+    let row = |number| format!("user {number},phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n");
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    format!("user,device,seed\n{}", rows.concat())
+}
+
 #[tokio::test]
 async fn hundreds_are_imported_at_a_pace_listed_in_pages_and_sign_in() -> Outcome {
     const MANY: usize = 250;
     let world = World::new().await?;
-    let rows: String = (0..MANY)
-        .map(|number| format!("user {number},phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n"))
-        .collect();
-    let file = format!("user,device,seed\n{rows}");
+    let file = csv_of(MANY);
     let importing = Importing {
         client: world.client().clone(),
         options: ImportOptions::default(),

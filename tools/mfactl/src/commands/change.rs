@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use shared::clock::{Clock, Timestamp};
-use shared::device::{Device, Status};
+use shared::device::{Device, DeviceRecord, Status};
 use shared::names::{DeviceKey, SeedRef};
 use shared::ports::{DeviceRegistry, Random, Removal, SeedRegistry};
 
@@ -126,17 +126,22 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
         let removed = match self.devices.remove(key).await {
             Ok(removed) => removed,
             // It may be gone nevertheless, and then its seeds are named by nothing.
-            Err(error) => match self.devices.record(key).await {
-                Ok(None) => None,
-                _ => {
-                    let what = format!("cannot remove the device {}: run it again", shown(key));
+            Err(error) => {
+                if !matches!(self.devices.record(key).await, Ok(None)) {
+                    let seeds: Vec<&str> = record.seeds().map(SeedRef::name).collect();
+                    let what = format!(
+                        "cannot remove the device {}: run it again; if it is gone then, what is left is {}",
+                        shown(key),
+                        seeds.join(" and ")
+                    );
                     return Err(anyhow!(error).context(what));
                 }
-            },
+                None
+            }
         };
         // Both: of a repeated call the second answer has nothing, and between read and removal there may be new ones.
         let mut seeds: Vec<SeedRef> = record.seeds().cloned().collect();
-        let removed = removed.iter().flat_map(|removed| removed.seeds());
+        let removed = removed.iter().flat_map(DeviceRecord::seeds);
         seeds.extend(
             removed
                 .filter(|seed| !record.seeds().any(|known| known == *seed))

@@ -344,9 +344,8 @@ fn table(all: &[DeviceRecord]) -> String {
             .collect();
         cells.join("  ").trim_end().to_owned()
     });
-    let mut text: String = lines.collect::<Vec<_>>().join("\n");
-    text.push_str(&format!("\n{}", count(all.len(), "device")));
-    text
+    let total = count(all.len(), "device");
+    lines.chain([total]).collect::<Vec<_>>().join("\n")
 }
 
 /// What a person types to see more of a device.

@@ -202,7 +202,7 @@ impl World {
         let all = self.devices.all();
         let named = all
             .iter()
-            .flat_map(|record| record.seeds())
+            .flat_map(DeviceRecord::seeds)
             .filter(|seed| self.seeds.has(seed))
             .count();
         self.seeds.count() - named
@@ -500,8 +500,8 @@ async fn every_seed_and_every_name_of_one_is_new() -> Result<()> {
         };
         let mut desk = world.desk([]);
         desk.register(&registering).await?;
-        let seed = desk.terminal.seed().context("no URI")?.to_base32().to_string();
-        assert!(seen.insert(seed));
+        let uri_seed = desk.terminal.seed().context("no URI")?.to_base32().to_string();
+        assert!(seen.insert(uri_seed));
         let device = world.devices.peek(&key).context("no device")?;
         assert!(seen.insert(device.seed_ref.name().to_owned()) && seen.insert(device.version.to_string()));
         assert!(device.version < 1 << 63);
@@ -1037,13 +1037,17 @@ async fn a_dry_run_reports_every_row_and_writes_nothing() -> Result<()> {
     Ok(())
 }
 
+/// A file of so many rows.
+fn csv_of(rows: usize) -> String {
+    let row = |number| format!("user {number},phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n");
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    format!("user,device,seed\n{}", rows.concat())
+}
+
 #[tokio::test]
 async fn at_most_forty_secrets_are_written_in_a_second() -> Result<()> {
     let world = World::new()?;
-    let rows: String = (0..200)
-        .map(|number| format!("user {number},phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n"))
-        .collect();
-    let file = format!("user,device,seed\n{rows}");
+    let file = csv_of(200);
     let mut desk = world.desk([]);
     desk.import(file.as_bytes(), &importing()?, &Moves(Arc::clone(&world.clock)))
         .await?;
@@ -1071,10 +1075,7 @@ async fn a_row_that_is_throttled_waits_longer_every_time() -> Result<()> {
 
 #[tokio::test]
 async fn a_store_that_fails_five_rows_in_a_row_ends_the_import_and_one_that_fails_a_row_does_not() -> Result<()> {
-    let rows: String = (0..20)
-        .map(|number| format!("user {number},phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n"))
-        .collect();
-    let file = format!("user,device,seed\n{rows}");
+    let file = csv_of(20);
     for (failing, stored, expected) in [(4, 16, "4 of 20 rows failed"), (5, 0, "15 of 20 rows were not tried")] {
         let world = World::new()?;
         for _ in 0..failing {
