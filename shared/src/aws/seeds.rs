@@ -74,6 +74,7 @@ pub struct SecretsManagerSeeds<C> {
     clock: C,
     cache_for: Duration,
     cache: Cache<SeedRef, Cached>,
+    kms_key: Option<String>,
 }
 
 impl<C: Clock> SecretsManagerSeeds<C> {
@@ -85,7 +86,14 @@ impl<C: Clock> SecretsManagerSeeds<C> {
             clock,
             cache_for,
             cache: Cache::new(MOST_CACHED),
+            kms_key: None,
         }
+    }
+
+    /// New seeds are encrypted with a KMS key of the account's own, or without one with `aws/secretsmanager`.
+    #[must_use]
+    pub fn encrypted_with(self, kms_key: Option<String>) -> Self {
+        Self { kms_key, ..self }
     }
 
     /// Opens a connection by reading a secret that is not there. It does not matter whether it succeeds.
@@ -166,6 +174,7 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
             .create_secret()
             .name(name)
             .secret_string(text.as_str())
+            .set_kms_key_id(self.kms_key.clone())
             .send();
         let created = create.await.map_err(|error| unavailable("CreateSecret", &error))?;
         let version = created.version_id.ok_or(corrupt("a secret without a version id"))?;

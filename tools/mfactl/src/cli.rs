@@ -19,7 +19,7 @@ use crate::import::ImportOptions;
 use crate::otpauth::Issuer;
 use crate::parameters;
 use crate::pskc::PskcOptions;
-use crate::target::{Settings, Usage};
+use crate::target::{SEED_KEY, Settings, Usage};
 use crate::terminal::Terminal;
 
 /// Devices that are read at once: less than a megabyte, the most that a page of `DynamoDB` has.
@@ -56,6 +56,9 @@ struct Deployment {
     /// What the names of seeds begin with [variable: `SEED_PREFIX`].
     #[arg(long, global = true, value_name = "PREFIX")]
     seed_prefix: Option<String>,
+    /// The KMS key that new seeds are encrypted with, if the stack has one (`SeedKey`) [variable: `SEED_KEY`].
+    #[arg(long, global = true, value_name = "ARN")]
+    seed_key: Option<String>,
     /// How guesses are rationed: standard, strict or custom [variable: `GUESS_POLICY`].
     #[arg(long, global = true, value_name = "POLICY")]
     policy: Option<String>,
@@ -273,6 +276,7 @@ impl Arguments {
         for (name, value) in [
             (config::DEVICES_TABLE, &given.devices_table),
             (config::SEED_PREFIX, &given.seed_prefix),
+            (SEED_KEY, &given.seed_key),
             (config::GUESS_POLICY, &given.policy),
             (config::GUESS_BURST, &given.policy_burst),
             (config::GUESS_REFILL_HOURS, &given.policy_refill_hours),
@@ -493,7 +497,7 @@ mod tests {
             assert!(
                 !secret
                     || name.ends_with("_file")
-                    || ["seed_prefix", "allow_weak_seeds", "allow_dated_keys"].contains(&&*name),
+                    || ["seed_prefix", "seed_key", "allow_weak_seeds", "allow_dated_keys"].contains(&&*name),
                 "{name}"
             );
         }

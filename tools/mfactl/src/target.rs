@@ -23,6 +23,9 @@ use crate::commands::Desk;
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// The key that new seeds are encrypted with: the stack's parameter `SeedKey`.
+pub const SEED_KEY: &str = "SEED_KEY";
+
 /// The clock of a stack: the machine's, or the local stack's, which can be moved.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StackClock {
@@ -125,13 +128,15 @@ struct LocalTime {
 /// [`Usage`] if a setting is missing or refused.
 pub async fn deployment<T>(settings: &Settings, terminal: T, yes: bool) -> Result<Target<T>> {
     let table = settings.required(&Environment, config::DEVICES_TABLE, "--devices-table")?;
-    let seed_prefix = settings.required(&Environment, config::SEED_PREFIX, "--seed-prefix")?;
+    let seed_prefix = prefix(&settings.required(&Environment, config::SEED_PREFIX, "--seed-prefix")?);
     let policy = config::policy(&Both(settings)).map_err(|error| refused(&error))?;
+    let seed_key = Both(settings).get(SEED_KEY).filter(|key| !key.is_empty());
     let clients = Clients::for_an_operator().await;
     Ok(Target {
         desk: Desk {
             devices: DynamoDevices::new(&clients.dynamodb, table),
-            seeds: SecretsManagerSeeds::new(&clients.secrets_manager, StackClock::default(), Duration::ZERO),
+            seeds: SecretsManagerSeeds::new(&clients.secrets_manager, StackClock::default(), Duration::ZERO)
+                .encrypted_with(seed_key),
             clock: StackClock::default(),
             random: SystemRandom,
             terminal,
@@ -183,6 +188,12 @@ pub async fn local<T>(file: &Path, terminal: T, yes: bool) -> Result<Target<T>> 
     })
 }
 
+/// The prefix as the function has it; the stack's output `SeedPrefix` has it with what follows in a name.
+fn prefix(raw: &str) -> String {
+    let raw = raw.trim_end_matches('/');
+    raw.strip_suffix("/seed").unwrap_or(raw).to_owned()
+}
+
 fn refused(error: &ConfigError) -> Usage {
     Usage(shared::error::chain(error))
 }
@@ -219,6 +230,14 @@ mod tests {
             let moved = |time: Timestamp| time.as_millis().saturating_add_signed(seconds * 1_000);
             assert!((moved(before)..=moved(after)).contains(&now.as_millis()), "{seconds}");
         }
+    }
+
+    #[test]
+    fn a_prefix_is_taken_from_the_function_and_from_the_stacks_output() {
+        for raw in ["mfa", "mfa/", "mfa/seed", "mfa/seed/"] {
+            assert_eq!(prefix(raw), "mfa", "{raw}");
+        }
+        assert_eq!(prefix("seed"), "seed");
     }
 
     #[test]
