@@ -375,7 +375,7 @@ fn warnings(parameters: OtpParameters) -> impl Iterator<Item = &'static str> {
     [
         (algorithm != Algorithm::Sha1).then_some(
             "Warning: some apps ignore the algorithm and make SHA-1 codes, which never work: Microsoft Authenticator, \
-             older versions of Google Authenticator, Duo Mobile. The first code shows whether the user's app is one.",
+             older versions of Google Authenticator. The first code shows whether the user's app is one.",
         ),
         (digits != Digits::Six).then_some(
             "Warning: some apps ignore the digits and show 6, which never work: Microsoft Authenticator, older versions \
@@ -383,7 +383,7 @@ fn warnings(parameters: OtpParameters) -> impl Iterator<Item = &'static str> {
         ),
         (period != Period::Thirty).then_some(
             "Warning: some apps ignore the period and change codes every 30 seconds, which never work: Google \
-             Authenticator, Microsoft Authenticator, Duo Mobile. The first code shows whether the user's app is one.",
+             Authenticator, Microsoft Authenticator. The first code shows whether the user's app is one.",
         ),
     ]
     .into_iter()

@@ -197,6 +197,13 @@ impl World {
         Ok(())
     }
 
+    fn calls(&self, (of, op): (Store, Op)) -> usize {
+        match of {
+            Store::Devices => self.devices.calls(op),
+            Store::Seeds => self.seeds.calls(op),
+        }
+    }
+
     /// Seeds that nothing names.
     fn orphans(&self) -> usize {
         let all = self.devices.all();
@@ -241,6 +248,25 @@ fn told(outcome: Result<()>) -> String {
     outcome.err().map(|error| format!("{error:#}")).unwrap_or_default()
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Store {
+    Devices,
+    Seeds,
+}
+
+/// Every call that a command makes.
+const OPS: [(Store, Op); 9] = [
+    (Store::Devices, Op::Record),
+    (Store::Devices, Op::Register),
+    (Store::Devices, Op::Offer),
+    (Store::Devices, Op::Replace),
+    (Store::Devices, Op::Remove),
+    (Store::Devices, Op::Get),
+    (Store::Seeds, Op::Create),
+    (Store::Seeds, Op::Read),
+    (Store::Seeds, Op::Remove),
+];
+
 /// Cuts a command short at every call of a store in every way, and runs it again.
 async fn at_every_point<F: Future<Output = Result<World>>>(
     prepare: impl Fn() -> F,
@@ -248,47 +274,26 @@ async fn at_every_point<F: Future<Output = Result<World>>>(
     replies: &[Reply],
     is_done: impl Fn(&World) -> bool,
 ) -> Result<usize> {
+    // How often each call is made when all goes well.
+    let world = prepare().await?;
+    let before = OPS.map(|op| world.calls(op));
+    command(&world, &mut world.desk(replies.to_vec())).await?;
+    let after = OPS.map(|op| world.calls(op));
+    let made = OPS.into_iter().zip(before.into_iter().zip(after));
     let mut points = 0;
-    for op in [
-        Op::Record,
-        Op::Register,
-        Op::Offer,
-        Op::Replace,
-        Op::Remove,
-        Op::Get,
-        Op::Create,
-        Op::Read,
-    ] {
-        let of_seeds: &[bool] = if op == Op::Remove {
-            &[false, true]
-        } else {
-            &[matches!(op, Op::Create | Op::Read)]
-        };
-        for (of_seeds, fault, calls) in of_seeds
-            .iter()
-            .flat_map(|of| FAULTS.map(|fault| (*of, fault)))
-            .flat_map(|(of, fault)| (0..4).map(move |calls| (of, fault, calls)))
+    for ((of, op), (before, after)) in made {
+        for (fault, calls) in FAULTS
+            .into_iter()
+            .flat_map(|fault| (0..after - before).map(move |calls| (fault, calls)))
         {
             let world = prepare().await?;
-            let reached = |world: &World| {
-                if of_seeds {
-                    world.seeds.calls(op)
-                } else {
-                    world.devices.calls(op)
-                }
-            };
-            let before = reached(&world);
-            if of_seeds {
-                world.seeds.inject_after(calls, op, fault);
-            } else {
-                world.devices.inject_after(calls, op, fault);
+            match of {
+                Store::Devices => world.devices.inject_after(calls, op, fault),
+                Store::Seeds => world.seeds.inject_after(calls, op, fault),
             }
-            let when = format!("{fault:?} of {op:?} {calls} (seeds: {of_seeds})");
+            let when = format!("{fault:?} of {op:?} of {of:?} after {calls}");
             let mut desk = world.desk(replies.to_vec());
             let outcome = until_it_hangs(command(&world, &mut desk)).await;
-            if reached(&world) <= before + calls {
-                continue;
-            }
             points += 1;
             world.assert_safe(&when);
             let quiet = matches!(outcome, Some(Ok(()))) && !desk.left_behind;
