@@ -450,7 +450,7 @@ impl DeviceRegistry for MemoryDevices {
         };
         let page = |devices: &mut Devices| {
             let mut all: Vec<&DeviceKey> = devices.keys().collect();
-            all.sort_by_key(|key| sort_key(key));
+            all.sort_by_cached_key(|key| sort_key(key));
             // As a scan does: what is filtered out counts too.
             let looked_at: Vec<&DeviceKey> = all
                 .into_iter()
