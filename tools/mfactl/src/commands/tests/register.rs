@@ -315,3 +315,57 @@ async fn a_picture_is_not_written_over_another_file_and_nothing_is_stored_then()
     assert!(std::fs::read(&png)?.starts_with(b"\x89PNG") && std::fs::read(&svg)?.starts_with(b"<svg"));
     Ok(())
 }
+
+#[tokio::test]
+async fn of_two_registrations_at_once_one_wins_and_the_other_leaves_nothing() -> Result<()> {
+    let world = World::new()?;
+    let registering = Registering {
+        activate: false,
+        ..world.registering()?
+    };
+    let (mut one, mut other) = (world.desk([]), world.desk([]));
+    let (first, second) = tokio::join!(one.register(&registering), other.register(&registering));
+    let errors = [told(first), told(second)];
+    assert!(errors.iter().any(String::is_empty), "{errors:?}");
+    assert!(errors.iter().any(|error| error.contains("meanwhile")), "{errors:?}");
+    assert_eq!((world.seeds.count(), world.orphans()), (1, 0));
+
+    // The same for a seed that is to replace one.
+    let world = World::active().await?;
+    let replacing = Registering {
+        activate: false,
+        ..world.replacing()?
+    };
+    let (mut one, mut other) = (world.desk([]), world.desk([]));
+    let (first, second) = tokio::join!(one.register(&replacing), other.register(&replacing));
+    let errors = [told(first), told(second)];
+    assert!(errors.iter().any(String::is_empty), "{errors:?}");
+    assert!(errors.iter().any(|error| error.contains("meanwhile")), "{errors:?}");
+    assert_eq!((world.seeds.count(), world.orphans()), (2, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_activation_while_the_device_is_registered_again_is_not_undone() -> Result<()> {
+    let world = World::waiting().await?;
+    let mut desk = world.desk([]);
+    // It becomes active between the read and the write.
+    let active = async {
+        while world.devices.calls(Op::Record) < 2 {
+            tokio::task::yield_now().await;
+        }
+        world.set(|device| device.status = Status::Active)
+    };
+    let registering = world.registering()?;
+    let (outcome, active) = tokio::join!(desk.register(&registering), active);
+    active?;
+    let error = told(outcome);
+    assert!(error.contains("changed meanwhile"), "{error}");
+    let record = world.record()?;
+    assert_eq!(
+        (record.device.status, world.seeds.has(&record.device.seed_ref)),
+        (Status::Active, true)
+    );
+    assert_eq!(world.orphans(), 0);
+    Ok(())
+}
