@@ -196,9 +196,10 @@ async fn a_device_that_is_not_there_is_named_in_the_error() -> Result<()> {
 async fn a_change_whose_answer_was_lost_is_recognised_as_made() -> Result<()> {
     let world = World::active().await?;
     world.devices.inject(Op::Replace, Fault::LostThenRepeated);
+    let before = world.devices.calls(Op::Replace);
     let mut desk = world.desk([]);
     desk.disable(&world.key).await?;
     assert!(desk.terminal.said.contains("is disabled"), "{}", desk.terminal.said);
-    assert_eq!(world.devices.calls(Op::Replace), 1);
+    assert_eq!(world.devices.calls(Op::Replace), before + 1);
     Ok(())
 }

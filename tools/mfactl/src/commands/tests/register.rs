@@ -351,7 +351,7 @@ async fn an_activation_while_the_device_is_registered_again_is_not_undone() -> R
     let mut desk = world.desk([]);
     // It becomes active between the read and the write.
     let active = async {
-        while world.devices.calls(Op::Record) < 2 {
+        while world.seeds.calls(Op::Create) < 2 {
             tokio::task::yield_now().await;
         }
         world.set(|device| device.status = Status::Active)
