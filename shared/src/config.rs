@@ -309,7 +309,7 @@ mod tests {
         errors
             .into_iter()
             .flatten()
-            .map(|error| error.to_string())
+            .map(|error| crate::error::chain(&error))
             .next()
             .unwrap_or_default()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, WriteId};
-use crate::otp::{Matches, OfferKind, OtpParameters, Step};
+use crate::otp::{Matches, OfferKind, OtpParameters, Period, Step};
 use crate::policy::Policy;
 
 /// Whether a device may be used.
@@ -485,6 +485,49 @@ pub struct NewSeed {
     pub parameters: OtpParameters,
 }
 
+/// A seed that waits for its first code, to take the place of the one in use.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PendingSeed {
+    /// Where it is.
+    pub seed_ref: SeedRef,
+    /// From when on it is not activated any more; whole seconds.
+    pub until: Timestamp,
+}
+
+/// All that is known of a device: its state, and what no verdict depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRecord {
+    /// Which device.
+    pub key: DeviceKey,
+    /// Its state.
+    pub device: Device,
+    /// The seed that is to replace its own.
+    pub pending: Option<PendingSeed>,
+    /// When it was registered; whole seconds.
+    pub created_at: Timestamp,
+    /// When it was last used successfully; whole seconds.
+    pub last_used_at: Option<Timestamp>,
+}
+
+impl DeviceRecord {
+    /// Every seed that the device names: its own, and the pending one.
+    pub fn seeds(&self) -> impl Iterator<Item = &SeedRef> {
+        [&self.device.seed_ref]
+            .into_iter()
+            .chain(self.pending.as_ref().map(|pending| &pending.seed_ref))
+    }
+}
+
+/// The last accepted step in steps of another length: whatever it covers stays used.
+fn last_step_in(device: &Device, period: Period) -> Step {
+    let own = device.parameters.period;
+    if own == period {
+        device.last_step
+    } else {
+        Step::at(device.last_step.next().start(own).minus(Duration::from_secs(1)), period)
+    }
+}
+
 /// Decides about the first code of a seed: [`decide`] with the same counters and gates, so that an activation is no way
 /// to guess, except that the device need not be active before. Accepted, it is active, and has the new seed.
 ///
@@ -503,6 +546,7 @@ pub fn decide_activation(
     };
     let as_active = Device {
         status,
+        last_step: last_step_in(device, seed.parameters.period),
         ..device.clone()
     };
     match decide(&as_active, attempt, now, policy) {
@@ -525,6 +569,7 @@ pub fn decide_activation(
             verdict,
             device: Device {
                 status: device.status,
+                last_step: device.last_step,
                 ..rejected
             },
         },

@@ -28,6 +28,19 @@ pub enum StoreError {
     },
 }
 
+/// What is under [`StoreError::Unavailable`] if the store asked for a slower pace.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Throttled(pub String);
+
+impl StoreError {
+    /// Whether the store asked for a slower pace: the same call may succeed later.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        matches!(self, Self::Unavailable { source, .. } if source.is::<Throttled>())
+    }
+}
+
 /// The operating system's generator failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the system's random generator failed")]

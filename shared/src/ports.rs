@@ -6,9 +6,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::device::{Auth, Device};
+use crate::device::{Auth, Device, DeviceRecord, PendingSeed};
 use crate::error::{RandomError, StoreError};
-use crate::names::{AuthId, DeviceKey, SeedRef};
+use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, UserName};
 use crate::otp::Seed;
 
 /// What became of an auth that was to be stored.
@@ -57,6 +57,9 @@ pub trait DeviceStore: Send + Sync {
     /// Writes `new` if the device still has the version and the seed of `held`, in one conditional write that returns
     /// the state that it failed on. `used_at` is when the device was used successfully, if it was.
     ///
+    /// If `new` has another seed, that one must be the pending seed too, and is not pending any more: one write swaps
+    /// them.
+    ///
     /// # Errors
     /// [`StoreError`]; the write may have taken effect nevertheless, so no verdict can be given.
     fn replace(
@@ -68,8 +71,58 @@ pub trait DeviceStore: Send + Sync {
     ) -> impl Future<Output = Result<Written, StoreError>> + Send;
 }
 
+/// Which devices are looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Of {
+    /// All of them; reads the whole table.
+    All,
+    /// Those of a client; reads the whole table.
+    Client(ClientId),
+    /// Those of a user; reads only them.
+    User(ClientId, UserName),
+}
+
+/// Some of the devices that were asked for.
+#[derive(Debug)]
+pub struct Page {
+    /// Each device, or why it cannot be read. There may be none although more follow.
+    pub records: Vec<Result<DeviceRecord, StoreError>>,
+    /// Where the next page begins: after this key. `None` at the end.
+    pub next: Option<DeviceKey>,
+}
+
 /// Where devices come from and go to; no function of the API may do this.
 pub trait DeviceRegistry: DeviceStore {
+    /// Reads all that is known of a device; every write that was acknowledged before is seen.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn record(&self, key: &DeviceKey) -> impl Future<Output = Result<Option<DeviceRecord>, StoreError>> + Send;
+
+    /// Reads at most `most` devices after a key; every write of them that was acknowledged before is seen. A device
+    /// that is there throughout is on exactly one page.
+    ///
+    /// # Errors
+    /// [`StoreError`] if nothing can be read.
+    fn page(
+        &self,
+        of: &Of,
+        after: Option<&DeviceKey>,
+        most: u16,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
+
+    /// Names a pending seed, over one that was named before, if the device still has the version and the seed of `held`;
+    /// the version is one more then. One conditional write.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the seed may be named nevertheless.
+    fn offer_seed(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        pending: &PendingSeed,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+
     /// Stores a new device unless there is one by that name, in one conditional write.
     ///
     /// # Errors
@@ -81,11 +134,11 @@ pub trait DeviceRegistry: DeviceStore {
         created_at: Timestamp,
     ) -> impl Future<Output = Result<Stored, StoreError>> + Send;
 
-    /// Removes a device, if it is there.
+    /// Removes a device, if it is there, and says what it was, so that its seeds are known.
     ///
     /// # Errors
     /// [`StoreError`]; the device may be gone nevertheless.
-    fn remove(&self, key: &DeviceKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn remove(&self, key: &DeviceKey) -> impl Future<Output = Result<Option<DeviceRecord>, StoreError>> + Send;
 }
 
 /// Where seeds are.
@@ -98,19 +151,35 @@ pub trait SeedStore: Send + Sync {
     fn get(&self, device: &Device) -> impl Future<Output = Result<Arc<Seed>, StoreError>> + Send;
 }
 
+/// How a seed is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Removal {
+    /// The store can bring it back for 30 days.
+    Recoverable,
+    /// For good.
+    AtOnce,
+}
+
 /// Where seeds come from and go to; no function of the API may do this.
 pub trait SeedRegistry: SeedStore {
+    /// Reads a seed with the parameters that it was stored with, never from memory; `None` if there is none by that
+    /// name and version, or if it was removed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read or parsed.
+    fn read(&self, seed: &SeedRef) -> impl Future<Output = Result<Option<Seed>, StoreError>> + Send;
+
     /// Stores a seed under a new name.
     ///
     /// # Errors
     /// [`StoreError`]; the seed may be stored nevertheless.
     fn create(&self, name: &str, seed: &Seed) -> impl Future<Output = Result<SeedRef, StoreError>> + Send;
 
-    /// Removes a seed, recoverable for a while, if it is there.
+    /// Removes a seed, if it is there: every version of its name.
     ///
     /// # Errors
     /// [`StoreError`]; the seed may be gone nevertheless.
-    fn remove(&self, seed: &SeedRef) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn remove(&self, seed: &SeedRef, how: Removal) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// Where randomness comes from: a cryptographic generator.

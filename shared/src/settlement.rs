@@ -1,5 +1,5 @@
-//! The way of an attempt to its verdict: decide, write, and what a refused write means. Pure: whoever drives it makes
-//! the writes and says what became of them.
+//! The way of an attempt to its verdict: decide, write, and what a refused write means. Pure but for [`settle`]: whoever
+//! drives it makes the writes and says what became of them.
 //!
 //! This is the only way to a verdict, for the function and for the models that check the protocol alike.
 
@@ -7,8 +7,10 @@ use crate::clock::Timestamp;
 use crate::device::{
     Attempt, Conflict, Decision, Device, NewSeed, Refusal, Verdict, conflict, decide, decide_activation,
 };
+use crate::error::StoreError;
+use crate::names::DeviceKey;
 use crate::policy::Policy;
-use crate::ports::Written;
+use crate::ports::{DeviceStore, Written};
 
 /// How often an attempt is decided at most: on the snapshot, and twice more on what others wrote meanwhile.
 pub const MOST_DECISIONS: u8 = 3;
@@ -124,6 +126,53 @@ impl DeviceWrite {
             }
             (Conflict::Gone, _) | (_, None) => Settlement::Gone,
         }
+    }
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsettled {
+    /// The attempt was not looked at.
+    #[error("the attempt was not looked at")]
+    Refused(Refusal),
+    /// The device was removed.
+    #[error("the device was removed")]
+    Gone,
+    /// The device has another seed.
+    #[error("the device has another seed")]
+    Superseded,
+    /// Others were first too often.
+    #[error("others were first {MOST_DECISIONS} times")]
+    Contention,
+    /// The store failed; the write may have taken effect.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes the writes until the attempt has ended: the verdict, and the state that its write left.
+///
+/// # Errors
+/// [`Unsettled`].
+pub async fn settle(
+    devices: &impl DeviceStore,
+    key: &DeviceKey,
+    begun: Settlement,
+    policy: &Policy,
+) -> Result<(Verdict, Device), Unsettled> {
+    let mut settlement = begun;
+    loop {
+        settlement = match settlement {
+            Settlement::Write(write) => {
+                let replace = devices.replace(key, write.held(), write.replacement(), write.used_at());
+                let written = replace.await?;
+                write.after(written, policy)
+            }
+            Settlement::Verdict(verdict, device) => return Ok((verdict, device)),
+            Settlement::Refused(refusal) => return Err(Unsettled::Refused(refusal)),
+            Settlement::Gone => return Err(Unsettled::Gone),
+            Settlement::Superseded => return Err(Unsettled::Superseded),
+            Settlement::Contention => return Err(Unsettled::Contention),
+        };
     }
 }
 

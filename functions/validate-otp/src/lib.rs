@@ -23,7 +23,7 @@ use shared::names::{AuthId, ClientId, WriteId};
 use shared::otp::{Offer, OfferKind, OtpCode};
 use shared::policy::Policy;
 use shared::ports::{AuthStore, DeviceStore, Random, SeedStore};
-use shared::settlement::Settlement;
+use shared::settlement::{Settlement, Unsettled, settle};
 use shared::telemetry::{DeviceHasher, Notes, RequestLog};
 
 /// The endpoint over its ports.
@@ -92,23 +92,16 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
 
     /// Writes what is decided until the attempt has ended: the verdict, and the state that its write left.
     async fn settle(&self, auth: &Auth, attempt: Attempt, now: Timestamp) -> Result<(Verdict, Device), Failure> {
-        let mut settlement = Settlement::begin(auth.device.clone(), attempt, now, &self.policy);
-        loop {
-            settlement = match settlement {
-                Settlement::Write(write) => {
-                    let replace = self
-                        .devices
-                        .replace(&auth.key, write.held(), write.replacement(), write.used_at());
-                    let written = replace.await?;
-                    write.after(written, &self.policy)
-                }
-                Settlement::Verdict(verdict, device) => return Ok((verdict, device)),
-                Settlement::Refused(refusal) => return Err(refused(refusal, now)),
-                Settlement::Gone => return Err(Failure::new(Code::AuthNotFound, "device_gone")),
-                Settlement::Superseded => return Err(Failure::new(Code::AuthSuperseded, "superseded")),
-                Settlement::Contention => return Err(Failure::unavailable("contention", None)),
-            };
-        }
+        let begun = Settlement::begin(auth.device.clone(), attempt, now, &self.policy);
+        settle(&self.devices, &auth.key, begun, &self.policy)
+            .await
+            .map_err(|unsettled| match unsettled {
+                Unsettled::Refused(refusal) => refused(refusal, now),
+                Unsettled::Gone => Failure::new(Code::AuthNotFound, "device_gone"),
+                Unsettled::Superseded => Failure::new(Code::AuthSuperseded, "superseded"),
+                Unsettled::Contention => Failure::unavailable("contention", None),
+                Unsettled::Store(error) => error.into(),
+            })
     }
 
     /// Why a seed could not be read: its device may be gone or have another one. The only use of reading the device.

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::clock::Timestamp;
-use crate::device::{Accepted, Auth, Device, Failing, LastWrite, Status, Verdict};
+use crate::device::{Accepted, Auth, Device, DeviceRecord, Failing, LastWrite, PendingSeed, Status, Verdict};
 use crate::error::StoreError;
 use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, SeedRef, UserName, WriteId};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Step};
@@ -17,8 +17,10 @@ pub(super) type Item = HashMap<String, AttributeValue>;
 
 pub(super) const PK: &str = "pk";
 const SK: &str = "sk";
-const VERSION: &str = "version";
-const SEED_REF: &str = "seedRef";
+pub(super) const VERSION: &str = "version";
+pub(super) const SEED_REF: &str = "seedRef";
+pub(super) const PENDING_SEED_REF: &str = "pendingSeedRef";
+pub(super) const PENDING_UNTIL: &str = "pendingUntil";
 pub(super) const CREATED_AT: &str = "createdAt";
 pub(super) const LAST_USED_AT: &str = "lastUsedAt";
 const STATUS: &str = "status";
@@ -68,12 +70,58 @@ fn item<const N: usize>(members: [(&str, AttributeValue); N]) -> Item {
         .collect()
 }
 
-/// The key of a device's item. The client's part ends at the first `#`, which no client id has.
+/// Between client and user in a key. No client id has it, so that the client's part ends at the first.
+const AFTER_CLIENT: char = '#';
+
+/// What the keys of a client's devices begin with.
+pub(super) fn of_client(client: &ClientId) -> String {
+    format!("{}{AFTER_CLIENT}", client.as_str())
+}
+
+/// The partition of a user's devices.
+pub(super) fn of_user(client: &ClientId, user: &UserName) -> String {
+    format!("{}{}", of_client(client), user.as_str())
+}
+
+/// The key of a device's item.
 pub(super) fn device_key(key: &DeviceKey) -> [(&'static str, AttributeValue); 2] {
     [
-        (PK, text(format!("{}#{}", key.client.as_str(), key.user.as_str()))),
+        (PK, text(of_user(&key.client, &key.user))),
         (SK, text(key.device.as_str())),
     ]
+}
+
+/// The device that a key names.
+pub(super) fn read_device_key(item: &Item) -> Result<DeviceKey, StoreError> {
+    let attributes = Attributes(item);
+    let (client, user) = attributes.text(PK)?.split_once(AFTER_CLIENT).ok_or(corrupt(PK))?;
+    Ok(DeviceKey {
+        client: ClientId::parse(client).map_err(|_| corrupt(PK))?,
+        user: UserName::parse(user).map_err(|_| corrupt(PK))?,
+        device: attributes.parsed(SK, |raw| DeviceName::parse(raw).ok())?,
+    })
+}
+
+/// All of a device's item.
+pub(super) fn read_record(item: &Item) -> Result<DeviceRecord, StoreError> {
+    let attributes = Attributes(item);
+    let pending = match (item.contains_key(PENDING_SEED_REF), item.contains_key(PENDING_UNTIL)) {
+        (false, false) => None,
+        _ => Some(PendingSeed {
+            seed_ref: attributes.parsed(PENDING_SEED_REF, |raw| SeedRef::parse(raw).ok())?,
+            until: attributes.seconds(PENDING_UNTIL)?,
+        }),
+    };
+    Ok(DeviceRecord {
+        key: read_device_key(item)?,
+        device: read_device(item)?,
+        pending,
+        created_at: attributes.seconds(CREATED_AT)?,
+        last_used_at: match item.get(LAST_USED_AT) {
+            Some(_) => Some(attributes.seconds(LAST_USED_AT)?),
+            None => None,
+        },
+    })
 }
 
 /// Everything of a device that a verdict depends on.
@@ -302,6 +350,32 @@ mod tests {
             ..full
         };
         assert_eq!(read_device(&device(&fresh))?, fresh);
+        Ok(())
+    }
+
+    #[test]
+    fn a_record_with_half_of_a_pending_seed_is_corrupt() -> Result<(), Box<dyn std::error::Error>> {
+        let key = DeviceKey {
+            client: ClientId::parse("shop")?,
+            user: UserName::parse("a#b")?,
+            device: DeviceName::parse("phone")?,
+        };
+        let mut item = device(&full_device()?);
+        item.extend(device_key(&key).map(|(name, value)| (name.to_owned(), value)));
+        item.insert(CREATED_AT.to_owned(), number(7_u64));
+        let record = read_record(&item)?;
+        assert_eq!((&record.key, record.pending, record.last_used_at), (&key, None, None));
+        item.insert(PENDING_SEED_REF.to_owned(), text("mfa/seed/01#v"));
+        assert!(matches!(read_record(&item), Err(StoreError::Corrupt { .. })));
+        item.insert(PENDING_UNTIL.to_owned(), number(9_u64));
+        let pending = PendingSeed {
+            seed_ref: SeedRef::new("mfa/seed/01", "v")?,
+            until: Timestamp::from_secs(9),
+        };
+        assert_eq!(read_record(&item)?.pending, Some(pending));
+        assert_eq!(read_device(&item)?, full_device()?, "it is no part of the state");
+        item.remove(PENDING_SEED_REF);
+        assert!(matches!(read_record(&item), Err(StoreError::Corrupt { .. })));
         Ok(())
     }
 

@@ -13,13 +13,30 @@ use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, RuntimeCompone
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls;
 
-use crate::error::chain;
+use crate::error::{Throttled, chain};
 use crate::telemetry::calls;
 
-/// One try of one call. The SDK has no limit of its own.
-const ATTEMPT_LIMIT: Duration = Duration::from_millis(500);
-/// One call with its repetitions; the request's deadline is a little longer.
-const CALL_LIMIT: Duration = Duration::from_secs(2);
+/// How long a call may take. The SDK has no limit of its own.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// One try of one call.
+    attempt: Duration,
+    /// One call with its repetitions.
+    call: Duration,
+}
+
+impl Limits {
+    /// The request's deadline is a little longer.
+    const OF_A_REQUEST: Self = Self {
+        attempt: Duration::from_millis(500),
+        call: Duration::from_secs(2),
+    };
+    const OF_AN_OPERATOR: Self = Self {
+        attempt: Duration::from_secs(5),
+        call: Duration::from_secs(15),
+    };
+}
+
 /// The SDK's default of one second would cost a user the whole deadline.
 const FIRST_BACKOFF: Duration = Duration::from_millis(25);
 const TRIES: u32 = 3;
@@ -36,11 +53,12 @@ pub struct Clients {
 impl Clients {
     /// Clients with region, credentials and endpoints as the environment gives them.
     pub async fn from_environment() -> Self {
-        let shared = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(connection_pool())
-            .load()
-            .await;
-        Self::new(&shared, None, None)
+        Self::new(&from_environment().await, None, None, Limits::OF_A_REQUEST)
+    }
+
+    /// The same for a person at a terminal: far from the region, and with nobody who waits for an answer.
+    pub async fn for_an_operator() -> Self {
+        Self::new(&from_environment().await, None, None, Limits::OF_AN_OPERATOR)
     }
 
     /// Clients of stores on this machine, with credentials that mean nothing.
@@ -53,13 +71,18 @@ impl Clients {
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .http_client(connection_pool())
             .build();
-        Self::new(&shared, Some(dynamodb_url), Some(secrets_manager_url))
+        Self::new(
+            &shared,
+            Some(dynamodb_url),
+            Some(secrets_manager_url),
+            Limits::OF_A_REQUEST,
+        )
     }
 
-    fn new(shared: &SdkConfig, dynamodb_url: Option<&str>, secrets_manager_url: Option<&str>) -> Self {
+    fn new(shared: &SdkConfig, dynamodb_url: Option<&str>, secrets_manager_url: Option<&str>, limits: Limits) -> Self {
         let timeouts = TimeoutConfig::builder()
-            .operation_attempt_timeout(ATTEMPT_LIMIT)
-            .operation_timeout(CALL_LIMIT)
+            .operation_attempt_timeout(limits.attempt)
+            .operation_timeout(limits.call)
             .build();
         // Standard, not adaptive: adaptive would slow every user while one device is attacked.
         let retries = RetryConfig::standard()
@@ -89,6 +112,13 @@ impl Clients {
             secrets_manager: aws_sdk_secretsmanager::Client::from_conf(secrets_manager.build()),
         }
     }
+}
+
+async fn from_environment() -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(connection_pool())
+        .load()
+        .await
 }
 
 fn connection_pool() -> aws_sdk_dynamodb::config::SharedHttpClient {
@@ -135,6 +165,29 @@ impl SdkMessage {
             Some(error) => format!("service error: {}", error.code().unwrap_or("an answer without a code")),
             None => chain(error),
         })
+    }
+}
+
+/// The codes of a store that asks for a slower pace.
+const THROTTLING: [&str; 5] = [
+    "ThrottlingException",
+    "Throttling",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "ProvisionedThroughputExceededException",
+];
+
+/// What goes under a store's error.
+pub(super) fn said<E, R>(error: &SdkError<E, R>) -> Box<dyn Error + Send + Sync>
+where
+    E: ProvideErrorMetadata + Error + 'static,
+    R: Debug + 'static,
+{
+    let message = SdkMessage::of(error);
+    if error.code().is_some_and(|code| THROTTLING.contains(&code)) {
+        Box::new(Throttled(message.0))
+    } else {
+        Box::new(message)
     }
 }
 

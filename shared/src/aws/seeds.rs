@@ -10,17 +10,18 @@ use std::time::Duration;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::delete_secret::DeleteSecretError;
+use aws_sdk_secretsmanager::operation::get_secret_value::{GetSecretValueError, GetSecretValueOutput};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::sdk::SdkMessage;
+use super::sdk::said;
 use crate::clock::{Clock, Timestamp};
 use crate::device::Device;
 use crate::error::StoreError;
 use crate::names::SeedRef;
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed};
-use crate::ports::{SeedRegistry, SeedStore};
+use crate::ports::{Removal, SeedRegistry, SeedStore};
 
 const STORE: &str = "secretsmanager";
 /// Seeds that stay in memory at most; some 300 bytes each.
@@ -73,6 +74,7 @@ pub struct SecretsManagerSeeds<C> {
     clock: C,
     cache_for: Duration,
     cache: Cache<SeedRef, Cached>,
+    kms_key: Option<String>,
 }
 
 impl<C: Clock> SecretsManagerSeeds<C> {
@@ -84,7 +86,14 @@ impl<C: Clock> SecretsManagerSeeds<C> {
             clock,
             cache_for,
             cache: Cache::new(MOST_CACHED),
+            kms_key: None,
         }
+    }
+
+    /// New seeds are encrypted with a KMS key of the account's own, or without one with `aws/secretsmanager`.
+    #[must_use]
+    pub fn encrypted_with(self, kms_key: Option<String>) -> Self {
+        Self { kms_key, ..self }
     }
 
     /// Opens a connection by reading a secret that is not there. It does not matter whether it succeeds.
@@ -99,22 +108,21 @@ impl<C: Clock> SecretsManagerSeeds<C> {
 
     async fn read(&self, seed_ref: &SeedRef) -> Result<Cached, StoreError> {
         let read_at = self.clock.now();
-        let get = self
-            .client
+        let found = self.get_value(seed_ref).await;
+        let found = found.map_err(|error| unavailable("GetSecretValue", &error))?;
+        Ok(Cached {
+            seed: Arc::new(seed_in(found)?),
+            read_at,
+        })
+    }
+
+    async fn get_value(&self, seed_ref: &SeedRef) -> Result<GetSecretValueOutput, SdkError<GetSecretValueError>> {
+        self.client
             .get_secret_value()
             .secret_id(seed_ref.name())
             .version_id(seed_ref.version())
-            .send();
-        let found = get.await.map_err(|error| unavailable("GetSecretValue", &error))?;
-        let text = found
-            .secret_string
-            .map(Zeroizing::new)
-            .ok_or(corrupt("a secret without text"))?;
-        let seed = SecretText::read(&text).ok_or(corrupt("a secret that is not a seed"))?;
-        Ok(Cached {
-            seed: Arc::new(seed),
-            read_at,
-        })
+            .send()
+            .await
     }
 
     async fn deleted(&self, seed: &SeedRef) -> Result<bool, StoreError> {
@@ -146,6 +154,19 @@ impl<C: Clock> SeedStore for SecretsManagerSeeds<C> {
 }
 
 impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
+    async fn read(&self, seed: &SeedRef) -> Result<Option<Seed>, StoreError> {
+        let error = match self.get_value(seed).await {
+            Ok(found) => return seed_in(found).map(Some),
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(GetSecretValueError::ResourceNotFoundException(_)) => Ok(None),
+            // What a secret that was deleted before answers, among others.
+            Some(GetSecretValueError::InvalidRequestException(_)) if self.deleted(seed).await? => Ok(None),
+            _ => Err(unavailable("GetSecretValue", &error)),
+        }
+    }
+
     async fn create(&self, name: &str, seed: &Seed) -> Result<SeedRef, StoreError> {
         let text = SecretText::write(seed).ok_or(corrupt("a seed that cannot be written"))?;
         let create = self
@@ -153,14 +174,20 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
             .create_secret()
             .name(name)
             .secret_string(text.as_str())
+            .set_kms_key_id(self.kms_key.clone())
             .send();
         let created = create.await.map_err(|error| unavailable("CreateSecret", &error))?;
         let version = created.version_id.ok_or(corrupt("a secret without a version id"))?;
         SeedRef::new(name, &version).map_err(|_| corrupt("a secret's name or version id"))
     }
 
-    async fn remove(&self, seed: &SeedRef) -> Result<(), StoreError> {
-        let Err(error) = self.client.delete_secret().secret_id(seed.name()).send().await else {
+    async fn remove(&self, seed: &SeedRef, how: Removal) -> Result<(), StoreError> {
+        let delete = self.client.delete_secret().secret_id(seed.name());
+        let delete = match how {
+            Removal::Recoverable => delete.recovery_window_in_days(30),
+            Removal::AtOnce => delete.force_delete_without_recovery(true),
+        };
+        let Err(error) = delete.send().await else {
             return Ok(());
         };
         match error.as_service_error() {
@@ -172,11 +199,19 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
     }
 }
 
+fn seed_in(found: GetSecretValueOutput) -> Result<Seed, StoreError> {
+    let text = found
+        .secret_string
+        .map(Zeroizing::new)
+        .ok_or(corrupt("a secret without text"))?;
+    SecretText::read(&text).ok_or(corrupt("a secret that is not a seed"))
+}
+
 fn unavailable<E: ProvideErrorMetadata + Error + 'static>(operation: &'static str, error: &SdkError<E>) -> StoreError {
     StoreError::Unavailable {
         store: STORE,
         operation,
-        source: Box::new(SdkMessage::of(error)),
+        source: said(error),
     }
 }
 

@@ -1126,6 +1126,41 @@ fn a_wrong_activation_code_is_counted_like_any_other_and_changes_nothing_else() 
 }
 
 #[test]
+fn a_seed_of_another_period_is_activated_and_the_time_that_was_used_stays_used()
+-> Result<(), Box<dyn std::error::Error>> {
+    let policy = Policy::standard();
+    for (own, new) in [(Period::Thirty, Period::Sixty), (Period::Sixty, Period::Thirty)] {
+        let device = Device {
+            parameters: OtpParameters {
+                period: own,
+                ..OtpParameters::default()
+            },
+            last_step: Step::at(NOW, own),
+            ..never_failed()
+        };
+        let seed = NewSeed {
+            parameters: OtpParameters {
+                period: new,
+                ..OtpParameters::default()
+            },
+            ..new_seed()?
+        };
+        let verdict = |step| match decide_activation(&device, &seed, &single(1, step), NOW, &policy) {
+            Decision::Write { verdict, device } => Some((verdict, device.last_step)),
+            Decision::Refuse(_) => None,
+        };
+        let used = Step::at(device.last_step.next().start(own).minus(Duration::from_secs(1)), new);
+        assert_eq!(verdict(used.0), Some((Verdict::Replayed, device.last_step)), "{own:?}");
+        assert_eq!(
+            verdict(used.next().0),
+            Some((Verdict::Accepted, used.next())),
+            "{own:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn a_disabled_device_is_not_activated() -> Result<(), Box<dyn std::error::Error>> {
     let held = Device {
         status: Status::Disabled,

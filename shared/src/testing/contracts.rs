@@ -9,12 +9,12 @@ use std::fmt::Debug;
 use futures_util::future::join_all;
 
 use crate::clock::Timestamp;
-use crate::device::{Accepted, Auth, Device, Failing, LastWrite, Status, Verdict};
+use crate::device::{Accepted, Auth, Device, DeviceRecord, Failing, LastWrite, PendingSeed, Status, Verdict};
 use crate::error::StoreError;
 use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, NameError, SeedRef, UserName, WriteId, seed_name};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
 use crate::policy::Policy;
-use crate::ports::{AuthStore, DeviceRegistry, SeedRegistry, Stored, Written};
+use crate::ports::{AuthStore, DeviceRegistry, Of, Removal, SeedRegistry, Stored, Written};
 
 /// What a suite found: nothing, or the first promise that was broken.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -333,7 +333,9 @@ pub async fn device_store_contract(store: &impl DeviceRegistry) -> Outcome {
     one_of_racing_writes_takes_effect(store, &key).await?;
     a_removed_device_is_gone(store, &key).await?;
     one_of_racing_registrations_gets_the_name(store, &key).await?;
-    names_are_kept_apart(store).await
+    a_pending_seed_is_swapped_in_by_one_write(store, &key).await?;
+    names_are_kept_apart(store).await?;
+    pages_have_every_device_once(store).await
 }
 
 fn created() -> Timestamp {
@@ -353,8 +355,22 @@ async fn what_is_not_there_is_not_made(store: &impl DeviceRegistry, key: &Device
         &Written::No(None),
     )?;
     same("it after that write", &store.get(key).await?, &None)?;
-    store.remove(key).await?;
+    same("its record", &store.record(key).await?, &None)?;
+    same(
+        "an offer to it",
+        &store.offer_seed(key, &device, &pending()?).await?,
+        &Written::No(None),
+    )?;
+    same("it after that offer", &store.get(key).await?, &None)?;
+    same("what was removed where nothing is", &store.remove(key).await?, &None)?;
     Ok(())
+}
+
+fn pending() -> Result<PendingSeed, NameError> {
+    Ok(PendingSeed {
+        seed_ref: SeedRef::new("contract/seed/pending", "v")?,
+        until: Timestamp::from_secs(THEN + 3_600),
+    })
 }
 
 async fn a_name_is_registered_once(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
@@ -385,6 +401,18 @@ async fn devices_come_back_as_they_were_written(store: &impl DeviceRegistry, key
     let states = states()?;
     for (position, new) in states.iter().chain(states.first()).enumerate() {
         let used_at = (position % 2 == 0).then(created);
+        if new.seed_ref != held.seed_ref {
+            let pending = PendingSeed {
+                seed_ref: new.seed_ref.clone(),
+                ..pending()?
+            };
+            same(
+                "an offer",
+                &store.offer_seed(key, &held, &pending).await?,
+                &Written::Yes,
+            )?;
+            held.version += 1;
+        }
         same(
             "a write of what is held",
             &store.replace(key, &held, new, used_at).await?,
@@ -525,13 +553,200 @@ async fn one_of_racing_writes_takes_effect(store: &impl DeviceRegistry, key: &De
     Ok(())
 }
 
+/// The next state of a device, with a seed.
+fn next(held: &Device, seed_ref: &SeedRef) -> Device {
+    Device {
+        version: held.version + 1,
+        seed_ref: seed_ref.clone(),
+        ..held.clone()
+    }
+}
+
+fn refused(stored: &Device) -> Written {
+    Written::No(Some(Box::new(stored.clone())))
+}
+
+async fn a_pending_seed_is_swapped_in_by_one_write(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+    let held = device(5)?;
+    same(
+        "a new device",
+        &store.register(key, &held, created()).await?,
+        &Stored::Yes,
+    )?;
+    let record = DeviceRecord {
+        key: key.clone(),
+        device: held.clone(),
+        pending: None,
+        created_at: created(),
+        last_used_at: None,
+    };
+    same("its record", &store.record(key).await?.as_ref(), &Some(&record))?;
+    let unknown = store
+        .replace(key, &held, &next(&held, &pending()?.seed_ref), None)
+        .await?;
+    same("a swap for a seed that is not pending", &unknown, &refused(&held))?;
+    let offered = an_offer_needs_version_and_seed(store, record).await?;
+    a_swap_takes_what_is_pending(store, offered).await
+}
+
+async fn an_offer_needs_version_and_seed(
+    store: &impl DeviceRegistry,
+    record: DeviceRecord,
+) -> Result<DeviceRecord, Box<dyn Error + Send + Sync>> {
+    let (key, held) = (&record.key, &record.device);
+    let pending = pending()?;
+    let (of_another_version, of_another_seed) = (next(held, &held.seed_ref), next(held, &other_seed()?));
+    for stale in [
+        of_another_version,
+        Device {
+            version: held.version,
+            ..of_another_seed
+        },
+    ] {
+        let written = store.offer_seed(key, &stale, &pending).await?;
+        same("an offer to what is not held", &written, &refused(held))?;
+    }
+    let first = PendingSeed {
+        seed_ref: other_seed()?,
+        ..pending.clone()
+    };
+    for what in ["an offer", "the same offer again, as after a lost response"] {
+        same(what, &store.offer_seed(key, held, &first).await?, &Written::Yes)?;
+    }
+    let held = next(held, &held.seed_ref);
+    same("the device after it", &store.get(key).await?.as_ref(), &Some(&held))?;
+    same(
+        "a second offer",
+        &store.offer_seed(key, &held, &pending).await?,
+        &Written::Yes,
+    )?;
+    let offered = DeviceRecord {
+        device: next(&held, &held.seed_ref),
+        pending: Some(pending),
+        ..record.clone()
+    };
+    same(
+        "the record after it",
+        &store.record(key).await?.as_ref(),
+        &Some(&offered),
+    )?;
+    Ok(offered)
+}
+
+async fn a_swap_takes_what_is_pending(store: &impl DeviceRegistry, offered: DeviceRecord) -> Outcome {
+    let (key, held, pending) = (&offered.key, &offered.device, pending()?);
+    let former = store.replace(key, held, &next(held, &other_seed()?), None).await?;
+    same("a swap for what was pending before", &former, &refused(held))?;
+    // A sign-in leaves the pending seed as it is.
+    let used = next(held, &held.seed_ref);
+    same(
+        "a write",
+        &store.replace(key, held, &used, Some(created())).await?,
+        &Written::Yes,
+    )?;
+    let after = DeviceRecord {
+        device: used.clone(),
+        last_used_at: Some(created()),
+        ..offered.clone()
+    };
+    same("the record after it", &store.record(key).await?.as_ref(), &Some(&after))?;
+    let swapped = next(&used, &pending.seed_ref);
+    same(
+        "a swap",
+        &store.replace(key, &used, &swapped, None).await?,
+        &Written::Yes,
+    )?;
+    let again = store.replace(key, &used, &swapped, None).await?;
+    same("the same swap again", &again, &refused(&swapped))?;
+    let after = DeviceRecord {
+        device: swapped,
+        pending: None,
+        ..after
+    };
+    same("the record after it", &store.record(key).await?.as_ref(), &Some(&after))?;
+    same("what was removed", &store.remove(key).await?, &Some(after))?;
+    Ok(())
+}
+
+/// Every device, page by page.
+async fn listed(
+    store: &impl DeviceRegistry,
+    of: &Of,
+    most: u16,
+) -> Result<Vec<DeviceKey>, Box<dyn Error + Send + Sync>> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.page(of, after.as_ref(), most).await?;
+        ensure(
+            page.records.len() <= usize::from(most),
+            "no page is longer than was asked for",
+        )?;
+        for record in page.records {
+            all.push(record?.key);
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(all),
+        }
+    }
+}
+
+async fn pages_have_every_device_once(store: &impl DeviceRegistry) -> Outcome {
+    // A stack may have devices of its own.
+    let before = listed(store, &Of::All, 1_000).await?.len();
+    let mut keys = confusable_keys()?;
+    for number in 0..7 {
+        keys.push(key("shop", "alice", &format!("phone {number}"))?);
+    }
+    for (number, key) in (1..).zip(&keys) {
+        same(
+            "a new device",
+            &store.register(key, &device(number)?, created()).await?,
+            &Stored::Yes,
+        )?;
+    }
+    let (shop, alice) = (ClientId::parse("shop")?, UserName::parse("alice")?);
+    for (of, most) in [
+        (Of::All, 1),
+        (Of::All, 7),
+        (Of::All, 1_000),
+        (Of::Client(shop.clone()), 3),
+        (Of::Client(shop.clone()), 1_000),
+        (Of::User(shop.clone(), alice.clone()), 1),
+        (Of::User(shop.clone(), alice.clone()), 4),
+        (Of::User(shop.clone(), UserName::parse("nobody")?), 4),
+        (Of::Client(ClientId::parse("sh")?), 4),
+    ] {
+        let expected = keys.iter().filter(|key| match &of {
+            Of::All => true,
+            Of::Client(client) => key.client == *client,
+            Of::User(client, user) => key.client == *client && key.user == *user,
+        });
+        let others = if of == Of::All { before } else { 0 };
+        let mut found = listed(store, &of, most).await?;
+        let all = expected.clone().count() + others;
+        same("how many devices are on the pages", &found.len(), &all)?;
+        for key in expected {
+            found.retain(|found| found != key);
+        }
+        same("those that were not asked for", &found.len(), &others)?;
+    }
+    for key in &keys {
+        store.remove(key).await?;
+    }
+    let left = listed(store, &Of::All, 7).await?.len();
+    same("devices that are left", &left, &before)?;
+    Ok(())
+}
+
 async fn a_removed_device_is_gone(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
     let former = current(store, key).await?;
     let new = Device {
         version: former.version + 1,
         ..former.clone()
     };
-    store.remove(key).await?;
+    let removed = store.remove(key).await?.map(|record| (record.key, record.device));
+    same("what was removed", &removed, &Some((key.clone(), former.clone())))?;
     same("a removed device", &store.get(key).await?, &None)?;
     same(
         "a write of a removed device",
@@ -701,7 +916,7 @@ async fn a_seed_that_is_not_there_is_an_error(store: &impl SeedRegistry) -> Outc
         store.get(&holder(&unknown, parameters)?).await.is_err(),
         "a seed that was never stored is an error",
     )?;
-    store.remove(&unknown).await?;
+    store.remove(&unknown, Removal::Recoverable).await?;
 
     let seed_ref = store
         .create(&name(103), &Seed::from_bytes(&[3; 20], parameters)?)
@@ -717,16 +932,47 @@ async fn a_seed_that_is_not_there_is_an_error(store: &impl SeedRegistry) -> Outc
     let removed = store
         .create(&name(104), &Seed::from_bytes(&[4; 20], parameters)?)
         .await?;
-    store.remove(&removed).await?;
+    store.remove(&removed, Removal::Recoverable).await?;
     ensure(
         store.get(&holder(&removed, parameters)?).await.is_err(),
         "a removed seed is an error",
     )?;
-    store.remove(&removed).await?;
+    store.remove(&removed, Removal::Recoverable).await?;
     ensure(
         store.get(&holder(&removed, parameters)?).await.is_err(),
         "a seed that was removed twice is an error",
     )?;
+    ensure(store.read(&removed).await?.is_none(), "a removed seed is not there")?;
+    store.remove(&removed, Removal::AtOnce).await?;
+    ensure(
+        store.read(&removed).await?.is_none(),
+        "a seed that was removed for good is not there",
+    )?;
+    ensure(
+        store.read(&unknown).await?.is_none(),
+        "a seed that was never stored is not there",
+    )?;
+    ensure(
+        store.read(&other).await?.is_none(),
+        "an unknown version of a seed is not there",
+    )?;
+    let of_sixty_seconds = OtpParameters {
+        period: Period::Sixty,
+        ..parameters
+    };
+    let seed = Seed::from_bytes(&[6; 20], of_sixty_seconds)?;
+    let at_once = store.create(&name(106), &seed).await?;
+    let read = store
+        .read(&at_once)
+        .await?
+        .ok_or("a seed that was stored is not there")?;
+    same_seed("a seed is read with its own parameters", &read, &seed)?;
+    store.remove(&at_once, Removal::AtOnce).await?;
+    ensure(
+        store.read(&at_once).await?.is_none(),
+        "a seed that was removed for good is not there",
+    )?;
+    store.remove(&at_once, Removal::AtOnce).await?;
     store.get(&holder(&seed_ref, parameters)?).await?;
     Ok(())
 }

@@ -8,11 +8,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Timestamp;
-use crate::device::{Accepted, Auth, Device};
-use crate::error::StoreError;
+use crate::device::{Accepted, Auth, Device, DeviceRecord, PendingSeed};
+use crate::error::{StoreError, Throttled};
 use crate::names::{AuthId, DeviceKey, SeedRef};
 use crate::otp::Seed;
-use crate::ports::{AuthStore, DeviceRegistry, DeviceStore, SeedRegistry, SeedStore, Stored, Written};
+use crate::ports::{
+    AuthStore, DeviceRegistry, DeviceStore, Of, Page, Removal, SeedRegistry, SeedStore, Stored, Written,
+};
 
 const STORE: &str = "memory";
 
@@ -29,6 +31,14 @@ pub enum Op {
     Register,
     /// `remove` of devices or of seeds.
     Remove,
+    /// `record` of devices.
+    Record,
+    /// `page` of devices.
+    Page,
+    /// `offer_seed` of devices.
+    Offer,
+    /// `read` of seeds.
+    Read,
 }
 
 impl Op {
@@ -39,6 +49,10 @@ impl Op {
             Self::Replace => "replace",
             Self::Register => "register",
             Self::Remove => "remove",
+            Self::Record => "record",
+            Self::Page => "page",
+            Self::Offer => "offer",
+            Self::Read => "read",
         }
     }
 }
@@ -50,6 +64,8 @@ pub enum Fault {
     Before,
     /// It fails and has its effect nevertheless.
     After,
+    /// It has no effect, and the store asks for a slower pace.
+    Throttled,
     /// It has its effect, its response is lost, and the same call is repeated, as the SDK does: a conditional write
     /// meets its own success. Other calls may come in between. Counted as one call.
     LostThenRepeated,
@@ -63,7 +79,7 @@ pub enum Fault {
 #[derive(Debug, Default)]
 struct Wire {
     calls: HashMap<Op, usize>,
-    faults: HashMap<Op, VecDeque<Fault>>,
+    faults: HashMap<Op, VecDeque<Option<Fault>>>,
 }
 
 #[derive(Debug)]
@@ -100,8 +116,13 @@ impl<T: Send> Shared<T> {
         self.with(|state| act(&mut state.items))
     }
 
+    fn inject_after(&self, calls: usize, op: Op, fault: Fault) {
+        let turns = std::iter::repeat_n(None, calls).chain([Some(fault)]);
+        self.with(|state| state.wire.faults.entry(op).or_default().extend(turns));
+    }
+
     fn inject(&self, op: Op, fault: Fault) {
-        self.with(|state| state.wire.faults.entry(op).or_default().push_back(fault));
+        self.inject_after(0, op, fault);
     }
 
     fn calls(&self, op: Op) -> usize {
@@ -116,12 +137,19 @@ impl<T: Send> Shared<T> {
     async fn call<R: Send>(&self, op: Op, mut effect: impl FnMut(&mut T) -> R + Send) -> Result<R, StoreError> {
         let fault = self.with(|state| {
             *state.wire.calls.entry(op).or_default() += 1;
-            state.wire.faults.get_mut(&op).and_then(VecDeque::pop_front)
+            state.wire.faults.get_mut(&op).and_then(VecDeque::pop_front).flatten()
         });
         tokio::task::yield_now().await;
         let answer = match fault {
             None => self.items(&mut effect),
             Some(Fault::Before) => return Err(unavailable(op.as_str(), "an injected fault before the effect")),
+            Some(Fault::Throttled) => {
+                return Err(StoreError::Unavailable {
+                    store: STORE,
+                    operation: op.as_str(),
+                    source: Box::new(Throttled("an injected fault: slower".to_owned())),
+                });
+            }
             Some(Fault::After) => {
                 self.items(&mut effect);
                 return Err(unavailable(op.as_str(), "an injected fault after the effect"));
@@ -178,6 +206,11 @@ impl MemoryAuths {
     /// Makes a call to come fail; several for one kind of call take their turns.
     pub fn inject(&self, op: Op, fault: Fault) {
         self.0.inject(op, fault);
+    }
+
+    /// Makes a call fail after some that do not.
+    pub fn inject_after(&self, calls: usize, op: Op, fault: Fault) {
+        self.0.inject_after(calls, op, fault);
     }
 
     /// How many calls of a kind there were.
@@ -249,8 +282,38 @@ impl AuthStore for MemoryAuths {
 #[derive(Debug, Clone)]
 struct StoredDevice {
     device: Device,
+    pending: Option<PendingSeed>,
     created_at: Timestamp,
     last_used_at: Option<Timestamp>,
+}
+
+impl StoredDevice {
+    fn new(device: &Device, created_at: Timestamp) -> Self {
+        Self {
+            device: as_table_holds(device),
+            pending: None,
+            created_at: whole_seconds(created_at),
+            last_used_at: None,
+        }
+    }
+
+    fn record(&self, key: &DeviceKey) -> DeviceRecord {
+        DeviceRecord {
+            key: key.clone(),
+            device: self.device.clone(),
+            pending: self.pending.clone(),
+            created_at: self.created_at,
+            last_used_at: self.last_used_at,
+        }
+    }
+
+    fn is(&self, held: &Device) -> bool {
+        self.device.version == held.version && self.device.seed_ref == held.seed_ref
+    }
+
+    fn pends(&self, seed: &SeedRef) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.seed_ref == *seed)
+    }
 }
 
 type Devices = HashMap<DeviceKey, StoredDevice>;
@@ -263,6 +326,11 @@ impl MemoryDevices {
     /// Makes a call to come fail; several for one kind of call take their turns.
     pub fn inject(&self, op: Op, fault: Fault) {
         self.0.inject(op, fault);
+    }
+
+    /// Makes a call fail after some that do not.
+    pub fn inject_after(&self, calls: usize, op: Op, fault: Fault) {
+        self.0.inject_after(calls, op, fault);
     }
 
     /// How many calls of a kind there were.
@@ -286,12 +354,22 @@ impl MemoryDevices {
 
     /// Stores a device over whatever is there, without a call.
     pub fn put(&self, key: &DeviceKey, device: &Device) {
-        let stored = StoredDevice {
-            device: as_table_holds(device),
-            created_at: Timestamp::EPOCH,
-            last_used_at: None,
-        };
+        let stored = StoredDevice::new(device, Timestamp::EPOCH);
         self.0.items(|devices| devices.insert(key.clone(), stored));
+    }
+
+    /// All that is stored by a name, without a call.
+    #[must_use]
+    pub fn peek_record(&self, key: &DeviceKey) -> Option<DeviceRecord> {
+        self.0
+            .items(|devices| devices.get(key).map(|stored| stored.record(key)))
+    }
+
+    /// Every device, without a call.
+    #[must_use]
+    pub fn all(&self) -> Vec<DeviceRecord> {
+        self.0
+            .items(|devices| devices.iter().map(|(key, stored)| stored.record(key)).collect())
     }
 
     /// When a device was registered, whole seconds.
@@ -338,8 +416,12 @@ impl DeviceStore for MemoryDevices {
             let Some(stored) = devices.get_mut(key) else {
                 return Written::No(None);
             };
-            if stored.device.version != held.version || stored.device.seed_ref != held.seed_ref {
+            let swaps = new.seed_ref != held.seed_ref;
+            if !stored.is(held) || (swaps && !stored.pends(&new.seed_ref)) {
                 return Written::No(Some(Box::new(stored.device.clone())));
+            }
+            if swaps {
+                stored.pending = None;
             }
             stored.device = as_table_holds(new);
             stored.last_used_at = used_at.map(whole_seconds).or(stored.last_used_at);
@@ -349,28 +431,79 @@ impl DeviceStore for MemoryDevices {
     }
 }
 
+fn sort_key(key: &DeviceKey) -> (String, String) {
+    let partition = format!("{}#{}", key.client.as_str(), key.user.as_str());
+    (partition, key.device.as_str().to_owned())
+}
+
 impl DeviceRegistry for MemoryDevices {
+    async fn record(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        let record = |devices: &mut Devices| devices.get(key).map(|stored| stored.record(key));
+        self.0.call(Op::Record, record).await
+    }
+
+    async fn page(&self, of: &Of, after: Option<&DeviceKey>, most: u16) -> Result<Page, StoreError> {
+        let wanted = |key: &DeviceKey| match of {
+            Of::All => true,
+            Of::Client(client) => key.client == *client,
+            Of::User(client, user) => key.client == *client && key.user == *user,
+        };
+        let page = |devices: &mut Devices| {
+            let mut all: Vec<&DeviceKey> = devices.keys().collect();
+            all.sort_by_cached_key(|key| sort_key(key));
+            // As a scan does: what is filtered out counts too.
+            let looked_at: Vec<&DeviceKey> = all
+                .into_iter()
+                .filter(|key| after.is_none_or(|after| sort_key(key) > sort_key(after)))
+                .take(most.into())
+                .collect();
+            let next = (looked_at.len() == usize::from(most)).then(|| looked_at.last().copied().cloned());
+            Page {
+                records: looked_at
+                    .iter()
+                    .filter(|key| wanted(key))
+                    .filter_map(|key| devices.get(*key).map(|stored| Ok(stored.record(key))))
+                    .collect(),
+                next: next.flatten(),
+            }
+        };
+        self.0.call(Op::Page, page).await
+    }
+
+    async fn offer_seed(&self, key: &DeviceKey, held: &Device, pending: &PendingSeed) -> Result<Written, StoreError> {
+        let offer = |devices: &mut Devices| match devices.get_mut(key) {
+            None => Written::No(None),
+            // A seed's name is random: that it is pending can only be this call's own repeated write.
+            Some(stored) if stored.pends(&pending.seed_ref) => Written::Yes,
+            Some(stored) if !stored.is(held) => Written::No(Some(Box::new(stored.device.clone()))),
+            Some(stored) => {
+                stored.device.version = stored.device.version.saturating_add(1);
+                stored.pending = Some(PendingSeed {
+                    until: whole_seconds(pending.until),
+                    ..pending.clone()
+                });
+                Written::Yes
+            }
+        };
+        self.0.call(Op::Offer, offer).await
+    }
+
     async fn register(&self, key: &DeviceKey, device: &Device, created_at: Timestamp) -> Result<Stored, StoreError> {
         let register = |devices: &mut Devices| match devices.get(key) {
             // The random version tells this call's own repeated write from another registration.
             Some(stored) if stored.device == *device => Stored::Yes,
             Some(_) => Stored::Taken,
             None => {
-                let created_at = whole_seconds(created_at);
-                let stored = StoredDevice {
-                    device: as_table_holds(device),
-                    created_at,
-                    last_used_at: None,
-                };
-                devices.insert(key.clone(), stored);
+                devices.insert(key.clone(), StoredDevice::new(device, created_at));
                 Stored::Yes
             }
         };
         self.0.call(Op::Register, register).await
     }
 
-    async fn remove(&self, key: &DeviceKey) -> Result<(), StoreError> {
-        self.0.call(Op::Remove, |devices| drop(devices.remove(key))).await
+    async fn remove(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        let remove = |devices: &mut Devices| devices.remove(key).map(|stored| stored.record(key));
+        self.0.call(Op::Remove, remove).await
     }
 }
 
@@ -393,13 +526,15 @@ impl Seeds {
         format!("version-{}", self.versions)
     }
 
+    fn at(&self, seed: &SeedRef) -> Option<&StoredSeed> {
+        self.by_name
+            .get(seed.name())
+            .filter(|stored| !stored.removed && stored.version == seed.version())
+    }
+
     fn find(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
         let stored = self
-            .by_name
-            .get(device.seed_ref.name())
-            .filter(|stored| !stored.removed);
-        let stored = stored
-            .filter(|stored| stored.version == device.seed_ref.version())
+            .at(&device.seed_ref)
             .ok_or_else(|| unavailable("get", "there is no such seed"))?;
         if stored.seed.parameters() == device.parameters {
             Ok(Arc::clone(&stored.seed))
@@ -415,11 +550,9 @@ impl Seeds {
             // A removed name is blocked too, as long as it can be recovered.
             Some(_) => return Err(unavailable("create", "the name of the seed is taken")),
             None => {
-                let copy = Seed::from_base32(&seed.to_base32(), seed.parameters())
-                    .map_err(|_| corrupt("a seed that cannot be written"))?;
                 let stored = StoredSeed {
                     version: version.to_owned(),
-                    seed: Arc::new(copy),
+                    seed: Arc::new(copy_of(seed)?),
                     removed: false,
                 };
                 self.by_name.insert(name.to_owned(), stored);
@@ -427,6 +560,10 @@ impl Seeds {
         }
         SeedRef::new(name, version).map_err(|_| corrupt("a seed's name or version"))
     }
+}
+
+fn copy_of(seed: &Seed) -> Result<Seed, StoreError> {
+    Seed::from_base32(&seed.to_base32(), seed.parameters()).map_err(|_| corrupt("a seed that cannot be written"))
 }
 
 /// Seeds in memory. Clones share them.
@@ -437,6 +574,11 @@ impl MemorySeeds {
     /// Makes a call to come fail; several for one kind of call take their turns.
     pub fn inject(&self, op: Op, fault: Fault) {
         self.0.inject(op, fault);
+    }
+
+    /// Makes a call fail after some that do not.
+    pub fn inject_after(&self, calls: usize, op: Op, fault: Fault) {
+        self.0.inject_after(calls, op, fault);
     }
 
     /// How many calls of a kind there were.
@@ -460,6 +602,12 @@ impl MemorySeeds {
             let version = seeds.new_version();
             seeds.create(name, &version, seed)
         })
+    }
+
+    /// Whether a seed can be read, without a call.
+    #[must_use]
+    pub fn has(&self, seed: &SeedRef) -> bool {
+        self.0.items(|seeds| seeds.at(seed).is_some())
     }
 
     /// How many can be read.
@@ -490,11 +638,19 @@ impl SeedRegistry for MemorySeeds {
             .await?
     }
 
-    async fn remove(&self, seed: &SeedRef) -> Result<(), StoreError> {
-        let remove = |seeds: &mut Seeds| {
-            if let Some(stored) = seeds.by_name.get_mut(seed.name()) {
-                stored.removed = true;
+    async fn read(&self, seed: &SeedRef) -> Result<Option<Seed>, StoreError> {
+        let read = |seeds: &mut Seeds| seeds.at(seed).map(|stored| copy_of(&stored.seed)).transpose();
+        self.0.call(Op::Read, read).await?
+    }
+
+    async fn remove(&self, seed: &SeedRef, how: Removal) -> Result<(), StoreError> {
+        let remove = |seeds: &mut Seeds| match how {
+            Removal::Recoverable => {
+                if let Some(stored) = seeds.by_name.get_mut(seed.name()) {
+                    stored.removed = true;
+                }
             }
+            Removal::AtOnce => drop(seeds.by_name.remove(seed.name())),
         };
         self.0.call(Op::Remove, remove).await
     }

@@ -1,5 +1,6 @@
 //! What a person needs to use a running stack: commands to copy, and the files under `.local`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
+use shared::config;
 use zeroize::Zeroizing;
 
 use crate::files::{create_private_dir, write_private};
@@ -124,9 +126,24 @@ fn description(stack: &Stack) -> Zeroizing<String> {
         "clients": clients,
         "dynamodbUrl": stack.stores().dynamodb_url(),
         "secretsManagerUrl": stack.stores().secrets_manager_url(),
+        "settings": settings_of_devices(stack),
         "demo": { "userName": DEMO_USER, "deviceName": DEMO_DEVICE, "seedBase32": *seed },
     });
     Zeroizing::new(format!("{description:#}\n"))
+}
+
+/// The settings that decide about devices, for tools that look after them.
+fn settings_of_devices(stack: &Stack) -> BTreeMap<&str, &str> {
+    const NAMES: [&str; 6] = [
+        config::DEVICES_TABLE,
+        config::SEED_PREFIX,
+        config::GUESS_POLICY,
+        config::GUESS_BURST,
+        config::GUESS_REFILL_HOURS,
+        config::GUESS_PAIR_GAP_SECONDS,
+    ];
+    let of = |name| stack.environment().get(name).map(|value| (name, value.as_str()));
+    NAMES.into_iter().filter_map(of).collect()
 }
 
 /// Lines for `cargo lambda watch --env-file`.

@@ -1,9 +1,12 @@
 //! The operator's command line: registers, imports and looks after devices.
 //!
-//! What is here so far reads and writes the formats that seeds travel in ([`otpauth`], [`migration`], [`csv`],
-//! [`pskc`]; [`import`] tells them apart). All of it is pure: bytes and strings in, typed values and typed errors out,
-//! no I/O, no clock, no environment. No error and no `Debug` shows what was read: it may be a seed.
+//! The formats that seeds travel in ([`otpauth`], [`migration`], [`csv`], [`pskc`]; [`import`] tells them apart) and their
+//! picture ([`qr`]) are pure: bytes and strings in, typed values and typed errors out. [`commands`] work over ports;
+//! [`cli`], [`target`] and [`terminal`] are what the program puts around them. No error and no `Debug` shows what was read:
+//! it may be a seed.
 
+pub mod cli;
+pub mod commands;
 pub mod csv;
 pub mod encodings;
 pub mod import;
@@ -11,3 +14,6 @@ pub mod migration;
 pub mod otpauth;
 pub mod parameters;
 pub mod pskc;
+pub mod qr;
+pub mod target;
+pub mod terminal;

@@ -1,0 +1,68 @@
+//! Files that a command writes: for their owner alone, whole or not at all, and over another one only with `--yes`.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::NamedTempFile;
+
+/// Refuses a name that is taken, before anything is done.
+///
+/// # Errors
+/// If there is something by that name.
+pub fn existing(path: &Path) -> Result<()> {
+    if path.symlink_metadata().is_ok() {
+        bail!(
+            "{} is there already: choose another name, or give --yes to overwrite it",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Writes a file, mode 0600.
+pub(super) fn write(path: &Path, content: &[u8], overwrite: bool) -> Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let write = || -> Result<()> {
+        // Created for its owner alone, and gone again if anything fails.
+        let mut fresh = NamedTempFile::new_in(parent)?;
+        fresh.write_all(content)?;
+        fresh.as_file().sync_all()?;
+        if overwrite {
+            fresh.persist(path)?;
+        } else {
+            fresh.persist_noclobber(path)?;
+        }
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_for_its_owner_alone_and_overwrites_only_if_told_to() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("code.png");
+        existing(&path)?;
+        write(&path, b"one", false)?;
+        assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o600);
+        assert!(existing(&path).is_err());
+        assert!(write(&path, b"two", false).is_err());
+        assert_eq!(fs::read(&path)?, b"one");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+        write(&path, b"two", true)?;
+        assert_eq!(fs::read(&path)?, b"two");
+        assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path())?.count(), 1, "nothing else is left");
+        Ok(())
+    }
+}

@@ -1,0 +1,62 @@
+//! `mfactl`: takes the command line, opens the stack that it names, and carries the command out.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser as _;
+use mfactl::cli::{self, Arguments, Command};
+use mfactl::commands::Patience;
+use mfactl::target::{self, Usage};
+use mfactl::terminal::Console;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nothing can be done if even this cannot be written.
+            let _ = writeln!(std::io::stderr(), "mfactl: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// Whether nothing was left behind.
+async fn run(arguments: &Arguments) -> Result<bool> {
+    let command = match &arguments.command {
+        Command::Device(command) => command,
+        Command::Completions { shell } => return print(&cli::completions(*shell)),
+        Command::Man { directory: None } => return print(&cli::manual()?),
+        Command::Man {
+            directory: Some(directory),
+        } => {
+            cli::manuals(directory)?;
+            return Ok(true);
+        }
+    };
+    let mut target = match &arguments.local {
+        Some(file) => target::local(file, Console::default(), arguments.yes).await?,
+        None => target::deployment(&arguments.settings(), Console::default(), arguments.yes).await?,
+    };
+    command.run(&mut target.desk, target.client.as_ref(), &Waits).await?;
+    Ok(!target.desk.left_behind)
+}
+
+fn print(text: &[u8]) -> Result<bool> {
+    std::io::stdout().write_all(text)?;
+    Ok(true)
+}
+
+/// Waits as long as it is told.
+struct Waits;
+
+impl Patience for Waits {
+    async fn pause(&self, duration: Duration) {
+        // Only a pace is kept here; nothing waits for something to happen.
+        let _ = tokio::time::timeout(duration, std::future::pending::<()>()).await;
+    }
+}

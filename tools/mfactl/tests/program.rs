@@ -1,0 +1,165 @@
+//! The program itself, against a stack that runs: arguments, files, standard streams, exit codes.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use local::usage::LocalFiles;
+use local::{Options, Stack};
+use mfactl::otpauth;
+use shared::clock::Clock as _;
+use shared::otp::Step;
+
+fn mfactl(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mfactl"));
+    command.current_dir(folder).env_clear().args(arguments);
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Result<Output> {
+    Ok(mfactl(folder, arguments).stdin(Stdio::null()).output()?)
+}
+
+fn text(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_registers_a_device_on_the_local_stack() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    let stack = Stack::start(Options::default()).await?;
+    // The program takes the stack's clock, which may have been moved.
+    stack.advance(Duration::from_hours(30))?;
+    let files = LocalFiles::write(&folder.join(".local"), &stack)?;
+    let names = ["--user", "me & you+tag@example.com", "--device", "my phone"];
+    let device = |command: &str, rest: &[&str]| {
+        run(
+            folder,
+            &[&["--local", "device", command], names.as_slice(), rest].concat(),
+        )
+    };
+
+    let arguments = [
+        &["--local", "device", "register", "--png", "code.png"],
+        names.as_slice(),
+    ]
+    .concat();
+    let mut program = mfactl(folder, &arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut said = BufReader::new(program.stdout.take().context("no output")?);
+    let mut uri = String::new();
+    while !uri.starts_with("otpauth://") {
+        uri.clear();
+        ensure!(said.read_line(&mut uri)? > 0, "no URI");
+    }
+    let seed = otpauth::parse(uri.trim())?.seed;
+    let step = Step::at(stack.clock().now(), seed.parameters().period);
+    let mut answers = program.stdin.take().context("no input")?;
+    writeln!(answers, "{}", seed.code(step).reveal())?;
+    let mut rest = String::new();
+    said.read_to_string(&mut rest)?;
+    drop(answers);
+    let (status, _, noted) = text(&program.wait_with_output()?);
+    assert_eq!(status, Some(0), "{noted}");
+    assert!(rest.contains("is active"), "{rest}");
+    let mode = std::fs::metadata(folder.join("code.png"))?.permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let (status, shown, _) = text(&device("show", &[])?);
+    assert!(status == Some(0) && shown.contains("ACTIVE"), "{shown}");
+    let (status, shown, _) = text(&device("check", &["--json"])?);
+    let checked: serde_json::Value = serde_json::from_str(&shown)?;
+    assert_eq!(
+        (status, checked["problems"].as_array().map(Vec::len)),
+        (Some(0), Some(0))
+    );
+    let seed_text = seed.to_base32();
+    std::fs::write(folder.join("seed"), seed_text.as_bytes())?;
+    let (status, shown, _) = text(&device("check", &["--seed-file", "seed"])?);
+    assert!(status == Some(0) && shown.contains("the one in the file"), "{shown}");
+    let (status, _, noted) = text(&device("register", &[])?);
+    assert!(status == Some(1) && noted.contains("--replace"), "{noted}");
+    let (status, _, noted) = text(&device("remove", &[])?);
+    assert!(status == Some(1) && noted.contains("--yes"), "{noted}");
+    let (status, _, noted) = text(&device("remove", &["--yes", "--now"])?);
+    assert_eq!(status, Some(0), "{noted}");
+    let (status, said, _) = text(&device("remove", &["--yes"])?);
+    assert!(status == Some(0) && said.contains("There is no device"), "{said}");
+
+    std::fs::write(
+        folder.join("seeds.csv"),
+        "user,device,seed\nalice,phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n",
+    )?;
+    for expected in ["1 imported", "1 there already"] {
+        let (status, said, _) = text(&run(folder, &["--local", "device", "import", "seeds.csv"])?);
+        assert!(status == Some(0) && said.contains(expected), "{said}");
+    }
+    let (status, said, _) = text(&run(folder, &["--local", "device", "list", "--user", "alice"])?);
+    assert!(status == Some(0) && said.contains("1 device"), "{said}");
+    files.remove()?;
+    stack.shutdown().await;
+    Ok(())
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2_and_says_what_to_do() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (arguments, expected) in [
+        (vec!["device", "frobnicate"], "frobnicate"),
+        (vec!["device", "list"], "--devices-table"),
+        (vec!["--local", "device", "list"], "cargo run -p local"),
+        (
+            vec![
+                "--devices-table",
+                "Devices",
+                "--seed-prefix",
+                "mfa",
+                "--policy",
+                "lax",
+                "device",
+                "list",
+            ],
+            "GUESS_POLICY must be standard, strict or custom",
+        ),
+        (
+            vec![
+                "--devices-table",
+                "D",
+                "--seed-prefix",
+                "mfa",
+                "device",
+                "show",
+                "--user",
+                "a",
+                "--device",
+                "b",
+            ],
+            "--client",
+        ),
+        (
+            vec!["device", "register", "--user", "a", "--device", " b"],
+            "white space",
+        ),
+        (
+            vec!["device", "register", "--user", "a", "--device", "b", "--digits", "7"],
+            "6 or 8",
+        ),
+    ] {
+        let (status, said, noted) = text(&run(folder.path(), &arguments)?);
+        assert_eq!(status, Some(2), "{arguments:?}: {said}{noted}");
+        assert!(noted.contains(expected), "{arguments:?}: {noted}");
+    }
+    let (status, said, _) = text(&run(folder.path(), &["completions", "bash"])?);
+    assert!(status == Some(0) && said.contains("mfactl"));
+    let (status, said, _) = text(&run(folder.path(), &["man"])?);
+    assert!(status == Some(0) && said.contains(".TH mfactl"));
+    Ok(())
+}
