@@ -270,3 +270,138 @@ fn described_secret(secret: &Secret) -> Value {
 fn seconds(millis: u64) -> Value {
     std::time::Duration::from_millis(millis).as_secs_f64().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+    use shared::clock::Timestamp;
+
+    use super::*;
+
+    fn cognito() -> Result<Cognito> {
+        Ok(Cognito {
+            identity: Identity::generate()?,
+            clock: Arc::new(LocalClock::still(Timestamp::from_secs(1_800_000_000))),
+            scopes: vec!["mfa/authenticate".to_owned()],
+        })
+    }
+
+    fn call(cognito: &Cognito, target: &str, body: &Value) -> (u16, Value) {
+        let mut body = body.clone();
+        if let Value::Object(members) = &mut body
+            && !members.contains_key("UserPoolId")
+        {
+            members.insert("UserPoolId".to_owned(), cognito.identity.pool_id().into());
+        }
+        match cognito.answer(target, body.to_string().as_bytes()) {
+            Ok(answer) => (200, answer),
+            Err(exception) => (exception.status.as_u16(), exception.name.into()),
+        }
+    }
+
+    fn creation() -> Value {
+        json!({
+            "ClientName": "shop", "GenerateSecret": true, "AllowedOAuthFlowsUserPoolClient": true,
+            "AllowedOAuthFlows": ["client_credentials"], "AllowedOAuthScopes": ["mfa/authenticate"],
+            "AccessTokenValidity": 60, "TokenValidityUnits": { "AccessToken": "minutes" },
+        })
+    }
+
+    #[test]
+    fn a_client_is_described_by_what_it_was_created_with() -> Result<()> {
+        let cognito = cognito()?;
+        let (status, created) = call(&cognito, "CreateUserPoolClient", &creation());
+        let client = &created["UserPoolClient"];
+        assert_eq!((status, &client["AccessTokenValidity"]), (200, &60.into()));
+        assert_eq!(client["CreationDate"], 1_800_000_000.0);
+        let asked = json!({ "ClientId": client["ClientId"] });
+        assert_eq!(call(&cognito, "DescribeUserPoolClient", &asked), (200, created));
+        Ok(())
+    }
+
+    #[test]
+    fn what_cognito_would_not_create_is_refused() -> Result<()> {
+        let cognito = cognito()?;
+        for (member, value, expected) in [
+            ("GenerateSecret", json!(false), "InvalidOAuthFlowException"),
+            (
+                "AllowedOAuthFlowsUserPoolClient",
+                json!(false),
+                "InvalidOAuthFlowException",
+            ),
+            ("AllowedOAuthFlows", json!(["code"]), "InvalidOAuthFlowException"),
+            ("AllowedOAuthScopes", json!(["mfa/other"]), "ScopeDoesNotExistException"),
+            ("ClientName", json!(""), "InvalidParameterException"),
+            ("ClientName", json!("a'b"), "InvalidParameterException"),
+            ("ClientName", json!(1), "SerializationException"),
+            ("UserPoolId", json!("us-east-1_other"), "ResourceNotFoundException"),
+        ] {
+            let mut asked = creation();
+            if let Value::Object(members) = &mut asked {
+                members.insert(member.to_owned(), value);
+            }
+            assert_eq!(
+                call(&cognito, "CreateUserPoolClient", &asked),
+                (400, expected.into()),
+                "{member}"
+            );
+        }
+        assert_eq!(cognito.identity.pool().all().len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_client_has_one_secret_or_two() -> Result<()> {
+        let cognito = cognito()?;
+        let (_, created) = call(&cognito, "CreateUserPoolClient", &creation());
+        let id = &created["UserPoolClient"]["ClientId"];
+        let asked = json!({ "ClientId": id });
+        let (_, listed) = call(&cognito, "ListUserPoolClientSecrets", &asked);
+        let last = json!({ "ClientId": id, "ClientSecretId": listed["ClientSecrets"][0]["ClientSecretId"] });
+        assert_eq!(
+            call(&cognito, "DeleteUserPoolClientSecret", &last),
+            (400, "InvalidParameterException".into())
+        );
+        cognito.clock.advance_seconds(1)?;
+        let (status, added) = call(&cognito, "AddUserPoolClientSecret", &asked);
+        let value = added["ClientSecretDescriptor"]["ClientSecretValue"]
+            .as_str()
+            .unwrap_or_default();
+        assert_eq!((status, value.len()), (200, 51));
+        assert_eq!(
+            call(&cognito, "AddUserPoolClientSecret", &asked),
+            (400, "LimitExceededException".into())
+        );
+        let (_, listed) = call(&cognito, "ListUserPoolClientSecrets", &asked);
+        assert_eq!(listed["ClientSecrets"].as_array().map(Vec::len), Some(2));
+        assert!(!listed.to_string().contains(value), "a list has no secrets");
+        assert_eq!(call(&cognito, "DeleteUserPoolClientSecret", &last).0, 200);
+        assert_eq!(
+            call(&cognito, "DeleteUserPoolClientSecret", &last),
+            (400, "ResourceNotFoundException".into())
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn the_stacks_own_clients_stay_and_what_is_not_there_is_not_found() -> Result<()> {
+        let cognito = cognito()?;
+        let [own, _] = cognito.identity.clients();
+        for (target, id, expected) in [
+            ("DeleteUserPoolClient", own.id().as_str(), "InvalidParameterException"),
+            ("DeleteUserPoolClient", "nobody", "ResourceNotFoundException"),
+            ("DescribeUserPoolClient", "nobody", "ResourceNotFoundException"),
+            ("AddUserPoolClientSecret", "nobody", "ResourceNotFoundException"),
+            ("ListUserPoolClientSecrets", "nobody", "ResourceNotFoundException"),
+            ("AdminGetUser", "nobody", "UnknownOperationException"),
+        ] {
+            let asked = json!({ "ClientId": id });
+            assert_eq!(call(&cognito, target, &asked), (400, expected.into()), "{target}");
+        }
+        for most in [0, 61] {
+            let (_, name) = call(&cognito, "ListUserPoolClients", &json!({ "MaxResults": most }));
+            assert_eq!(name, "InvalidParameterException");
+        }
+        Ok(())
+    }
+}

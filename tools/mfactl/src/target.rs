@@ -251,7 +251,7 @@ pub fn local_pool<T>(
             &shared,
             Some(&stack.cognito_url),
             stack.user_pool_id,
-            Some(stack.token_url),
+            token_url.or(Some(stack.token_url)),
         ),
         devices: Some(devices),
         terminal,

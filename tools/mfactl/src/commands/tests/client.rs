@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Mutex, PoisonError};
 
+use serde_json::Value;
+
 use super::*;
 use crate::clients::{
     ClientError, ClientName, ClientPage, ClientRegistry, Created, Described, Listed, Scope, SecretAdded, SecretListed,
