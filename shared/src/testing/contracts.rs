@@ -973,6 +973,16 @@ async fn a_seed_that_is_not_there_is_an_error(store: &impl SeedRegistry) -> Outc
         "a seed that was removed for good is not there",
     )?;
     store.remove(&at_once, Removal::AtOnce).await?;
+    ensure(
+        store.create(&name(106), &seed).await.is_ok(),
+        "the name of a seed that was removed for good is free",
+    )?;
+    let kept = store.create(&name(107), &seed).await?;
+    store.remove(&kept, Removal::Recoverable).await?;
+    ensure(
+        store.create(&name(107), &seed).await.is_err(),
+        "the name of a seed that can be recovered is taken",
+    )?;
     store.get(&holder(&seed_ref, parameters)?).await?;
     Ok(())
 }

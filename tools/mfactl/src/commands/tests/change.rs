@@ -196,9 +196,22 @@ async fn a_device_that_is_not_there_is_named_in_the_error() -> Result<()> {
 async fn a_change_whose_answer_was_lost_is_recognised_as_made() -> Result<()> {
     let world = World::active().await?;
     world.devices.inject(Op::Replace, Fault::LostThenRepeated);
+    let (before, version) = (world.devices.calls(Op::Replace), world.record()?.device.version);
     let mut desk = world.desk([]);
     desk.disable(&world.key).await?;
     assert!(desk.terminal.said.contains("is disabled"), "{}", desk.terminal.said);
-    assert_eq!(world.devices.calls(Op::Replace), 1);
+    assert_eq!(world.devices.calls(Op::Replace), before + 1);
+    assert_eq!(world.record()?.device.version, version + 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_removal_whose_answer_was_lost_goes_on_with_the_secret() -> Result<()> {
+    for fault in [Fault::After, Fault::LostThenRepeated] {
+        let world = World::active().await?;
+        world.devices.inject(Op::Remove, fault);
+        world.desk([text("y")]).remove(&world.key, Removing::ForGood).await?;
+        assert_eq!((world.devices.count(), world.seeds.count()), (0, 0), "{fault:?}");
+    }
     Ok(())
 }

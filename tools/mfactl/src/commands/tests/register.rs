@@ -261,6 +261,7 @@ async fn a_replacement_that_nobody_finished_expires_and_the_next_one_removes_its
     desk.terminal.said = uri;
     let error = told(desk.activate(&world.key).await);
     assert!(error.contains("--replace"), "{error}");
+    assert!(desk.terminal.asked.is_empty(), "no code is asked for in vain");
     world.desk([]).register(&waiting).await?;
     assert!(!world.seeds.has(&first));
     assert_eq!((world.seeds.count(), world.orphans()), (2, 0));
@@ -351,7 +352,7 @@ async fn an_activation_while_the_device_is_registered_again_is_not_undone() -> R
     let mut desk = world.desk([]);
     // It becomes active between the read and the write.
     let active = async {
-        while world.devices.calls(Op::Record) < 2 {
+        while world.seeds.calls(Op::Create) < 2 {
             tokio::task::yield_now().await;
         }
         world.set(|device| device.status = Status::Active)
@@ -367,5 +368,46 @@ async fn an_activation_while_the_device_is_registered_again_is_not_undone() -> R
         (Status::Active, true)
     );
     assert_eq!(world.orphans(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replacement_that_expires_while_the_code_is_typed_is_not_activated() -> Result<()> {
+    let world = World::active().await?;
+    let old = world.record()?.device;
+    let replacing = Registering {
+        pending_for: std::time::Duration::ZERO,
+        ..world.replacing()?
+    };
+    let error = told(world.desk([Reply::Code(0)]).register(&replacing).await);
+    assert!(error.contains("waited for its first code until"), "{error}");
+    let device = world.record()?.device;
+    assert_eq!((device.seed_ref, device.total_failures), (old.seed_ref, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_activation_whose_answer_was_lost_is_recognised() -> Result<()> {
+    for fault in [Fault::After, Fault::LostThenRepeated] {
+        let world = World::active().await?;
+        world.devices.inject(Op::Replace, fault);
+        let mut desk = world.desk([Reply::Code(0)]);
+        desk.register(&world.replacing()?).await?;
+        assert!(desk.terminal.said.contains("is active"), "{fault:?}");
+        assert_eq!((world.seeds.count(), world.orphans(), desk.left_behind), (1, 0, false));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_code_that_closes_single_codes_is_followed_by_a_question_for_two() -> Result<()> {
+    let world = World::waiting().await?;
+    world.set(|device| device.consecutive_failures = 99)?;
+    let mut desk = world.desk([Reply::Wrong, Reply::Code(0), Reply::Code(1)]);
+    desk.register(&world.registering()?).await?;
+    assert_eq!(
+        desk.terminal.asked,
+        ["Code that the app shows:", "First code:", "The code after it:"]
+    );
     Ok(())
 }
