@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use acceptance::{Answer, Outcome, World, WorldOptions};
+use acceptance::{Answer, Behaviour, Outcome, StoreProxy, World, WorldOptions};
 use anyhow::{Context as _, Result};
 use local::DataDir;
 use local::usage::LocalFiles;
@@ -240,6 +240,31 @@ async fn the_pool_has_pages_and_errors_as_cognitos() -> Outcome {
         .map(|error| error.to_string());
     assert!(error.is_some_and(|error| error.contains("InvalidParameterException")));
     assert!(clients.remove(id).await.is_err(), "the stack's own clients stay");
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_that_creates_something_is_sent_once() -> Outcome {
+    let world = World::new().await?;
+    let proxy = StoreProxy::start(world.stack.cognito_url()).await?;
+    let shared = Clients::settings_of_local_stores();
+    let id = world.stack.user_pool_id().to_owned();
+    let clients = CognitoClients::new(&shared, Some(&proxy.url()), id, None);
+    let scopes = [Scope::parse("mfa/authenticate").map_err(anyhow::Error::msg)?];
+    let name = ClientName::parse("shop").map_err(anyhow::Error::msg)?;
+    let creating = ["CreateUserPoolClient", "AddUserPoolClientSecret"];
+    for call in creating {
+        proxy.set(call, Behaviour::LoseFirstAnswer);
+    }
+    assert!(clients.create(&name, &scopes).await.is_err());
+    assert_eq!(clients.page(None).await?.clients.len(), 3);
+    assert!(clients.add_secret(world.client()).await.is_err());
+    assert_eq!(clients.secrets(world.client()).await?.len(), 2);
+    let calls = proxy.take_calls();
+    for call in creating {
+        assert!(calls.contains(&(call.to_owned(), 1)), "{calls:?}");
+    }
     world.end().await;
     Ok(())
 }
