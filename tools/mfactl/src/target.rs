@@ -211,11 +211,13 @@ pub async fn pool<T>(
     terminal: T,
     yes: bool,
 ) -> Result<ClientDesk<CognitoClients, DynamoDevices, T>> {
-    let pool = settings.required(
-        &Environment,
-        USER_POOL_ID,
-        "--user-pool (the stack's output UserPoolId)",
-    )?;
+    let pool = Both(settings).get(USER_POOL_ID).filter(|pool| !pool.is_empty());
+    let pool = pool.ok_or_else(|| {
+        Usage(format!(
+            "{USER_POOL_ID} is not set: give --user-pool or the variable, as the stack's output UserPoolId says it, or --local \
+             for the local stack"
+        ))
+    })?;
     let table = Both(settings)
         .get(config::DEVICES_TABLE)
         .filter(|table| !table.is_empty());

@@ -154,6 +154,16 @@ async fn the_command_for_a_token_works_as_it_is_printed_and_names_no_secret() ->
 async fn the_clients_of_a_pool_are_listed_for_people_and_for_scripts() -> Outcome {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
+    let output = run(
+        folder,
+        Command::new(env!("CARGO_BIN_EXE_mfactl")).args(["client", "list"]),
+    )
+    .await?;
+    let noted = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(2) && noted.contains("--user-pool"),
+        "{noted}"
+    );
     let world = World::new().await?;
     LocalFiles::write(&folder.join(".local"), &world.stack)?;
     let added = succeeds(folder, &["add", "shop", "--show-secret"]).await?;
@@ -240,6 +250,33 @@ async fn the_pool_has_pages_and_errors_as_cognitos() -> Outcome {
         .map(|error| error.to_string());
     assert!(error.is_some_and(|error| error.contains("InvalidParameterException")));
     assert!(clients.remove(id).await.is_err(), "the stack's own clients stay");
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_is_created_as_the_template_creates_its_own() -> Outcome {
+    let world = World::new().await?;
+    let scopes = [Scope::parse("mfa/authenticate").map_err(anyhow::Error::msg)?];
+    let name = ClientName::parse("shop").map_err(anyhow::Error::msg)?;
+    let created = pool(&world).create(&name, &scopes).await?;
+    let asked = json!({ "UserPoolId": world.stack.user_pool_id(), "ClientId": created.id.as_str() });
+    let request = world.at(Method::POST, world.stack.cognito_url());
+    let target = "AWSCognitoIdentityProviderService.DescribeUserPoolClient";
+    let answer = world.send(request.header("x-amz-target", target).json(&asked)).await?;
+    let client = answer.member("UserPoolClient");
+    assert_eq!(answer.header("content-type"), "application/x-amz-json-1.1");
+    for (member, expected) in [
+        ("ClientName", json!("shop")),
+        ("AllowedOAuthFlowsUserPoolClient", json!(true)),
+        ("AllowedOAuthFlows", json!(["client_credentials"])),
+        ("AllowedOAuthScopes", json!(["mfa/authenticate"])),
+        ("AccessTokenValidity", json!(60)),
+        ("TokenValidityUnits", json!({ "AccessToken": "minutes" })),
+        ("EnableTokenRevocation", json!(true)),
+    ] {
+        assert_eq!(client[member], expected, "{member}");
+    }
     world.end().await;
     Ok(())
 }
