@@ -208,7 +208,7 @@ impl World {
         let stack = Stack::start(Options {
             clock: Some(clock),
             stores: Some(stores),
-            identity: options.data_dir.as_deref().map(local::Identity::kept_in).transpose()?,
+            identity: options.data_dir.as_ref().map(local::Identity::kept_in).transpose()?,
             functions_dynamodb_url,
             functions_secrets_manager_url,
             settings: options.settings,

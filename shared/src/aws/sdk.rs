@@ -4,9 +4,10 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::time::Duration;
 
+pub use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, RuntimeComponents, SharedCredentialsProvider};
@@ -37,6 +38,15 @@ impl Limits {
     };
 }
 
+impl Limits {
+    fn timeouts(self) -> TimeoutConfig {
+        TimeoutConfig::builder()
+            .operation_attempt_timeout(self.attempt)
+            .operation_timeout(self.call)
+            .build()
+    }
+}
+
 /// The SDK's default of one second would cost a user the whole deadline.
 const FIRST_BACKOFF: Duration = Duration::from_millis(25);
 const TRIES: u32 = 3;
@@ -61,33 +71,30 @@ impl Clients {
         Self::new(&from_environment().await, None, None, Limits::OF_AN_OPERATOR)
     }
 
+    /// What the client of a further service is made of, for such a person.
+    pub async fn settings_of_an_operator() -> SdkConfig {
+        limited(from_environment().await, Limits::OF_AN_OPERATOR)
+    }
+
     /// Clients of stores on this machine, with credentials that mean nothing.
     #[must_use]
     pub fn of_local_stores(dynamodb_url: &str, secrets_manager_url: &str) -> Self {
-        let credentials = Credentials::new("local", "local", None, None, "local stores");
-        let shared = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::from_static("us-east-1"))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .http_client(connection_pool())
-            .build();
         Self::new(
-            &shared,
+            &of_this_machine(),
             Some(dynamodb_url),
             Some(secrets_manager_url),
             Limits::OF_A_REQUEST,
         )
     }
 
+    /// What the client of a further service on this machine is made of.
+    #[must_use]
+    pub fn settings_of_local_stores() -> SdkConfig {
+        limited(of_this_machine(), Limits::OF_AN_OPERATOR)
+    }
+
     fn new(shared: &SdkConfig, dynamodb_url: Option<&str>, secrets_manager_url: Option<&str>, limits: Limits) -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .operation_attempt_timeout(limits.attempt)
-            .operation_timeout(limits.call)
-            .build();
-        // Standard, not adaptive: adaptive would slow every user while one device is attacked.
-        let retries = RetryConfig::standard()
-            .with_max_attempts(TRIES)
-            .with_initial_backoff(FIRST_BACKOFF);
+        let (timeouts, retries) = (limits.timeouts(), retries());
         let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(shared)
             .timeout_config(timeouts.clone())
             .retry_config(retries.clone())
@@ -112,6 +119,28 @@ impl Clients {
             secrets_manager: aws_sdk_secretsmanager::Client::from_conf(secrets_manager.build()),
         }
     }
+}
+
+/// Standard, not adaptive: adaptive would slow every user while one device is attacked.
+fn retries() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(TRIES)
+        .with_initial_backoff(FIRST_BACKOFF)
+}
+
+fn limited(shared: SdkConfig, limits: Limits) -> SdkConfig {
+    let builder = shared.into_builder().timeout_config(limits.timeouts());
+    builder.retry_config(retries()).build()
+}
+
+fn of_this_machine() -> SdkConfig {
+    let credentials = Credentials::new("local", "local", None, None, "local stores");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::from_static("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .http_client(connection_pool())
+        .build()
 }
 
 async fn from_environment() -> SdkConfig {

@@ -89,7 +89,7 @@ mod tests {
     impl Fixture {
         fn claims(&self) -> Result<Claims> {
             let [client, _] = self.issuer.identity.clients();
-            self.issuer.claims(client, &["mfa/authenticate".to_owned()])
+            self.issuer.claims(client.id(), &["mfa/authenticate".to_owned()])
         }
 
         fn outcome(&self, authorization: &str) -> Result<Option<Refusal>> {

@@ -1,4 +1,4 @@
-//! Who a stack is: its user pool, its two clients, its signing key, and the key of the log's device hashes.
+//! Who a stack is: its user pool with two clients of its own, its signing key, and the key of the log's device hashes.
 //!
 //! Random for each stack, kept in the data directory, or handed from one stack to the next.
 
@@ -10,10 +10,10 @@ use data_encoding::BASE64;
 use serde::Deserialize;
 use serde_json::json;
 use shared::names::ClientId;
-use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
 use crate::files::DataDir;
+use crate::pool::Pool;
 use crate::random;
 use crate::signing::SigningKey;
 
@@ -52,11 +52,6 @@ impl Client {
     pub fn secret(&self) -> &str {
         &self.secret
     }
-
-    /// Whether these are its credentials. It takes the same time whatever is wrong with them.
-    fn is(&self, id: &str, secret: &str) -> Choice {
-        self.id.as_str().as_bytes().ct_eq(id.as_bytes()) & self.secret.as_bytes().ct_eq(secret.as_bytes())
-    }
 }
 
 /// Who a stack is. Clones are the same identity.
@@ -67,6 +62,7 @@ struct Parts {
     pool_id: String,
     first: Client,
     second: Client,
+    pool: Pool,
     signing_key: SigningKey,
     device_hash_key: Zeroizing<String>,
 }
@@ -104,10 +100,12 @@ impl Identity {
     /// # Errors
     /// If the system's generator fails.
     pub fn generate() -> Result<Self> {
+        let (first, second) = (Client::generate()?, Client::generate()?);
         Ok(Self(Arc::new(Parts {
             pool_id: format!("us-east-1_{}", *random::word(9)?),
-            first: Client::generate()?,
-            second: Client::generate()?,
+            pool: Pool::new([&first, &second], None)?,
+            first,
+            second,
             signing_key: SigningKey::generate()?,
             device_hash_key: random::word(43)?,
         })))
@@ -117,17 +115,19 @@ impl Identity {
     ///
     /// # Errors
     /// If it cannot be read or written.
-    pub fn kept_in(data_dir: &DataDir) -> Result<Self> {
-        if let Some(text) = data_dir.read(FILE)? {
-            // The parser's message could quote a secret.
-            return Self::read(&text).map_err(|_| anyhow!("{FILE} is damaged"));
-        }
-        let identity = Self::generate()?;
-        data_dir.write(FILE, identity.written().as_bytes())?;
-        Ok(identity)
+    pub fn kept_in(data_dir: &Arc<DataDir>) -> Result<Self> {
+        let text = if let Some(text) = data_dir.read(FILE)? {
+            text
+        } else {
+            let written = Self::generate()?.written();
+            data_dir.write(FILE, written.as_bytes())?;
+            written
+        };
+        // The parser's message could quote a secret.
+        Self::read(&text, data_dir).map_err(|_| anyhow!("{FILE} or the file of clients is damaged"))
     }
 
-    fn read(text: &str) -> Result<Self> {
+    fn read(text: &str, data_dir: &Arc<DataDir>) -> Result<Self> {
         let file: IdentityFile = serde_json::from_str(text)?;
         let [first, second] = file.clients.map(|client| -> Result<Client> {
             Ok(Client {
@@ -135,13 +135,26 @@ impl Identity {
                 secret: client.client_secret,
             })
         });
+        let (mut first, mut second) = (first?, second?);
+        let pool = Pool::new([&first, &second], Some(data_dir))?;
+        for client in [&mut first, &mut second] {
+            // Others may have been given to it since.
+            if let Some(newest) = pool
+                .find(client.id.as_str())
+                .ok()
+                .and_then(|mut held| held.secrets.pop())
+            {
+                client.secret = newest.value;
+            }
+        }
         let signing_key = BASE64
             .decode(file.signing_key.as_bytes())
             .map_err(|_| anyhow!("not base64"))?;
         Ok(Self(Arc::new(Parts {
             pool_id: file.pool_id,
-            first: first?,
-            second: second?,
+            first,
+            second,
+            pool,
             signing_key: SigningKey::from_pkcs8(Zeroizing::new(signing_key))?,
             device_hash_key: file.device_hash_key,
         })))
@@ -160,20 +173,15 @@ impl Identity {
         Zeroizing::new(file.to_string())
     }
 
-    /// Both clients, the demo's first.
+    /// Its own two clients, the demo's first.
     #[must_use]
     pub fn clients(&self) -> [&Client; 2] {
         [&self.0.first, &self.0.second]
     }
 
-    /// The client with these credentials.
-    pub(crate) fn client_with(&self, id: &str, secret: &str) -> Option<&Client> {
-        // Both are compared, whichever it is.
-        let [first, second] = self.clients().map(|client| (client, client.is(id, secret)));
-        [first, second]
-            .into_iter()
-            .find(|(_, right)| bool::from(*right))
-            .map(|(client, _)| client)
+    /// All clients of the pool, these two among them.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.0.pool
     }
 
     pub(crate) fn pool_id(&self) -> &str {
@@ -208,9 +216,12 @@ mod tests {
         let identity = Identity::generate()?;
         let [first, second] = identity.clients();
         assert_eq!((first.id().as_str().len(), first.secret().len()), (26, 51));
-        let found = |id: &Client, secret: &str| identity.client_with(id.id().as_str(), secret).map(Client::id);
-        assert_eq!(found(first, first.secret()), Some(first.id()));
-        assert_eq!(found(second, second.secret()), Some(second.id()));
+        let found = |client: &Client, secret: &str| {
+            let found = identity.pool().client_with(client.id().as_str(), secret);
+            found.map(|found| found.id)
+        };
+        assert_eq!(found(first, first.secret()).as_ref(), Some(first.id()));
+        assert_eq!(found(second, second.secret()).as_ref(), Some(second.id()));
         assert_eq!(found(first, second.secret()), None);
         assert_eq!(found(first, ""), None);
         Ok(())

@@ -7,6 +7,7 @@
 mod access;
 mod authorizer;
 mod clock;
+mod cognito;
 pub mod demo;
 mod event;
 mod files;
@@ -18,6 +19,7 @@ mod local_api;
 mod log;
 pub mod measure;
 pub mod odds;
+mod pool;
 mod random;
 mod registry;
 pub mod sample_event;

@@ -14,6 +14,7 @@ use shared::aws::auths::DynamoAuths;
 use shared::aws::devices::DynamoDevices;
 use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
+use shared::clock::Clock as _;
 use shared::config;
 use shared::device::Status;
 use shared::names::{ClientId, DeviceKey};
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::access::{self, Access};
 use crate::authorizer::Authorizer;
 use crate::clock::LocalClock;
+use crate::cognito::{self, Cognito};
 use crate::files::DataDir;
 use crate::functions::Functions;
 use crate::gateway::{self, Gateway};
@@ -77,6 +79,7 @@ pub struct PortTaken(pub u16);
 pub struct Stack {
     host: Host,
     origin: String,
+    cognito_url: String,
     template: Template,
     identity: Identity,
     clock: Arc<LocalClock>,
@@ -123,6 +126,7 @@ impl Stack {
             (None, Some(data_dir)) => Identity::kept_in(data_dir)?,
             (None, None) => Identity::generate()?,
         };
+        identity.pool().date(clock.now());
         let stores_are_own = options.stores.is_none();
         let stores = match options.stores {
             Some(stores) => stores,
@@ -161,6 +165,7 @@ impl Stack {
             scopes: template.scopes.clone(),
             token_life: template.token_life,
         });
+        let cognito_url = serve_cognito(&host, &identity, &clock, &template)?;
         let gateway = Gateway {
             template: template.clone(),
             authorizer: Authorizer {
@@ -193,6 +198,7 @@ impl Stack {
         Ok(Self {
             host,
             origin,
+            cognito_url,
             template,
             identity,
             clock,
@@ -239,7 +245,19 @@ impl Stack {
         format!("{}{KEY_SET_PATH}", self.origin)
     }
 
-    /// Both clients, the demo's first.
+    /// Where Cognito's calls about clients are answered.
+    #[must_use]
+    pub fn cognito_url(&self) -> &str {
+        &self.cognito_url
+    }
+
+    /// The user pool that clients are in.
+    #[must_use]
+    pub fn user_pool_id(&self) -> &str {
+        self.identity.pool_id()
+    }
+
+    /// Its own two clients, the demo's first.
     #[must_use]
     pub fn clients(&self) -> [&Client; 2] {
         self.identity.clients()
@@ -361,7 +379,7 @@ impl Stack {
     /// # Errors
     /// If the system's generator fails.
     pub fn claims(&self, client: &Client) -> Result<Claims> {
-        self.issuer.claims(client, &self.issuer.scopes)
+        self.issuer.claims(client.id(), &self.issuer.scopes)
     }
 
     /// Signs claims, right or wrong ones, with the key of this stack.
@@ -412,13 +430,25 @@ impl Stack {
     }
 }
 
-/// What the environment of the functions would be, and what the AWS SDK reads from it.
+/// Cognito's calls, on a port of their own as in AWS they have a host of their own.
+fn serve_cognito(host: &Host, identity: &Identity, clock: &Arc<LocalClock>, template: &Template) -> Result<String> {
+    let (listener, port) = bind(0)?;
+    let cognito = Cognito {
+        identity: identity.clone(),
+        clock: Arc::clone(clock),
+        scopes: template.scopes.clone(),
+    };
+    host.serve_router(listener, cognito::router(Arc::new(cognito)))?;
+    Ok(format!("http://127.0.0.1:{port}"))
+}
+
 /// Everything that is there before the first request; what an earlier start left in the stores stays.
 async fn first_devices(registry: Arc<Registry>, demo: DeviceKey, seed: Option<Seed>) -> Result<Registered> {
     samples::put(&registry).await?;
     demo_device(&registry, &demo, seed).await
 }
 
+/// What the environment of the functions would be, and what the AWS SDK reads from it.
 fn environment(identity: &Identity, stores: &Stores, settings: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let local = [
         (config::AUTHS_TABLE, AUTHS_TABLE),

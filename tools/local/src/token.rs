@@ -16,10 +16,11 @@ use jsonwebtoken::jwk::JwkSet;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::clock::{Clock as _, Timestamp};
+use shared::names::ClientId;
 use zeroize::Zeroizing;
 
 use crate::clock::LocalClock;
-use crate::identity::{Client, Identity};
+use crate::identity::Identity;
 use crate::random;
 
 /// Where tokens are given.
@@ -65,10 +66,10 @@ pub(crate) struct Issuer {
 
 impl Issuer {
     /// The claims of a token that is issued now.
-    pub(crate) fn claims(&self, client: &Client, scopes: &[String]) -> Result<Claims> {
+    pub(crate) fn claims(&self, client: &ClientId, scopes: &[String]) -> Result<Claims> {
         let now: Timestamp = self.clock.now();
         Ok(Claims {
-            sub: client.id().as_str().to_owned(),
+            sub: client.as_str().to_owned(),
             token_use: "access".to_owned(),
             scope: scopes.join(" "),
             auth_time: now.as_secs(),
@@ -77,25 +78,27 @@ impl Issuer {
             iat: now.as_secs(),
             version: 2,
             jti: random::uuid()?,
-            client_id: client.id().as_str().to_owned(),
+            client_id: client.as_str().to_owned(),
         })
     }
 
     fn grant(&self, headers: &HeaderMap, form: &Fields) -> Result<Granted, Denied> {
         let grant_type = form.one("grant_type")?.ok_or(Denied::InvalidRequest)?;
         let (id, secret) = credentials(headers, form)?;
-        let client = self.identity.client_with(&id, &secret).ok_or(Denied::InvalidClient)?;
+        let client = self.identity.pool().client_with(&id, &secret);
+        let client = client.ok_or(Denied::InvalidClient)?;
         if grant_type != "client_credentials" {
             return Err(Denied::UnsupportedGrantType);
         }
+        let allowed = client.scopes.as_ref().unwrap_or(&self.scopes);
         let scopes: Vec<String> = match form.one("scope")? {
-            None | Some("") => self.scopes.clone(),
+            None | Some("") => allowed.clone(),
             Some(asked) => asked.split(' ').map(ToOwned::to_owned).collect(),
         };
-        if !scopes.iter().all(|scope| self.scopes.contains(scope)) {
+        if !scopes.iter().all(|scope| allowed.contains(scope)) {
             return Err(Denied::InvalidScope);
         }
-        let claims = self.claims(client, &scopes).map_err(|_| Denied::Failed)?;
+        let claims = self.claims(&client.id, &scopes).map_err(|_| Denied::Failed)?;
         let token = self.identity.signing_key().sign(&claims).map_err(|_| Denied::Failed)?;
         Ok(Granted {
             token,

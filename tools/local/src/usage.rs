@@ -124,6 +124,8 @@ fn description(stack: &Stack) -> Zeroizing<String> {
         "tokenUrl": stack.token_url(),
         "jwksUrl": stack.jwks_url(),
         "clients": clients,
+        "userPoolId": stack.user_pool_id(),
+        "cognitoUrl": stack.cognito_url(),
         "dynamodbUrl": stack.stores().dynamodb_url(),
         "secretsManagerUrl": stack.stores().secrets_manager_url(),
         "settings": settings_of_devices(stack),

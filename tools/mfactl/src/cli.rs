@@ -13,20 +13,23 @@ use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed};
 use shared::ports::{DeviceRegistry, Of, Random, SeedRegistry};
 use zeroize::Zeroizing;
 
-use crate::commands::{Checking, Desk, Importing, Listing, Patience, Registering, Removing};
+use crate::clients::{ClientName, ClientRegistry, Scope};
+use crate::commands::{
+    Checking, ClientDesk, Desk, Importing, Listing, Patience, Registering, Removing, Rotating, SecretTo,
+};
 use crate::encodings::seed_from_base32;
 use crate::import::ImportOptions;
 use crate::otpauth::Issuer;
 use crate::parameters;
 use crate::pskc::PskcOptions;
-use crate::target::{SEED_KEY, Settings, Usage};
+use crate::target::{SEED_KEY, Settings, USER_POOL_ID, Usage};
 use crate::terminal::Terminal;
 
 /// Devices that are read at once: less than a megabyte, the most that a page of `DynamoDB` has.
 const PAGE: u16 = 500;
 const LOCAL_FILE: &str = ".local/stack.json";
 
-/// Registers, imports and looks after the devices of an MFA service.
+/// Registers, imports and looks after the devices of an MFA service, and the clients that they belong to.
 ///
 /// Ends with 0 if all was done, with 1 if something failed, with 2 if the command line is wrong. Every command can be
 /// repeated: it finishes what an earlier one began.
@@ -79,6 +82,8 @@ pub enum Command {
     /// Devices: what users authenticate with.
     #[command(subcommand)]
     Device(Box<DeviceCommand>),
+    /// Clients: applications with credentials.
+    Client(ClientArguments),
     /// Prints completions for a shell.
     Completions {
         /// The shell.
@@ -207,6 +212,91 @@ pub enum DeviceCommand {
     },
 }
 
+/// Which user pool, and what is done with its clients.
+#[derive(Debug, Args)]
+pub struct ClientArguments {
+    /// The user pool [variable: `USER_POOL_ID`].
+    #[arg(long, global = true, value_name = "ID")]
+    user_pool: Option<String>,
+    /// Where tokens are given; otherwise the pool's own domain.
+    #[arg(long, global = true, value_name = "URL")]
+    pub token_url: Option<String>,
+    /// What is done.
+    #[command(subcommand)]
+    pub command: ClientCommand,
+}
+
+/// Where a secret goes: never into the list of processes, a log or another file.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct SecretArguments {
+    /// Writes the secret, and nothing else, into a file that only you can read.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Shows the secret on the terminal, once.
+    #[arg(long)]
+    show_secret: bool,
+}
+
+/// How a secret is replaced.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct RotateArguments {
+    /// Writes the new secret, and nothing else, into a file that only you can read.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Shows the new secret on the terminal, once.
+    #[arg(long)]
+    show_secret: bool,
+    /// Deletes the older one of two secrets.
+    #[arg(long)]
+    finish: bool,
+    /// Deletes the newer one of two secrets.
+    #[arg(long)]
+    undo: bool,
+}
+
+/// What is done with clients.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Creates a client, and says how it gets tokens.
+    Add {
+        /// Its name.
+        #[arg(value_parser = ClientName::parse)]
+        name: ClientName,
+        /// What it may ask for.
+        #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = "mfa/authenticate", value_parser = Scope::parse)]
+        scopes: Vec<Scope>,
+        /// Where its secret goes.
+        #[command(flatten)]
+        secret: SecretArguments,
+    },
+    /// Lists the clients of the user pool. Never secrets.
+    List {
+        /// For scripts.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Gives a client a second secret; with --finish, when the application uses it, deletes the first. The id stays.
+    Rotate {
+        /// Its name or id.
+        #[arg(value_name = "NAME|ID")]
+        client: String,
+        /// Which part of it.
+        #[command(flatten)]
+        rotation: RotateArguments,
+    },
+    /// Removes a client.
+    Remove {
+        /// Its name or id.
+        #[arg(value_name = "NAME|ID")]
+        client: String,
+        /// Also if it has devices, which can never be used again.
+        #[arg(long)]
+        with_devices_left: bool,
+    },
+}
+
 /// How a device is registered.
 #[derive(Debug, Args)]
 pub struct RegisterArguments {
@@ -283,6 +373,9 @@ impl Arguments {
             (config::GUESS_PAIR_GAP_SECONDS, &given.policy_pair_gap_seconds),
         ] {
             settings.add(name, value.clone());
+        }
+        if let Command::Client(given) = &self.command {
+            settings.add(USER_POOL_ID, given.user_pool.clone());
         }
         settings
     }
@@ -419,6 +512,40 @@ impl DeviceCommand {
     }
 }
 
+fn secret_to(file: Option<&PathBuf>) -> SecretTo {
+    file.map_or(SecretTo::Terminal, |path| SecretTo::File(path.clone()))
+}
+
+impl ClientCommand {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// [`Usage`] if the command line is wrong, otherwise what failed.
+    pub async fn run<P: ClientRegistry, D: DeviceRegistry, T: Terminal>(
+        &self,
+        desk: &mut ClientDesk<P, D, T>,
+    ) -> Result<()> {
+        match self {
+            Self::Add { name, scopes, secret } => desk.add(name, scopes, &secret_to(secret.secret_file.as_ref())).await,
+            Self::List { json } => desk.list(*json).await,
+            Self::Rotate { client, rotation } => {
+                let how = if rotation.finish {
+                    Rotating::Finish
+                } else if rotation.undo {
+                    Rotating::Undo
+                } else {
+                    Rotating::Begin(secret_to(rotation.secret_file.as_ref()))
+                };
+                desk.rotate(client, &how).await
+            }
+            Self::Remove {
+                client,
+                with_devices_left,
+            } => desk.remove(client, *with_devices_left).await,
+        }
+    }
+}
+
 impl RegisterArguments {
     fn registering(&self, default: Option<&ClientId>) -> Result<Registering, Usage> {
         Ok(Registering {
@@ -497,7 +624,14 @@ mod tests {
             assert!(
                 !secret
                     || name.ends_with("_file")
-                    || ["seed_prefix", "seed_key", "allow_weak_seeds", "allow_dated_keys"].contains(&&*name),
+                    || [
+                        "seed_prefix",
+                        "seed_key",
+                        "allow_weak_seeds",
+                        "allow_dated_keys",
+                        "show_secret"
+                    ]
+                    .contains(&&*name),
                 "{name}"
             );
         }

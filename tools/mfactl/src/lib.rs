@@ -1,11 +1,14 @@
-//! The operator's command line: registers, imports and looks after devices.
+//! The operator's command line: registers, imports and looks after devices, and the clients that they belong to.
 //!
 //! The formats that seeds travel in ([`otpauth`], [`migration`], [`csv`], [`pskc`]; [`import`] tells them apart) and their
-//! picture ([`qr`]) are pure: bytes and strings in, typed values and typed errors out. [`commands`] work over ports;
+//! picture ([`qr`]) are pure: bytes and strings in, typed values and typed errors out. [`commands`] work over ports,
+//! of which that of [`clients`] has its adapter here ([`cognito`]), since no function may have it;
 //! [`cli`], [`target`] and [`terminal`] are what the program puts around them. No error and no `Debug` shows what was read:
 //! it may be a seed.
 
 pub mod cli;
+pub mod clients;
+pub mod cognito;
 pub mod commands;
 pub mod csv;
 pub mod encodings;

@@ -29,6 +29,15 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<bool> {
     let command = match &arguments.command {
         Command::Device(command) => command,
+        Command::Client(given) => {
+            let (settings, token_url) = (arguments.settings(), given.token_url.clone());
+            let mut desk = match &arguments.local {
+                Some(file) => target::local_pool(file, token_url, Console::default(), arguments.yes)?,
+                None => target::pool(&settings, token_url, Console::default(), arguments.yes).await?,
+            };
+            given.command.run(&mut desk).await?;
+            return Ok(true);
+        }
         Command::Completions { shell } => return print(&cli::completions(*shell)),
         Command::Man { directory: None } => return print(&cli::manual()?),
         Command::Man {

@@ -16,7 +16,8 @@ use shared::config::{self, ConfigError, Environment, Source, SystemRandom};
 use shared::names::ClientId;
 use zeroize::Zeroizing;
 
-use crate::commands::Desk;
+use crate::cognito::CognitoClients;
+use crate::commands::{ClientDesk, Desk};
 
 /// The command line, or what it stands for, cannot be carried out as it is. The program ends with 2.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,8 @@ pub struct Usage(pub String);
 
 /// The key that new seeds are encrypted with: the stack's parameter `SeedKey`.
 pub const SEED_KEY: &str = "SEED_KEY";
+/// The user pool that clients are in: the stack's output `UserPoolId`.
+pub const USER_POOL_ID: &str = "USER_POOL_ID";
 
 /// The clock of a stack: the machine's, or the local stack's, which can be moved.
 #[derive(Debug, Clone, Copy, Default)]
@@ -104,6 +107,9 @@ pub struct Target<T> {
 #[serde(rename_all = "camelCase")]
 struct LocalStack {
     api_url: String,
+    token_url: String,
+    user_pool_id: String,
+    cognito_url: String,
     dynamodb_url: String,
     secrets_manager_url: String,
     clients: Vec<LocalClient>,
@@ -114,6 +120,24 @@ struct LocalStack {
 #[serde(rename_all = "camelCase")]
 struct LocalClient {
     client_id: String,
+}
+
+impl LocalStack {
+    fn read(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file).map(Zeroizing::new).map_err(|_| {
+            let file: PathBuf = file.to_owned();
+            Usage(format!(
+                "no local stack runs here: {} is not there; start one with cargo run -p local",
+                file.display()
+            ))
+        })?;
+        serde_json::from_str(&text).with_context(|| format!("{} is not of a local stack", file.display()))
+    }
+
+    fn setting(&self, file: &Path, name: &'static str) -> Result<String> {
+        let value = self.settings.get(name).cloned();
+        value.with_context(|| format!("{} has no {name}", file.display()))
+    }
 }
 
 #[derive(Deserialize)]
@@ -154,19 +178,8 @@ pub async fn deployment<T>(settings: &Settings, terminal: T, yes: bool) -> Resul
 /// # Errors
 /// [`Usage`] if there is no such file, or whatever is wrong with it.
 pub async fn local<T>(file: &Path, terminal: T, yes: bool) -> Result<Target<T>> {
-    let text = std::fs::read_to_string(file).map(Zeroizing::new).map_err(|_| {
-        let file: PathBuf = file.to_owned();
-        Usage(format!(
-            "no local stack runs here: {} is not there; start one with cargo run -p local",
-            file.display()
-        ))
-    })?;
-    let stack: LocalStack =
-        serde_json::from_str(&text).with_context(|| format!("{} is not of a local stack", file.display()))?;
-    let setting = |name: &'static str| {
-        let value = stack.settings.get(name).cloned();
-        value.with_context(|| format!("{} has no {name}", file.display()))
-    };
+    let stack = LocalStack::read(file)?;
+    let setting = |name: &'static str| stack.setting(file, name);
     let clients = Clients::of_local_stores(&stack.dynamodb_url, &stack.secrets_manager_url);
     let clock = local_clock(&stack.api_url).await?;
     Ok(Target {
@@ -185,6 +198,66 @@ pub async fn local<T>(file: &Path, terminal: T, yes: bool) -> Result<Target<T>> 
             .clients
             .first()
             .and_then(|client| ClientId::parse(&client.client_id).ok()),
+    })
+}
+
+/// Opens the user pool that the settings name. The table of devices is opened if it is named.
+///
+/// # Errors
+/// [`Usage`] if no pool is named.
+pub async fn pool<T>(
+    settings: &Settings,
+    token_url: Option<String>,
+    terminal: T,
+    yes: bool,
+) -> Result<ClientDesk<CognitoClients, DynamoDevices, T>> {
+    let pool = Both(settings).get(USER_POOL_ID).filter(|pool| !pool.is_empty());
+    let pool = pool.ok_or_else(|| {
+        Usage(format!(
+            "{USER_POOL_ID} is not set: give --user-pool or the variable, as the stack's output UserPoolId says it, or --local \
+             for the local stack"
+        ))
+    })?;
+    let table = Both(settings)
+        .get(config::DEVICES_TABLE)
+        .filter(|table| !table.is_empty());
+    let devices = match table {
+        Some(table) => Some(DynamoDevices::new(&Clients::for_an_operator().await.dynamodb, table)),
+        None => None,
+    };
+    let shared = Clients::settings_of_an_operator().await;
+    Ok(ClientDesk {
+        clients: CognitoClients::new(&shared, None, pool, token_url),
+        devices,
+        terminal,
+        yes,
+    })
+}
+
+/// Opens the user pool of the local stack that wrote a file.
+///
+/// # Errors
+/// [`Usage`] if there is no such file, or whatever is wrong with it.
+pub fn local_pool<T>(
+    file: &Path,
+    token_url: Option<String>,
+    terminal: T,
+    yes: bool,
+) -> Result<ClientDesk<CognitoClients, DynamoDevices, T>> {
+    let stack = LocalStack::read(file)?;
+    let clients = Clients::of_local_stores(&stack.dynamodb_url, &stack.secrets_manager_url);
+    let devices = DynamoDevices::new(&clients.dynamodb, stack.setting(file, config::DEVICES_TABLE)?);
+    let shared = Clients::settings_of_local_stores();
+    Ok(ClientDesk {
+        clients: CognitoClients::new(
+            &shared,
+            Some(&stack.cognito_url),
+            stack.user_pool_id,
+            token_url.or(Some(stack.token_url)),
+        ),
+        devices: Some(devices),
+        terminal,
+        yes,
     })
 }
 

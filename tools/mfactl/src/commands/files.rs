@@ -20,15 +20,24 @@ pub fn existing(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a place where no file can be written, before anything is done.
+pub(super) fn writable(path: &Path) -> Result<()> {
+    let fresh = NamedTempFile::new_in(parent(path));
+    fresh.with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
 /// Writes a file, mode 0600.
 pub(super) fn write(path: &Path, content: &[u8], overwrite: bool) -> Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
     let write = || -> Result<()> {
         // Created for its owner alone, and gone again if anything fails.
-        let mut fresh = NamedTempFile::new_in(parent)?;
+        let mut fresh = NamedTempFile::new_in(parent(path))?;
         fresh.write_all(content)?;
         fresh.as_file().sync_all()?;
         if overwrite {

@@ -234,7 +234,7 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
     }
 }
 
-fn count(number: usize, thing: &str) -> String {
+pub(super) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -330,8 +330,13 @@ fn table(all: &[DeviceRecord]) -> String {
             ]
         }))
         .collect();
-    let mut widths = [0; 8];
-    for row in &rows {
+    format!("{}\n{}", aligned(&rows), count(all.len(), "device"))
+}
+
+/// Rows in columns that are as wide as they must be.
+pub(super) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let mut widths = [0; COLUMNS];
+    for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
@@ -344,8 +349,7 @@ fn table(all: &[DeviceRecord]) -> String {
             .collect();
         cells.join("  ").trim_end().to_owned()
     });
-    let total = count(all.len(), "device");
-    lines.chain([total]).collect::<Vec<_>>().join("\n")
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What a person types to see more of a device.

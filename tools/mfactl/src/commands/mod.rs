@@ -16,12 +16,14 @@ use zeroize::Zeroizing;
 use crate::terminal::Terminal;
 
 mod change;
+mod client;
 mod files;
 mod import;
 mod look;
 mod register;
 
 pub use change::Removing;
+pub use client::{ClientDesk, Rotating, SecretTo};
 pub use files::existing;
 pub use import::{Importing, Patience};
 pub use look::{Checking, Listing};
@@ -93,19 +95,7 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
 
     /// Whether to go on with what cannot be undone.
     fn confirmed(&mut self, question: &str) -> Result<()> {
-        if self.yes {
-            return Ok(());
-        }
-        match self
-            .terminal
-            .ask(&format!("{question} [y/N]"))?
-            .as_deref()
-            .map(String::as_str)
-        {
-            Some("y" | "Y" | "yes" | "Yes" | "YES") => Ok(()),
-            Some(_) => bail!("not confirmed; nothing was changed"),
-            None => bail!("nobody confirmed it; nothing was changed: give --yes in a script"),
-        }
+        confirmed(&mut self.terminal, self.yes, question)
     }
 
     /// Writes a change of what is there. `change` is asked again about what others wrote meanwhile; `None` if there is
@@ -227,6 +217,18 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
         let [high, ..] = split(self.random.sixteen_bytes()?);
         let device = Device::registered(high >> 1, status, seed_ref.clone(), parameters);
         Ok(self.devices.register(key, &device, self.clock.now()).await?)
+    }
+}
+
+fn confirmed(terminal: &mut impl Terminal, yes: bool, question: &str) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    let answer = terminal.ask(&format!("{question} [y/N]"))?;
+    match answer.as_deref().map(String::as_str) {
+        Some("y" | "Y" | "yes" | "Yes" | "YES") => Ok(()),
+        Some(_) => bail!("not confirmed; nothing was changed"),
+        None => bail!("nobody confirmed it; nothing was changed: give --yes in a script"),
     }
 }
 

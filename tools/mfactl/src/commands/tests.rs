@@ -16,6 +16,7 @@ use crate::import::ImportOptions;
 use crate::otpauth::{self, Issuer};
 
 mod change;
+mod client;
 mod import;
 mod look;
 mod register;

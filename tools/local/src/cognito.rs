@@ -1,0 +1,407 @@
+//! The calls of Cognito that look after clients (JSON 1.1), on the clients that the token endpoint knows.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use shared::clock::Clock as _;
+
+use crate::clock::LocalClock;
+use crate::identity::Identity;
+use crate::pool::{PoolClient, Refusal, Secret};
+
+const SERVICE: &str = "AWSCognitoIdentityProviderService.";
+/// The most clients of a page, and how many they are if nothing is asked for.
+const LARGEST_PAGE: usize = 60;
+
+/// The user pool of a stack.
+#[derive(Debug)]
+pub(crate) struct Cognito {
+    pub(crate) identity: Identity,
+    pub(crate) clock: Arc<LocalClock>,
+    pub(crate) scopes: Vec<String>,
+}
+
+/// An error in Cognito's form.
+struct Exception {
+    status: StatusCode,
+    name: &'static str,
+    message: String,
+}
+
+impl Exception {
+    fn of(name: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            name,
+            message: message.into(),
+        }
+    }
+
+    fn invalid(message: impl Into<String>) -> Self {
+        Self::of("InvalidParameterException", message)
+    }
+}
+
+impl From<Refusal> for Exception {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoSuchClient => Self::of("ResourceNotFoundException", "User pool client does not exist."),
+            Refusal::NoSuchSecret => Self::of("ResourceNotFoundException", "Client secret does not exist."),
+            Refusal::TooManySecrets => Self::of("LimitExceededException", "A client has two secrets at most."),
+            Refusal::LastSecret => Self::invalid("The last secret of a client cannot be deleted."),
+            Refusal::OwnClient => Self::invalid("The local stack keeps its own two clients."),
+            Refusal::Failed(error) => Self {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                name: "InternalErrorException",
+                message: format!("The local stack failed: {error:#}."),
+            },
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OfPool {
+    user_pool_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Create {
+    client_name: String,
+    #[serde(default)]
+    generate_secret: bool,
+    #[serde(default, rename = "AllowedOAuthFlowsUserPoolClient")]
+    allowed_flows_user_pool_client: bool,
+    #[serde(default, rename = "AllowedOAuthFlows")]
+    allowed_flows: Vec<String>,
+    #[serde(default, rename = "AllowedOAuthScopes")]
+    allowed_scopes: Vec<String>,
+    #[serde(flatten)]
+    settings: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct List {
+    max_results: Option<usize>,
+    next_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OfClient {
+    client_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OfSecret {
+    client_id: String,
+    client_secret_id: String,
+}
+
+pub(crate) fn router(cognito: Arc<Cognito>) -> Router {
+    Router::new().fallback(handle).with_state(cognito)
+}
+
+async fn handle(State(cognito): State<Arc<Cognito>>, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers
+        .get("x-amz-target")
+        .and_then(|target| target.to_str().ok())
+        .and_then(|target| target.strip_prefix(SERVICE))
+        .unwrap_or_default();
+    let (status, answer) = match cognito.answer(target, &body) {
+        Ok(answer) => (StatusCode::OK, answer),
+        Err(Exception { status, name, message }) => (status, json!({ "__type": name, "message": message })),
+    };
+    let mut response = (status, Json(answer)).into_response();
+    let json_1_1 = header::HeaderValue::from_static("application/x-amz-json-1.1");
+    response.headers_mut().insert(header::CONTENT_TYPE, json_1_1);
+    response
+}
+
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Exception> {
+    serde_json::from_slice(body).map_err(|_| Exception::of("SerializationException", "The request is not valid."))
+}
+
+impl Cognito {
+    fn answer(&self, target: &str, body: &[u8]) -> Result<Value, Exception> {
+        let asked: OfPool = parsed(body)?;
+        if asked.user_pool_id != self.identity.pool_id() {
+            let message = format!("User pool {} does not exist.", asked.user_pool_id);
+            return Err(Exception::of("ResourceNotFoundException", message));
+        }
+        let pool = self.identity.pool();
+        match target {
+            "CreateUserPoolClient" => self.create(parsed(body)?),
+            "DescribeUserPoolClient" => {
+                let asked: OfClient = parsed(body)?;
+                Ok(json!({ "UserPoolClient": self.described(&pool.find(&asked.client_id)?) }))
+            }
+            "ListUserPoolClients" => self.list(&parsed(body)?),
+            "DeleteUserPoolClient" => {
+                let asked: OfClient = parsed(body)?;
+                pool.remove(&asked.client_id)?;
+                Ok(json!({}))
+            }
+            "AddUserPoolClientSecret" => {
+                let asked: OfClient = parsed(body)?;
+                let secret = pool.add_secret(&asked.client_id, self.clock.now())?;
+                Ok(json!({ "ClientSecretDescriptor": {
+                    "ClientSecretId": secret.id,
+                    "ClientSecretValue": secret.value.as_str(),
+                    "ClientSecretCreateDate": seconds(secret.created_at_millis),
+                } }))
+            }
+            "ListUserPoolClientSecrets" => {
+                let asked: OfClient = parsed(body)?;
+                let client = pool.find(&asked.client_id)?;
+                let secrets: Vec<Value> = client.secrets.iter().map(described_secret).collect();
+                Ok(json!({ "ClientSecrets": secrets }))
+            }
+            "DeleteUserPoolClientSecret" => {
+                let asked: OfSecret = parsed(body)?;
+                pool.remove_secret(&asked.client_id, &asked.client_secret_id)?;
+                Ok(json!({}))
+            }
+            _ => Err(Exception::of(
+                "UnknownOperationException",
+                "The local stack does not serve that.",
+            )),
+        }
+    }
+
+    fn create(&self, asked: Create) -> Result<Value, Exception> {
+        let for_applications = asked.generate_secret
+            && asked.allowed_flows_user_pool_client
+            && asked.allowed_flows == ["client_credentials"]
+            && !asked.allowed_scopes.is_empty();
+        if !for_applications {
+            return Err(Exception::of(
+                "InvalidOAuthFlowException",
+                "The local stack has clients with a secret and client credentials only.",
+            ));
+        }
+        if !named(&asked.client_name) {
+            return Err(Exception::invalid(
+                "The client's name does not satisfy the constraints.",
+            ));
+        }
+        if !asked.allowed_scopes.iter().all(|scope| self.scopes.contains(scope)) {
+            return Err(Exception::of("ScopeDoesNotExistException", "Invalid scope requested."));
+        }
+        let created = self.identity.pool().create(
+            asked.client_name,
+            asked.allowed_scopes,
+            asked.settings,
+            self.clock.now(),
+        )?;
+        Ok(json!({ "UserPoolClient": self.described(&created) }))
+    }
+
+    fn list(&self, asked: &List) -> Result<Value, Exception> {
+        let most = asked.max_results.unwrap_or(LARGEST_PAGE);
+        if !(1..=LARGEST_PAGE).contains(&most) {
+            return Err(Exception::invalid("MaxResults must be between 1 and 60."));
+        }
+        let all = self.identity.pool().all();
+        let start = match &asked.next_token {
+            None => 0,
+            // The client that the last page ended with; one that is gone begins anew.
+            Some(token) => all
+                .iter()
+                .position(|client| client.id == *token)
+                .map_or(0, |last| last + 1),
+        };
+        let page: Vec<&PoolClient> = all.iter().skip(start).take(most).collect();
+        let more = all.len() > start + page.len();
+        let next = page.last().filter(|_| more).map(|last| last.id.as_str());
+        let shown: Vec<Value> = page
+            .iter()
+            .map(|client| json!({ "ClientId": client.id, "ClientName": client.name, "UserPoolId": self.identity.pool_id() }))
+            .collect();
+        Ok(match next {
+            Some(next) => json!({ "UserPoolClients": shown, "NextToken": next }),
+            None => json!({ "UserPoolClients": shown }),
+        })
+    }
+
+    fn described(&self, client: &PoolClient) -> Value {
+        let mut described = client.settings.clone();
+        let known = json!({
+            "UserPoolId": self.identity.pool_id(),
+            "ClientId": client.id,
+            "ClientName": client.name,
+            "ClientSecret": client.secrets.first().map(|secret| secret.value.as_str()),
+            "CreationDate": seconds(client.created_at_millis),
+            "LastModifiedDate": seconds(client.created_at_millis),
+            "AllowedOAuthFlowsUserPoolClient": true,
+            "AllowedOAuthFlows": ["client_credentials"],
+            "AllowedOAuthScopes": client.scopes.as_ref().unwrap_or(&self.scopes),
+        });
+        if let Value::Object(known) = known {
+            described.extend(known);
+        }
+        described.into()
+    }
+}
+
+/// 1–128 letters, digits, spaces and some signs.
+fn named(name: &str) -> bool {
+    (1..=128).contains(&name.chars().count())
+        && name
+            .chars()
+            .all(|c| c.is_alphanumeric() || c.is_whitespace() || "_+=,.@-".contains(c))
+}
+
+fn described_secret(secret: &Secret) -> Value {
+    json!({ "ClientSecretId": secret.id, "ClientSecretCreateDate": seconds(secret.created_at_millis) })
+}
+
+/// The protocol's times are seconds with a fraction.
+fn seconds(millis: u64) -> Value {
+    std::time::Duration::from_millis(millis).as_secs_f64().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+    use shared::clock::Timestamp;
+
+    use super::*;
+
+    fn cognito() -> Result<Cognito> {
+        Ok(Cognito {
+            identity: Identity::generate()?,
+            clock: Arc::new(LocalClock::still(Timestamp::from_secs(1_800_000_000))),
+            scopes: vec!["mfa/authenticate".to_owned()],
+        })
+    }
+
+    fn call(cognito: &Cognito, target: &str, body: &Value) -> (u16, Value) {
+        let mut body = body.clone();
+        if let Value::Object(members) = &mut body
+            && !members.contains_key("UserPoolId")
+        {
+            members.insert("UserPoolId".to_owned(), cognito.identity.pool_id().into());
+        }
+        match cognito.answer(target, body.to_string().as_bytes()) {
+            Ok(answer) => (200, answer),
+            Err(exception) => (exception.status.as_u16(), exception.name.into()),
+        }
+    }
+
+    fn creation() -> Value {
+        json!({
+            "ClientName": "shop", "GenerateSecret": true, "AllowedOAuthFlowsUserPoolClient": true,
+            "AllowedOAuthFlows": ["client_credentials"], "AllowedOAuthScopes": ["mfa/authenticate"],
+            "AccessTokenValidity": 60, "TokenValidityUnits": { "AccessToken": "minutes" },
+        })
+    }
+
+    #[test]
+    fn a_client_is_described_by_what_it_was_created_with() -> Result<()> {
+        let cognito = cognito()?;
+        let (status, created) = call(&cognito, "CreateUserPoolClient", &creation());
+        let client = &created["UserPoolClient"];
+        assert_eq!((status, &client["AccessTokenValidity"]), (200, &60.into()));
+        assert_eq!(client["CreationDate"], 1_800_000_000.0);
+        let asked = json!({ "ClientId": client["ClientId"] });
+        assert_eq!(call(&cognito, "DescribeUserPoolClient", &asked), (200, created));
+        Ok(())
+    }
+
+    #[test]
+    fn what_cognito_would_not_create_is_refused() -> Result<()> {
+        let cognito = cognito()?;
+        for (member, value, expected) in [
+            ("GenerateSecret", json!(false), "InvalidOAuthFlowException"),
+            (
+                "AllowedOAuthFlowsUserPoolClient",
+                json!(false),
+                "InvalidOAuthFlowException",
+            ),
+            ("AllowedOAuthFlows", json!(["code"]), "InvalidOAuthFlowException"),
+            ("AllowedOAuthScopes", json!(["mfa/other"]), "ScopeDoesNotExistException"),
+            ("ClientName", json!(""), "InvalidParameterException"),
+            ("ClientName", json!("a'b"), "InvalidParameterException"),
+            ("ClientName", json!(1), "SerializationException"),
+            ("UserPoolId", json!("us-east-1_other"), "ResourceNotFoundException"),
+        ] {
+            let mut asked = creation();
+            if let Value::Object(members) = &mut asked {
+                members.insert(member.to_owned(), value);
+            }
+            assert_eq!(
+                call(&cognito, "CreateUserPoolClient", &asked),
+                (400, expected.into()),
+                "{member}"
+            );
+        }
+        assert_eq!(cognito.identity.pool().all().len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_client_has_one_secret_or_two() -> Result<()> {
+        let cognito = cognito()?;
+        let (_, created) = call(&cognito, "CreateUserPoolClient", &creation());
+        let id = &created["UserPoolClient"]["ClientId"];
+        let asked = json!({ "ClientId": id });
+        let (_, listed) = call(&cognito, "ListUserPoolClientSecrets", &asked);
+        let last = json!({ "ClientId": id, "ClientSecretId": listed["ClientSecrets"][0]["ClientSecretId"] });
+        assert_eq!(
+            call(&cognito, "DeleteUserPoolClientSecret", &last),
+            (400, "InvalidParameterException".into())
+        );
+        cognito.clock.advance_seconds(1)?;
+        let (status, added) = call(&cognito, "AddUserPoolClientSecret", &asked);
+        let value = added["ClientSecretDescriptor"]["ClientSecretValue"]
+            .as_str()
+            .unwrap_or_default();
+        assert_eq!((status, value.len()), (200, 51));
+        assert_eq!(
+            call(&cognito, "AddUserPoolClientSecret", &asked),
+            (400, "LimitExceededException".into())
+        );
+        let (_, listed) = call(&cognito, "ListUserPoolClientSecrets", &asked);
+        assert_eq!(listed["ClientSecrets"].as_array().map(Vec::len), Some(2));
+        assert!(!listed.to_string().contains(value), "a list has no secrets");
+        assert_eq!(call(&cognito, "DeleteUserPoolClientSecret", &last).0, 200);
+        assert_eq!(
+            call(&cognito, "DeleteUserPoolClientSecret", &last),
+            (400, "ResourceNotFoundException".into())
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn the_stacks_own_clients_stay_and_what_is_not_there_is_not_found() -> Result<()> {
+        let cognito = cognito()?;
+        let [own, _] = cognito.identity.clients();
+        for (target, id, expected) in [
+            ("DeleteUserPoolClient", own.id().as_str(), "InvalidParameterException"),
+            ("DeleteUserPoolClient", "nobody", "ResourceNotFoundException"),
+            ("DescribeUserPoolClient", "nobody", "ResourceNotFoundException"),
+            ("AddUserPoolClientSecret", "nobody", "ResourceNotFoundException"),
+            ("ListUserPoolClientSecrets", "nobody", "ResourceNotFoundException"),
+            ("AdminGetUser", "nobody", "UnknownOperationException"),
+        ] {
+            let asked = json!({ "ClientId": id });
+            assert_eq!(call(&cognito, target, &asked), (400, expected.into()), "{target}");
+        }
+        for most in [0, 61] {
+            let (_, name) = call(&cognito, "ListUserPoolClients", &json!({ "MaxResults": most }));
+            assert_eq!(name, "InvalidParameterException");
+        }
+        Ok(())
+    }
+}
