@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use shared::aws::sdk::Clients;
 use shared::clock::{Clock as _, Timestamp};
 use shared::config;
-use shared::device::Device;
+use shared::device::{Device, PendingSeed};
 use shared::names::{AuthId, ClientId, DeviceKey};
 use shared::otp::{OtpParameters, Seed, Step};
-use shared::ports::DeviceStore as _;
+use shared::ports::{DeviceRegistry as _, DeviceStore as _, Written};
 
 use crate::{Secrets, StoreProxy, Tap};
 
@@ -473,17 +473,27 @@ impl World {
         self.change_of(&self.stack.demo().key, change).await
     }
 
-    /// Changes a device as an operator would: one write on what is there.
+    /// Changes a device as an operator would: one write on what is there. A new seed is offered first.
     ///
     /// # Errors
     /// If it cannot be written.
     pub async fn change_of(&self, key: &DeviceKey, change: impl FnOnce(&mut Device)) -> Outcome {
-        let held = self.device_of(key).await?;
+        let mut held = self.device_of(key).await?;
         let mut new = held.clone();
         change(&mut new);
+        if new.seed_ref != held.seed_ref {
+            let pending = PendingSeed {
+                seed_ref: new.seed_ref.clone(),
+                until: self.stack.clock().now().plus(Duration::from_hours(1)),
+            };
+            let offered = self.stack.devices().offer_seed(key, &held, &pending).await?;
+            anyhow::ensure!(offered == Written::Yes, "somebody else wrote");
+            held.version += 1;
+            new.version += 1;
+        }
         new.version += 1;
         let written = self.stack.devices().replace(key, &held, &new, None).await?;
-        anyhow::ensure!(written == shared::ports::Written::Yes, "somebody else wrote");
+        anyhow::ensure!(written == Written::Yes, "somebody else wrote");
         Ok(())
     }
 
