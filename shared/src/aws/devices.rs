@@ -60,17 +60,7 @@ impl DynamoDevices {
 
 impl DeviceStore for DynamoDevices {
     async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
-        let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
-        let get = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key(pk, pk_value)
-            .key(sk, sk_value)
-            .consistent_read(true)
-            .send();
-        let found = get.await.map_err(|error| unavailable("GetItem devices", &error))?;
-        found.item.as_ref().map(items::read_device).transpose()
+        self.item(key).await?.as_ref().map(items::read_device).transpose()
     }
 
     async fn replace(
@@ -133,6 +123,20 @@ const IF_HELD: &str = "#version = :heldVersion AND #seedRef = :heldSeedRef";
 const IF_HELD_AND_PENDING: &str = "#version = :heldVersion AND #seedRef = :heldSeedRef AND #pendingSeedRef = :seedRef";
 
 impl DynamoDevices {
+    async fn item(&self, key: &DeviceKey) -> Result<Option<Item>, StoreError> {
+        let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
+        let get = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(pk, pk_value)
+            .key(sk, sk_value)
+            .consistent_read(true)
+            .send();
+        let found = get.await.map_err(|error| unavailable("GetItem devices", &error))?;
+        Ok(found.item)
+    }
+
     async fn query(
         &self,
         partition: String,
@@ -182,17 +186,7 @@ impl DynamoDevices {
 
 impl DeviceRegistry for DynamoDevices {
     async fn record(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
-        let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
-        let get = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key(pk, pk_value)
-            .key(sk, sk_value)
-            .consistent_read(true)
-            .send();
-        let found = get.await.map_err(|error| unavailable("GetItem devices", &error))?;
-        found.item.as_ref().map(items::read_record).transpose()
+        self.item(key).await?.as_ref().map(items::read_record).transpose()
     }
 
     async fn page(&self, of: &Of, after: Option<&DeviceKey>, most: u16) -> Result<Page, StoreError> {

@@ -36,9 +36,7 @@ impl Limits {
         attempt: Duration::from_secs(5),
         call: Duration::from_secs(15),
     };
-}
 
-impl Limits {
     fn timeouts(self) -> TimeoutConfig {
         TimeoutConfig::builder()
             .operation_attempt_timeout(self.attempt)

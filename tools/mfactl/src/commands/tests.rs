@@ -195,6 +195,10 @@ impl World {
         self.devices.peek_record(&self.key).context("the device is gone")
     }
 
+    fn is_active(&self) -> bool {
+        self.record().is_ok_and(|record| record.device.status == Status::Active)
+    }
+
     fn set(&self, change: impl FnOnce(&mut Device)) -> Result<()> {
         let mut device = self.record()?.device;
         change(&mut device);

@@ -8,11 +8,7 @@ async fn a_registration_is_cut_short_anywhere_without_harm() -> Result<()> {
         async || World::new(),
         async |world, desk| desk.register(&world.registering()?).await,
         &[Reply::Code(0)],
-        |world| {
-            world
-                .record()
-                .is_ok_and(|record| record.device.status == Status::Active)
-        },
+        World::is_active,
     )
     .await?;
     assert!(points > 20, "{points}");
@@ -25,11 +21,7 @@ async fn an_unfinished_registration_is_replaced_and_that_is_cut_short_anywhere_w
         World::waiting,
         async |world, desk| desk.register(&world.registering()?).await,
         &[Reply::Code(0)],
-        |world| {
-            world
-                .record()
-                .is_ok_and(|record| record.device.status == Status::Active)
-        },
+        World::is_active,
     )
     .await?;
     assert!(points > 30, "{points}");
