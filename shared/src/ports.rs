@@ -139,6 +139,13 @@ pub trait DeviceRegistry: DeviceStore {
     /// # Errors
     /// [`StoreError`]; the device may be gone nevertheless.
     fn remove(&self, key: &DeviceKey) -> impl Future<Output = Result<Option<DeviceRecord>, StoreError>> + Send;
+
+    /// Removes a device if it still has the version and the seed of `held`, in one conditional write. `No(None)` is also
+    /// the answer to this call's own repeated write: either way it is gone.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the device may be gone nevertheless.
+    fn remove_held(&self, key: &DeviceKey, held: &Device) -> impl Future<Output = Result<Written, StoreError>> + Send;
 }
 
 /// Where seeds are.
@@ -158,6 +165,28 @@ pub enum Removal {
     Recoverable,
     /// For good.
     AtOnce,
+}
+
+/// A seed without itself: what is known of where it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedListed {
+    /// Its name.
+    pub name: String,
+    /// The versions of it that can be read.
+    pub versions: Vec<String>,
+    /// When it was created, by the store's clock.
+    pub created_at: Timestamp,
+    /// Whether it was removed, and can be brought back.
+    pub removed: bool,
+}
+
+/// Some of the seeds.
+#[derive(Debug)]
+pub struct SeedPage {
+    /// The seeds. There may be none although more follow.
+    pub seeds: Vec<SeedListed>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<String>,
 }
 
 /// Where seeds come from and go to; no function of the API may do this.
@@ -180,6 +209,25 @@ pub trait SeedRegistry: SeedStore {
     /// # Errors
     /// [`StoreError`]; the seed may be gone nevertheless.
     fn remove(&self, seed: &SeedRef, how: Removal) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Lists some of the seeds whose names begin with a prefix, those that can be brought back included, from where a page
+    /// says that the next one begins. Writes of the last minutes may not be seen.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn page(&self, prefix: &str, after: Option<&str>) -> impl Future<Output = Result<SeedPage, StoreError>> + Send;
+
+    /// What is known of a seed by its name; `None` if there is none. Does not read the seed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn describe(&self, name: &str) -> impl Future<Output = Result<Option<SeedListed>, StoreError>> + Send;
+
+    /// Brings back a seed that was removed recoverably. One that is there stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError`], also if it cannot be brought back any more; it may be back nevertheless.
+    fn restore(&self, name: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// Where randomness comes from: a cryptographic generator.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
@@ -292,5 +293,32 @@ impl DeviceRegistry for DynamoDevices {
             .await
             .map_err(|error| unavailable("DeleteItem devices", &error))?;
         removed.attributes.as_ref().map(items::read_record).transpose()
+    }
+
+    async fn remove_held(&self, key: &DeviceKey, held: &Device) -> Result<Written, StoreError> {
+        let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
+        let delete = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key(pk, pk_value)
+            .key(sk, sk_value)
+            .condition_expression(IF_HELD)
+            .expression_attribute_names("#version", VERSION)
+            .expression_attribute_names("#seedRef", SEED_REF)
+            .expression_attribute_values(":heldVersion", items::number(held.version))
+            .expression_attribute_values(":heldSeedRef", items::text(held.seed_ref.to_string()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send();
+        let Err(error) = delete.await else {
+            return Ok(Written::Yes);
+        };
+        match error.as_service_error() {
+            Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
+                let stored = failed.item.as_ref().map(items::read_device).transpose()?;
+                Ok(Written::No(stored.map(Box::new)))
+            }
+            _ => Err(unavailable("DeleteItem devices", &error)),
+        }
     }
 }

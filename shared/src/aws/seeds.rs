@@ -3,6 +3,7 @@
 //! What a name and a version id stand for never changes, so a cached seed is never wrong; the time limit only bounds
 //! how long it stays in memory. Whether a device may still use it is decided by the device's write.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,10 @@ use std::time::Duration;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::delete_secret::DeleteSecretError;
+use aws_sdk_secretsmanager::operation::describe_secret::{DescribeSecretError, DescribeSecretOutput};
 use aws_sdk_secretsmanager::operation::get_secret_value::{GetSecretValueError, GetSecretValueOutput};
+use aws_sdk_secretsmanager::primitives::DateTime;
+use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, SecretListEntry};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -21,11 +25,13 @@ use crate::device::Device;
 use crate::error::StoreError;
 use crate::names::SeedRef;
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed};
-use crate::ports::{Removal, SeedRegistry, SeedStore};
+use crate::ports::{Removal, SeedListed, SeedPage, SeedRegistry, SeedStore};
 
 const STORE: &str = "secretsmanager";
 /// Seeds that stay in memory at most; some 300 bytes each.
 const MOST_CACHED: usize = 1_000;
+/// The most that Secrets Manager lists at once.
+const PAGE: i32 = 100;
 
 /// A secret's text: `{"seed": "<base32>", "algorithm": "SHA1", "digits": 6, "period": 30}`.
 ///
@@ -197,6 +203,73 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
             _ => Err(unavailable("DeleteSecret", &error)),
         }
     }
+
+    async fn page(&self, prefix: &str, after: Option<&str>) -> Result<SeedPage, StoreError> {
+        // The filter compares beginnings.
+        let names = Filter::builder().key(FilterNameStringType::Name).values(prefix).build();
+        let list = self
+            .client
+            .list_secrets()
+            .filters(names)
+            .include_planned_deletion(true)
+            .max_results(PAGE)
+            .set_next_token(after.map(str::to_owned))
+            .send();
+        let listed = list.await.map_err(|error| unavailable("ListSecrets", &error))?;
+        let seeds = listed.secret_list().iter().map(listed_in).collect::<Result<_, _>>()?;
+        Ok(SeedPage {
+            seeds,
+            next: listed.next_token,
+        })
+    }
+
+    async fn describe(&self, name: &str) -> Result<Option<SeedListed>, StoreError> {
+        let error = match self.client.describe_secret().secret_id(name).send().await {
+            Ok(described) => return described_in(name, &described).map(Some),
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(DescribeSecretError::ResourceNotFoundException(_)) => Ok(None),
+            _ => Err(unavailable("DescribeSecret", &error)),
+        }
+    }
+
+    async fn restore(&self, name: &str) -> Result<(), StoreError> {
+        let restored = self.client.restore_secret().secret_id(name).send().await;
+        match restored {
+            Ok(_) => Ok(()),
+            Err(error) => Err(unavailable("RestoreSecret", &error)),
+        }
+    }
+}
+
+fn listed_in(entry: &SecretListEntry) -> Result<SeedListed, StoreError> {
+    Ok(SeedListed {
+        name: entry.name().ok_or(corrupt("a secret without a name"))?.to_owned(),
+        versions: with_stages(entry.secret_versions_to_stages()),
+        created_at: time(entry.created_date()).ok_or(corrupt("a secret without a date"))?,
+        removed: entry.deleted_date().is_some(),
+    })
+}
+
+fn described_in(name: &str, described: &DescribeSecretOutput) -> Result<SeedListed, StoreError> {
+    Ok(SeedListed {
+        name: name.to_owned(),
+        versions: with_stages(described.version_ids_to_stages()),
+        created_at: time(described.created_date()).ok_or(corrupt("a secret without a date"))?,
+        removed: described.deleted_date().is_some(),
+    })
+}
+
+/// A version without a stage is one that Secrets Manager may delete at any time.
+fn with_stages(versions: Option<&HashMap<String, Vec<String>>>) -> Vec<String> {
+    let kept = versions.into_iter().flatten().filter(|(_, stages)| !stages.is_empty());
+    kept.map(|(version, _)| version.clone()).collect()
+}
+
+fn time(date: Option<&DateTime>) -> Option<Timestamp> {
+    let millis = date?.to_millis().ok()?;
+    u64::try_from(millis).ok().map(Timestamp::from_millis)
 }
 
 fn seed_in(found: GetSecretValueOutput) -> Result<Seed, StoreError> {

@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, NameError, SeedRef, UserName, WriteId, seed_name};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
 use crate::policy::Policy;
-use crate::ports::{AuthStore, DeviceRegistry, Of, Removal, SeedRegistry, Stored, Written};
+use crate::ports::{AuthStore, DeviceRegistry, Of, Removal, SeedListed, SeedRegistry, Stored, Written};
 
 /// What a suite found: nothing, or the first promise that was broken.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -332,6 +332,7 @@ pub async fn device_store_contract(store: &impl DeviceRegistry) -> Outcome {
     a_write_needs_version_and_seed(store, &key).await?;
     one_of_racing_writes_takes_effect(store, &key).await?;
     a_removed_device_is_gone(store, &key).await?;
+    a_device_is_removed_only_as_the_one_that_was_held(store, &key).await?;
     one_of_racing_registrations_gets_the_name(store, &key).await?;
     a_pending_seed_is_swapped_in_by_one_write(store, &key).await?;
     names_are_kept_apart(store).await?;
@@ -775,6 +776,40 @@ async fn a_removed_device_is_gone(store: &impl DeviceRegistry, key: &DeviceKey) 
     Ok(())
 }
 
+async fn a_device_is_removed_only_as_the_one_that_was_held(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+    let held = device(78)?;
+    same(
+        "a removal of no device",
+        &store.remove_held(key, &held).await?,
+        &Written::No(None),
+    )?;
+    store.register(key, &held, created()).await?;
+    for other in [
+        Device {
+            version: held.version + 1,
+            ..held.clone()
+        },
+        Device {
+            seed_ref: device(79)?.seed_ref,
+            ..held.clone()
+        },
+    ] {
+        let removed = store.remove_held(key, &other).await?;
+        let stays = Written::No(Some(Box::new(held.clone())));
+        same("a removal of what is another device by now", &removed, &stays)?;
+        same("that device", &store.get(key).await?, &Some(held.clone()))?;
+    }
+    same("a removal", &store.remove_held(key, &held).await?, &Written::Yes)?;
+    same("a device that was removed", &store.get(key).await?, &None)?;
+    // Its own repeated write.
+    same(
+        "a second removal",
+        &store.remove_held(key, &held).await?,
+        &Written::No(None),
+    )?;
+    Ok(())
+}
+
 async fn one_of_racing_registrations_gets_the_name(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
     let racing = (1..=u64::from(RACERS)).map(device).collect::<Result<Vec<_>, _>>()?;
     let stored = join_all(racing.iter().map(|device| store.register(key, device, created()))).await;
@@ -845,7 +880,8 @@ pub async fn seed_store_contract(store: &impl SeedRegistry) -> Outcome {
     seeds_come_back_as_they_were(store).await?;
     a_seed_name_is_used_once(store).await?;
     a_seed_that_is_not_there_is_an_error(store).await?;
-    a_seed_for_other_parameters_is_an_error(store).await
+    a_seed_for_other_parameters_is_an_error(store).await?;
+    seeds_are_listed_and_brought_back(store).await
 }
 
 fn name(number: u8) -> String {
@@ -1004,5 +1040,72 @@ async fn a_seed_for_other_parameters_is_an_error(store: &impl SeedRegistry) -> O
             store.get(&holder(&seed_ref, parameters)?).await?;
         }
     }
+    Ok(())
+}
+
+async fn listed_seeds(store: &impl SeedRegistry, prefix: &str) -> Result<Vec<SeedListed>, StoreError> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.page(prefix, after.as_deref()).await?;
+        all.extend(page.seeds);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(all)
+}
+
+async fn seeds_are_listed_and_brought_back(store: &impl SeedRegistry) -> Outcome {
+    // More than a page of any store: Secrets Manager has at most a hundred on one.
+    const MANY: u8 = 120;
+    let parameters = OtpParameters::default();
+    let prefix = format!("{SEED_PREFIX}/seed/aa");
+    let mut created = Vec::new();
+    for number in 0..MANY {
+        let mut bytes = [0xaa; 16];
+        bytes[15] = number;
+        let seed = Seed::from_bytes(&[number; 20], parameters)?;
+        created.push(store.create(&seed_name(SEED_PREFIX, bytes), &seed).await?);
+    }
+    let [first, second, ..] = created.as_slice() else {
+        return Err("there are no seeds".into());
+    };
+    store.remove(first, Removal::Recoverable).await?;
+    store.remove(second, Removal::AtOnce).await?;
+    let all = listed_seeds(store, &prefix).await?;
+    let names = all.iter().map(|listed| listed.name.as_str());
+    let expected = created.iter().filter(|seed| *seed != second);
+    ensure(
+        names.eq(expected.clone().map(SeedRef::name)),
+        "all seeds are listed once, but what is gone for good is not",
+    )?;
+    for (listed, seed) in all.iter().zip(expected) {
+        same("whether a listed seed was removed", &listed.removed, &(seed == first))?;
+        let version = seed.version().to_owned();
+        same("the versions of a listed seed", &listed.versions, &vec![version])?;
+        let described = store.describe(seed.name()).await?;
+        same("a seed by its name", &described.as_ref(), &Some(listed))?;
+    }
+    same(
+        "a prefix of none",
+        &listed_seeds(store, &format!("{prefix}x")).await?,
+        &Vec::new(),
+    )?;
+    same("a seed that is gone", &store.describe(second.name()).await?, &None)?;
+    ensure(
+        store.restore(second.name()).await.is_err(),
+        "a seed that is gone for good cannot be brought back",
+    )?;
+    for _ in 0..2 {
+        store.restore(first.name()).await?;
+        let read = store.read(first).await?;
+        ensure(read.is_some(), "a seed that was brought back can be read")?;
+    }
+    for seed in &created {
+        store.remove(seed, Removal::AtOnce).await?;
+    }
+    same("seeds that are left", &listed_seeds(store, &prefix).await?, &Vec::new())?;
     Ok(())
 }

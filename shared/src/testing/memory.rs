@@ -3,8 +3,9 @@
 //! Every call lets other tasks run before it takes effect and again before its answer arrives, so that requests that
 //! run at once interleave as they do over a network.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Timestamp;
@@ -13,10 +14,13 @@ use crate::error::{StoreError, Throttled};
 use crate::names::{AuthId, DeviceKey, SeedRef};
 use crate::otp::Seed;
 use crate::ports::{
-    AuthStore, DeviceRegistry, DeviceStore, Of, Page, Removal, SeedRegistry, SeedStore, Stored, Written,
+    AuthStore, DeviceRegistry, DeviceStore, Of, Page, Removal, SeedListed, SeedPage, SeedRegistry, SeedStore, Stored,
+    Written,
 };
 
 const STORE: &str = "memory";
+/// Seeds that are listed at once: few, so that tests see pages.
+const PAGE: usize = 3;
 
 /// A call of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,16 +33,20 @@ pub enum Op {
     Replace,
     /// `register` of devices.
     Register,
-    /// `remove` of devices or of seeds.
+    /// `remove` or `remove_held` of devices, `remove` of seeds.
     Remove,
     /// `record` of devices.
     Record,
-    /// `page` of devices.
+    /// `page` of devices or of seeds.
     Page,
     /// `offer_seed` of devices.
     Offer,
     /// `read` of seeds.
     Read,
+    /// `describe` of seeds.
+    Describe,
+    /// `restore` of seeds.
+    Restore,
 }
 
 impl Op {
@@ -53,6 +61,8 @@ impl Op {
             Self::Page => "page",
             Self::Offer => "offer",
             Self::Read => "read",
+            Self::Describe => "describe",
+            Self::Restore => "restore",
         }
     }
 }
@@ -505,19 +515,44 @@ impl DeviceRegistry for MemoryDevices {
         let remove = |devices: &mut Devices| devices.remove(key).map(|stored| stored.record(key));
         self.0.call(Op::Remove, remove).await
     }
+
+    async fn remove_held(&self, key: &DeviceKey, held: &Device) -> Result<Written, StoreError> {
+        let remove = |devices: &mut Devices| match devices.get(key) {
+            None => Written::No(None),
+            Some(stored) if !stored.is(held) => Written::No(Some(Box::new(stored.device.clone()))),
+            Some(_) => {
+                devices.remove(key);
+                Written::Yes
+            }
+        };
+        self.0.call(Op::Remove, remove).await
+    }
 }
 
 #[derive(Debug)]
 struct StoredSeed {
     version: String,
     seed: Arc<Seed>,
+    created_at: Timestamp,
     removed: bool,
+}
+
+impl StoredSeed {
+    fn listed(&self, name: &str) -> SeedListed {
+        SeedListed {
+            name: name.to_owned(),
+            versions: vec![self.version.clone()],
+            created_at: self.created_at,
+            removed: self.removed,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Seeds {
-    by_name: HashMap<String, StoredSeed>,
+    by_name: BTreeMap<String, StoredSeed>,
     versions: u64,
+    now: Timestamp,
 }
 
 impl Seeds {
@@ -553,6 +588,7 @@ impl Seeds {
                 let stored = StoredSeed {
                     version: version.to_owned(),
                     seed: Arc::new(copy_of(seed)?),
+                    created_at: self.now,
                     removed: false,
                 };
                 self.by_name.insert(name.to_owned(), stored);
@@ -604,6 +640,11 @@ impl MemorySeeds {
         })
     }
 
+    /// What time it is for the store; a seed that is created from now on has this date.
+    pub fn set_time(&self, now: Timestamp) {
+        self.0.items(|seeds| seeds.now = whole_seconds(now));
+    }
+
     /// Whether a seed can be read, without a call.
     #[must_use]
     pub fn has(&self, seed: &SeedRef) -> bool {
@@ -653,6 +694,40 @@ impl SeedRegistry for MemorySeeds {
             Removal::AtOnce => drop(seeds.by_name.remove(seed.name())),
         };
         self.0.call(Op::Remove, remove).await
+    }
+
+    async fn page(&self, prefix: &str, after: Option<&str>) -> Result<SeedPage, StoreError> {
+        let start = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let page = |seeds: &mut Seeds| {
+            let mut found = seeds.by_name.range::<str, _>((start, Bound::Unbounded));
+            let mut found = found.by_ref().take_while(|(name, _)| name.starts_with(prefix));
+            let page: Vec<SeedListed> = found
+                .by_ref()
+                .take(PAGE)
+                .map(|(name, seed)| seed.listed(name))
+                .collect();
+            SeedPage {
+                next: found.next().and(page.last()).map(|last| last.name.clone()),
+                seeds: page,
+            }
+        };
+        self.0.call(Op::Page, page).await
+    }
+
+    async fn describe(&self, name: &str) -> Result<Option<SeedListed>, StoreError> {
+        let describe = |seeds: &mut Seeds| seeds.by_name.get(name).map(|seed| seed.listed(name));
+        self.0.call(Op::Describe, describe).await
+    }
+
+    async fn restore(&self, name: &str) -> Result<(), StoreError> {
+        let restore = |seeds: &mut Seeds| match seeds.by_name.get_mut(name) {
+            Some(stored) => {
+                stored.removed = false;
+                Ok(())
+            }
+            None => Err(unavailable("restore", "there is no such seed")),
+        };
+        self.0.call(Op::Restore, restore).await?
     }
 }
 
