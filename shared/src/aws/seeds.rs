@@ -205,7 +205,7 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
     }
 
     async fn page(&self, prefix: &str, after: Option<&str>) -> Result<SeedPage, StoreError> {
-        // The filter compares beginnings.
+        // It compares beginnings; an emulator takes any part of a name. What is listed may be removed, so this looks again.
         let names = Filter::builder().key(FilterNameStringType::Name).values(prefix).build();
         let list = self
             .client
@@ -216,7 +216,9 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
             .set_next_token(after.map(str::to_owned))
             .send();
         let listed = list.await.map_err(|error| unavailable("ListSecrets", &error))?;
-        let seeds = listed.secret_list().iter().map(listed_in).collect::<Result<_, _>>()?;
+        let of_prefix = |entry: &&SecretListEntry| entry.name().is_none_or(|name| name.starts_with(prefix));
+        let seeds = listed.secret_list().iter().filter(of_prefix).map(listed_in);
+        let seeds = seeds.collect::<Result<_, _>>()?;
         Ok(SeedPage {
             seeds,
             next: listed.next_token,

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::clients::{ClientName, ClientRegistry, Scope};
 use crate::commands::{
-    Checking, ClientDesk, Desk, Importing, Listing, Patience, Registering, Removing, Rotating, SecretTo,
+    Checking, ClientDesk, Desk, Examining, Importing, Listing, Patience, Registering, Removing, Rotating, SecretTo,
 };
 use crate::encodings::seed_from_base32;
 use crate::import::ImportOptions;
@@ -49,10 +49,13 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// Which deployment: the settings of its functions. Region and credentials are those of every AWS tool.
+/// Which deployment: its stack, or the settings of its functions. Region and credentials are those of every AWS tool.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Deployment (each also by the variable of the function)")]
+#[command(next_help_heading = "Deployment (each setting also by the variable of the function)")]
 struct Deployment {
+    /// The stack, by its name: what is not given below is what its outputs and parameters say.
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "local")]
+    stack: Option<String>,
     /// The table of devices [variable: `DEVICES_TABLE`].
     #[arg(long, global = true, value_name = "NAME")]
     devices_table: Option<String>,
@@ -84,6 +87,11 @@ pub enum Command {
     Device(Box<DeviceCommand>),
     /// Clients: applications with credentials.
     Client(ClientArguments),
+    /// Looks at a deployed stack (--stack), says what is wrong with it and how to mend it.
+    ///
+    /// Tables, who is let in, clients, alarms, this machine's clock, and whether each device has its secret and each secret its
+    /// device. Ends with 1 if there is a problem. Changes nothing without --fix.
+    Doctor(DoctorArguments),
     /// Prints completions for a shell.
     Completions {
         /// The shell.
@@ -226,6 +234,36 @@ pub struct ClientArguments {
     pub command: ClientCommand,
 }
 
+/// How a stack is looked at.
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Mends orphans, and asks first: removes secrets that no device names (each can be brought back for 30 days), brings back
+    /// secrets that devices name, and removes devices whose secret is gone for good.
+    #[arg(long)]
+    fix: bool,
+    /// For scripts.
+    #[arg(long)]
+    json: bool,
+    /// Where the API is called, if it has a domain of its own; otherwise the stack's output `ApiUrl`.
+    #[arg(long, value_name = "URL")]
+    pub api_url: Option<String>,
+    /// Where tokens are given; otherwise the pool's own domain.
+    #[arg(long, value_name = "URL")]
+    pub token_url: Option<String>,
+}
+
+impl DoctorArguments {
+    /// How.
+    #[must_use]
+    pub fn examining(&self) -> Examining {
+        Examining {
+            fix: self.fix,
+            json: self.json,
+            page: PAGE,
+        }
+    }
+}
+
 /// Where a secret goes: never into the list of processes, a log or another file.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
@@ -358,6 +396,12 @@ pub struct ImportArguments {
 }
 
 impl Arguments {
+    /// The stack that was named.
+    #[must_use]
+    pub fn stack(&self) -> Option<&str> {
+        self.deployment.stack.as_deref()
+    }
+
     /// The settings that were given.
     #[must_use]
     pub fn settings(&self) -> Settings {

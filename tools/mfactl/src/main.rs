@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser as _;
-use mfactl::cli::{self, Arguments, Command};
+use mfactl::cli::{self, Arguments, Command, DoctorArguments};
 use mfactl::commands::Patience;
-use mfactl::target::{self, Usage};
+use mfactl::target::{self, Settings, Usage};
 use mfactl::terminal::Console;
 
 #[tokio::main(flavor = "current_thread")]
@@ -25,12 +25,23 @@ async fn main() -> ExitCode {
     }
 }
 
+/// What was given, and what the stack says that was named.
+async fn settings(arguments: &Arguments) -> Result<Settings> {
+    let mut settings = arguments.settings();
+    if let Some(name) = arguments.stack() {
+        let (_, stack) = target::deployed_stack(name).await?;
+        settings.add_stack(&stack);
+    }
+    Ok(settings)
+}
+
 /// Whether nothing was left behind.
 async fn run(arguments: &Arguments) -> Result<bool> {
     let command = match &arguments.command {
         Command::Device(command) => command,
+        Command::Doctor(given) => return doctor(arguments, given).await,
         Command::Client(given) => {
-            let (settings, token_url) = (arguments.settings(), given.token_url.clone());
+            let (settings, token_url) = (settings(arguments).await?, given.token_url.clone());
             let mut desk = match &arguments.local {
                 Some(file) => target::local_pool(file, token_url, Console::default(), arguments.yes)?,
                 None => target::pool(&settings, token_url, Console::default(), arguments.yes).await?,
@@ -49,10 +60,24 @@ async fn run(arguments: &Arguments) -> Result<bool> {
     };
     let mut target = match &arguments.local {
         Some(file) => target::local(file, Console::default(), arguments.yes).await?,
-        None => target::deployment(&arguments.settings(), Console::default(), arguments.yes).await?,
+        None => target::deployment(&settings(arguments).await?, Console::default(), arguments.yes).await?,
     };
     command.run(&mut target.desk, target.client.as_ref(), &Waits).await?;
     Ok(!target.desk.left_behind)
+}
+
+async fn doctor(arguments: &Arguments, given: &DoctorArguments) -> Result<bool> {
+    let token_url = given.token_url.clone();
+    let mut doctor = match &arguments.local {
+        Some(file) => target::local_doctor(file, token_url, Console::default(), arguments.yes).await?,
+        None => {
+            let (settings, name) = (arguments.settings(), arguments.stack());
+            target::doctor(settings, name, token_url, Console::default(), arguments.yes).await?
+        }
+    };
+    doctor.api_url.clone_from(&given.api_url);
+    doctor.examine(&given.examining(), &Waits).await?;
+    Ok(!doctor.desk.left_behind)
 }
 
 fn print(text: &[u8]) -> Result<bool> {

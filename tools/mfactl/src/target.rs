@@ -16,8 +16,10 @@ use shared::config::{self, ConfigError, Environment, Source, SystemRandom};
 use shared::names::ClientId;
 use zeroize::Zeroizing;
 
+use crate::aws_inspector::{AwsInspector, LocalEndpoints};
 use crate::cognito::CognitoClients;
-use crate::commands::{ClientDesk, Desk};
+use crate::commands::{ClientDesk, Desk, Doctor, stack_by_name};
+use crate::deployed::DeployedStack;
 
 /// The command line, or what it stands for, cannot be carried out as it is. The program ends with 2.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +75,35 @@ impl Settings {
         }
     }
 
+    /// What a stack says of itself, where nothing was given.
+    pub fn add_stack(&mut self, stack: &DeployedStack) {
+        let outputs = [
+            (config::DEVICES_TABLE, "DevicesTable"),
+            (config::SEED_PREFIX, "SeedPrefix"),
+            (USER_POOL_ID, "UserPoolId"),
+        ];
+        let parameters = [
+            (config::GUESS_POLICY, "GuessPolicy"),
+            (config::GUESS_BURST, "GuessBurst"),
+            (config::GUESS_REFILL_HOURS, "GuessRefillHours"),
+            (config::GUESS_PAIR_GAP_SECONDS, "GuessPairGapSeconds"),
+            (SEED_KEY, "SeedKey"),
+        ];
+        let outputs = outputs.map(|(name, output)| (name, stack.outputs.get(output)));
+        let parameters = parameters.map(|(name, parameter)| (name, stack.parameters.get(parameter)));
+        for (name, value) in outputs.into_iter().chain(parameters) {
+            if let Some(value) = value {
+                self.0.entry(name.to_owned()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+
     fn required(&self, source: &impl Source, name: &'static str, option: &str) -> Result<String> {
         let value = self.0.get(name).cloned().or_else(|| source.get(name));
         Ok(value.filter(|value| !value.is_empty()).ok_or_else(|| {
             Usage(format!(
-                "{name} is not set: give {option} or the variable as the function has it (aws lambda \
-                 get-function-configuration), or --local for the local stack"
+                "{name} is not set: give --stack and the stack's name, {option}, or the variable as the function has it, or \
+                 --local for the local stack"
             ))
         })?)
     }
@@ -109,6 +134,8 @@ struct LocalStack {
     api_url: String,
     token_url: String,
     user_pool_id: String,
+    stack_name: String,
+    control_plane_url: String,
     cognito_url: String,
     dynamodb_url: String,
     secrets_manager_url: String,
@@ -214,8 +241,8 @@ pub async fn pool<T>(
     let pool = Both(settings).get(USER_POOL_ID).filter(|pool| !pool.is_empty());
     let pool = pool.ok_or_else(|| {
         Usage(format!(
-            "{USER_POOL_ID} is not set: give --user-pool or the variable, as the stack's output UserPoolId says it, or --local \
-             for the local stack"
+            "{USER_POOL_ID} is not set: give --stack and the stack's name, --user-pool or the variable, or --local for the \
+             local stack"
         ))
     })?;
     let table = Both(settings)
@@ -258,6 +285,80 @@ pub fn local_pool<T>(
         devices: Some(devices),
         terminal,
         yes,
+    })
+}
+
+/// A deployment with all that it is looked at with.
+pub type TargetDoctor<T> =
+    Doctor<AwsInspector, CognitoClients, DynamoDevices, SecretsManagerSeeds<StackClock>, StackClock, SystemRandom, T>;
+
+/// Reads a stack by its name.
+///
+/// # Errors
+/// If it is not there or cannot be read.
+pub async fn deployed_stack(name: &str) -> Result<(AwsInspector, DeployedStack)> {
+    let shared = Clients::settings_of_an_operator().await;
+    let inspector = AwsInspector::new(&shared, StackClock::default(), None);
+    let stack = stack_by_name(&inspector, name).await?;
+    Ok((inspector, stack))
+}
+
+/// Opens a stack by its name, to look at it.
+///
+/// # Errors
+/// [`Usage`] if no stack is named, or whatever is wrong with it.
+pub async fn doctor<T>(
+    settings: Settings,
+    name: Option<&str>,
+    token_url: Option<String>,
+    terminal: T,
+    yes: bool,
+) -> Result<TargetDoctor<T>> {
+    let name =
+        name.ok_or_else(|| Usage("give --stack and the stack's name, or --local for the local stack".to_owned()))?;
+    let (inspector, stack) = deployed_stack(name).await?;
+    let mut settings = settings;
+    settings.add_stack(&stack);
+    let pool = Both(&settings).get(USER_POOL_ID).unwrap_or_default();
+    let shared = Clients::settings_of_an_operator().await;
+    Ok(Doctor {
+        stack,
+        inspector,
+        clients: CognitoClients::new(&shared, None, pool, token_url),
+        desk: deployment(&settings, terminal, yes).await?.desk,
+        api_url: None,
+        local: false,
+    })
+}
+
+/// Opens the local stack that wrote a file, to look at it.
+///
+/// # Errors
+/// [`Usage`] if there is no such file, or whatever is wrong with it.
+pub async fn local_doctor<T>(
+    file: &Path,
+    token_url: Option<String>,
+    terminal: T,
+    yes: bool,
+) -> Result<TargetDoctor<T>> {
+    let desk = local(file, terminal, yes).await?.desk;
+    let local = LocalStack::read(file)?;
+    let shared = Clients::settings_of_local_stores();
+    let endpoints = LocalEndpoints {
+        control_plane: &local.control_plane_url,
+        dynamodb: &local.dynamodb_url,
+        cognito: &local.cognito_url,
+    };
+    let inspector = AwsInspector::new(&shared, desk.clock, Some(endpoints));
+    let stack = stack_by_name(&inspector, &local.stack_name).await?;
+    let token_url = token_url.or(Some(local.token_url));
+    Ok(Doctor {
+        stack,
+        inspector,
+        clients: CognitoClients::new(&shared, Some(&local.cognito_url), local.user_pool_id, token_url),
+        desk,
+        api_url: None,
+        local: true,
     })
 }
 

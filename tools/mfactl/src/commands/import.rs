@@ -174,13 +174,13 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
 }
 
 /// When the next secret may be written.
-#[derive(Default)]
-struct Pace {
+#[derive(Debug, Default)]
+pub(super) struct Pace {
     next: Timestamp,
 }
 
 impl Pace {
-    async fn keep(&mut self, clock: &impl Clock, patience: &impl Patience) {
+    pub(super) async fn keep(&mut self, clock: &impl Clock, patience: &impl Patience) {
         let now = clock.now();
         if self.next > now {
             let wait = self.next.as_millis() - now.as_millis();

@@ -17,6 +17,7 @@ use crate::terminal::Terminal;
 
 mod change;
 mod client;
+mod doctor;
 mod files;
 mod import;
 mod look;
@@ -24,6 +25,7 @@ mod register;
 
 pub use change::Removing;
 pub use client::{ClientDesk, Rotating, SecretTo};
+pub use doctor::{Doctor, Examining, Finding, Part, State, stack_by_name};
 pub use files::existing;
 pub use import::{Importing, Patience};
 pub use look::{Checking, Listing};

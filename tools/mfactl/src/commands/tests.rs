@@ -17,6 +17,7 @@ use crate::otpauth::{self, Issuer};
 
 mod change;
 mod client;
+mod doctor;
 mod import;
 mod look;
 mod register;
@@ -265,7 +266,7 @@ enum Store {
 }
 
 /// Every call that a command makes.
-const OPS: [(Store, Op); 9] = [
+const OPS: [(Store, Op); 12] = [
     (Store::Devices, Op::Record),
     (Store::Devices, Op::Register),
     (Store::Devices, Op::Offer),
@@ -275,6 +276,9 @@ const OPS: [(Store, Op); 9] = [
     (Store::Seeds, Op::Create),
     (Store::Seeds, Op::Read),
     (Store::Seeds, Op::Remove),
+    (Store::Seeds, Op::Page),
+    (Store::Seeds, Op::Describe),
+    (Store::Seeds, Op::Restore),
 ];
 
 /// Cuts a command short at every call of a store in every way, and runs it again.

@@ -58,7 +58,7 @@ struct Inside {
 
 /// Pages hold two clients.
 #[derive(Debug, Clone, Default)]
-struct MemoryPool(Arc<Mutex<Inside>>);
+pub(super) struct MemoryPool(Arc<Mutex<Inside>>);
 
 impl MemoryPool {
     fn inside<T>(&self, work: impl FnOnce(&mut Inside) -> T) -> T {
@@ -100,8 +100,12 @@ impl MemoryPool {
         outcome
     }
 
-    fn put(&self, name: &str) -> ClientId {
-        self.inside(|inside| inside.create(name, &["mfa/authenticate".to_owned()]).id)
+    pub(super) fn put(&self, name: &str) -> ClientId {
+        self.put_with(name, "mfa/authenticate")
+    }
+
+    pub(super) fn put_with(&self, name: &str, scope: &str) -> ClientId {
+        self.inside(|inside| inside.create(name, &[scope.to_owned()]).id)
     }
 
     fn values(&self, name: &str) -> Vec<String> {

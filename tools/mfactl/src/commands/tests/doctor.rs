@@ -1,0 +1,793 @@
+//! `doctor` over ports in memory: what is wrong is found and named, orphans are mended, and nothing that is in use is
+//! touched, wherever the command is cut short.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use shared::ports::{Removal, Written};
+
+use super::client::MemoryPool;
+use super::*;
+use crate::commands::doctor::YOUNG;
+use crate::deployed::{
+    AccessFound, AlarmFound, AuthorizerFound, ClockFound, DeployedStack, InspectError, Inspector, MethodFound,
+    PoolFound, Resource, TableFound,
+};
+
+/// What is found, and which calls fail.
+#[derive(Debug, Clone)]
+struct MemoryInspector {
+    auths: Option<TableFound>,
+    devices: Option<TableFound>,
+    access: Option<AccessFound>,
+    status: u16,
+    pool: Option<PoolFound>,
+    alarms: Vec<AlarmFound>,
+    clock: Option<ClockFound>,
+    fails: &'static str,
+}
+
+impl MemoryInspector {
+    fn well() -> Self {
+        let table = |key: &[&str], ttl: Option<&str>| TableFound {
+            active: true,
+            key: key.iter().map(|part| (*part).to_owned()).collect(),
+            ttl: ttl.map(str::to_owned),
+            backups: Some(true),
+            protected: true,
+        };
+        let method = |path: &str| MethodFound {
+            verb: "POST".to_owned(),
+            path: path.to_owned(),
+            authorization: "COGNITO_USER_POOLS".to_owned(),
+            authorizer: Some("a1".to_owned()),
+            scopes: vec!["mfa/authenticate".to_owned()],
+        };
+        Self {
+            auths: Some(table(&["pk"], Some("expiresAt"))),
+            devices: Some(table(&["pk", "sk"], None)),
+            access: Some(AccessFound {
+                authorizers: vec![AuthorizerFound {
+                    id: "a1".to_owned(),
+                    kind: "COGNITO_USER_POOLS".to_owned(),
+                    pools: vec!["arn:aws:cognito-idp:eu-west-1:1:userpool/eu-west-1_pool".to_owned()],
+                }],
+                methods: vec![
+                    method("/deviceAuthentications"),
+                    method("/deviceAuthentications/{authId}"),
+                ],
+            }),
+            status: 401,
+            pool: Some(PoolFound {
+                protected: true,
+                scopes: vec!["mfa/authenticate".to_owned()],
+            }),
+            alarms: ALARMS.map(alarm).to_vec(),
+            clock: Some(ClockFound::Right),
+            fails: "",
+        }
+    }
+
+    fn answer<T: Clone>(&self, call: &'static str, answer: &T) -> Result<T, InspectError> {
+        if self.fails == call {
+            let said = "AccessDenied".to_owned();
+            return Err(InspectError { call, said });
+        }
+        Ok(answer.clone())
+    }
+}
+
+const ALARMS: [&str; 8] = [
+    "FailuresAlarm",
+    "InitAuthErrorsAlarm",
+    "ValidateOtpErrorsAlarm",
+    "WrongPairsAlarm",
+    "GatedAlarm",
+    "SeedFailuresAlarm",
+    "LatencyAlarm",
+    "ThrottlesAlarm",
+];
+
+fn alarm(logical: &str) -> AlarmFound {
+    AlarmFound {
+        name: format!("mfa-{logical}"),
+        actions_enabled: true,
+        actions: vec!["arn:aws:sns:eu-west-1:1:topic".to_owned()],
+        rings: false,
+    }
+}
+
+impl Inspector for MemoryInspector {
+    async fn stack(&self, name: &str) -> Result<Option<DeployedStack>, InspectError> {
+        self.answer("stack", &(name == "mfa").then(stack))
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<TableFound>, InspectError> {
+        let (call, table) = if name == "Auths-1" {
+            ("auths", &self.auths)
+        } else {
+            ("devices", &self.devices)
+        };
+        self.answer(call, table)
+    }
+
+    async fn access(&self, _api: &str) -> Result<Option<AccessFound>, InspectError> {
+        self.answer("access", &self.access)
+    }
+
+    async fn status_without_token(&self, _api_url: &str) -> Result<u16, InspectError> {
+        self.answer("status", &self.status)
+    }
+
+    async fn pool(&self, _id: &str, _server: &str) -> Result<Option<PoolFound>, InspectError> {
+        self.answer("pool", &self.pool)
+    }
+
+    async fn alarms(&self, names: &[String]) -> Result<Vec<AlarmFound>, InspectError> {
+        let known = self.alarms.iter().filter(|alarm| names.contains(&alarm.name));
+        self.answer("alarms", &known.cloned().collect())
+    }
+
+    fn clock(&self) -> Option<ClockFound> {
+        self.clock
+    }
+}
+
+fn stack() -> DeployedStack {
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let alarms = ALARMS.map(|logical| Resource {
+        logical: logical.to_owned(),
+        physical: format!("mfa-{logical}"),
+    });
+    let api = Resource {
+        logical: "Api".to_owned(),
+        physical: "abc".to_owned(),
+    };
+    DeployedStack {
+        name: "mfa".to_owned(),
+        status: "UPDATE_COMPLETE".to_owned(),
+        outputs: HashMap::from(
+            [
+                ("ApiUrl", "https://api/v1"),
+                ("TokenUrl", "https://tokens/oauth2/token"),
+                ("UserPoolId", "eu-west-1_pool"),
+                ("AuthsTable", "Auths-1"),
+                ("DevicesTable", "Devices-1"),
+                ("SeedPrefix", "mfa/seed/"),
+            ]
+            .map(owned),
+        ),
+        parameters: HashMap::from([("Protect", "true"), ("Watch", "true")].map(owned)),
+        resources: alarms.into_iter().chain([api]).collect(),
+    }
+}
+
+type MemoryDoctor =
+    Doctor<MemoryInspector, MemoryPool, MemoryDevices, MemorySeeds, Arc<ManualClock>, Arc<SequenceRandom>, Person>;
+
+fn doctor(world: &World, replies: impl IntoIterator<Item = Reply>) -> MemoryDoctor {
+    let clients = MemoryPool::default();
+    for name in ["one", "two", "three"] {
+        clients.put(name);
+    }
+    Doctor {
+        stack: stack(),
+        inspector: MemoryInspector::well(),
+        clients,
+        desk: world.desk(replies),
+        api_url: None,
+        local: false,
+    }
+}
+
+const LOOKING: Examining = Examining {
+    fix: false,
+    json: false,
+    page: 2,
+};
+const FIXING: Examining = Examining { fix: true, ..LOOKING };
+
+struct AtOnce;
+
+impl Patience for AtOnce {
+    async fn pause(&self, _duration: Duration) {}
+}
+
+async fn looked_at(doctor: &mut MemoryDoctor) -> (bool, String) {
+    let outcome = doctor.examine(&LOOKING, &AtOnce).await;
+    (outcome.is_ok(), std::mem::take(&mut doctor.desk.terminal.said))
+}
+
+/// A device with a seed of its own.
+fn put(world: &World, user: &str, number: u8) -> Result<(DeviceKey, SeedRef)> {
+    let key = DeviceKey {
+        user: UserName::parse(user)?,
+        ..world.key.clone()
+    };
+    let seed = Seed::from_bytes(&[number; 20], OtpParameters::default())?;
+    let seed_ref = world.seeds.put(&seed_name("mfa", [number; 16]), &seed)?;
+    let device = Device::registered(
+        number.into(),
+        Status::Active,
+        seed_ref.clone(),
+        OtpParameters::default(),
+    );
+    world.devices.put(&key, &device);
+    Ok((key, seed_ref))
+}
+
+/// A seed that nothing names.
+fn put_unnamed(world: &World, number: u8) -> Result<SeedRef> {
+    let seed = Seed::from_bytes(&[number; 20], OtpParameters::default())?;
+    Ok(world.seeds.put(&seed_name("mfa", [number; 16]), &seed)?)
+}
+
+#[tokio::test]
+async fn a_stack_that_is_well_is_said_to_be() -> Result<()> {
+    let world = World::new()?;
+    for (user, number) in [("alice", 1), ("bob", 2), ("carol", 3), ("dave", 4), ("erin", 5)] {
+        put(&world, user, number)?;
+    }
+    let mut doctor = doctor(&world, []);
+    let (well, said) = looked_at(&mut doctor).await;
+    assert!(well, "{said}");
+    for line in [
+        "ok      stack    mfa: UPDATE_COMPLETE",
+        "ok      tables   Auths-1: authIds are deleted by expiresAt",
+        "ok      tables   Devices-1: can be restored to a point in time",
+        "ok      api      2 methods take tokens of the stack's user pool with mfa/authenticate",
+        "ok      api      refuses a call without a token (401)",
+        "ok      clients  3 clients may ask for mfa/authenticate",
+        "ok      alarms   8 alarms have somebody to tell, and none rings",
+        "ok      clock    this machine's clock is right",
+        "ok      orphans  5 devices, 5 secrets: each device has its own, and each secret its device",
+    ] {
+        assert!(said.lines().any(|said| said.starts_with(line)), "{line}\n{said}");
+    }
+    assert!(!said.contains("PROBLEM") && !said.contains("notice"), "{said}");
+    Ok(())
+}
+
+/// Something that is wrong, and words that are said about it.
+type Wrong = (fn(&mut MemoryDoctor), &'static str);
+
+fn auths(doctor: &mut MemoryDoctor) -> &mut TableFound {
+    doctor
+        .inspector
+        .auths
+        .as_mut()
+        .unwrap_or_else(|| unreachable!("a table"))
+}
+
+fn devices(doctor: &mut MemoryDoctor) -> &mut TableFound {
+    doctor
+        .inspector
+        .devices
+        .as_mut()
+        .unwrap_or_else(|| unreachable!("a table"))
+}
+
+fn access(doctor: &mut MemoryDoctor) -> &mut AccessFound {
+    doctor
+        .inspector
+        .access
+        .as_mut()
+        .unwrap_or_else(|| unreachable!("an API"))
+}
+
+fn pool(doctor: &mut MemoryDoctor) -> &mut PoolFound {
+    doctor.inspector.pool.as_mut().unwrap_or_else(|| unreachable!("a pool"))
+}
+
+#[tokio::test]
+async fn everything_that_is_wrong_is_a_problem_of_its_own_with_its_remedy() -> Result<()> {
+    let wrong: [Wrong; 42] = [
+        (
+            |it| it.stack.status = "ROLLBACK_COMPLETE".to_owned(),
+            "describe-stack-events --stack-name mfa",
+        ),
+        (|it| it.stack.status = "DELETE_FAILED".to_owned(), "mfa: DELETE_FAILED"),
+        (
+            |it| drop(it.stack.outputs.remove("SeedPrefix")),
+            "has no output SeedPrefix",
+        ),
+        (
+            |it| it.stack.resources.retain(|one| one.logical != "Api"),
+            "has no resource Api",
+        ),
+        (|it| it.inspector.auths = None, "Auths-1 is not there"),
+        (|it| it.inspector.devices = None, "docs/operations.md, Restore"),
+        (|it| auths(it).active = false, "Auths-1 takes no requests"),
+        (|it| auths(it).key = vec!["id".to_owned()], "Auths-1 has the key id"),
+        (|it| devices(it).key.reverse(), "Devices-1 has the key sk, pk"),
+        (
+            |it| auths(it).ttl = None,
+            "--table-name Auths-1 --time-to-live-specification Enabled=true,AttributeName=expiresAt",
+        ),
+        (
+            |it| auths(it).ttl = Some("issuedAt".to_owned()),
+            "Enabled=false,AttributeName=issuedAt; when that is done",
+        ),
+        (
+            |it| devices(it).ttl = Some("createdAt".to_owned()),
+            "Devices-1 deletes devices by createdAt",
+        ),
+        (
+            |it| devices(it).backups = Some(false),
+            "update-continuous-backups --table-name Devices-1",
+        ),
+        (
+            |it| devices(it).protected = false,
+            "update-table --table-name Devices-1 --deletion-protection-enabled",
+        ),
+        (|it| it.inspector.access = None, "the API abc is not there"),
+        (
+            |it| drop(access(it).methods.pop()),
+            "POST /deviceAuthentications/{authId} is not there",
+        ),
+        (
+            |it| access(it).methods[0].authorization = "NONE".to_owned(),
+            "POST /deviceAuthentications is not authorized by Cognito but by NONE",
+        ),
+        (
+            |it| access(it).methods[1].authorizer = None,
+            "{authId} is not authorized by Cognito",
+        ),
+        (
+            |it| access(it).authorizers[0].kind = "TOKEN".to_owned(),
+            "create-deployment --rest-api-id abc",
+        ),
+        (
+            |it| access(it).authorizers[0].pools = Vec::new(),
+            "tokens of another user pool",
+        ),
+        (
+            |it| {
+                access(it).authorizers[0]
+                    .pools
+                    .push("arn:aws:cognito-idp:eu-west-1:1:userpool/other".to_owned())
+            },
+            "tokens of another user pool",
+        ),
+        (|it| access(it).methods[0].scopes = Vec::new(), "asks for no scope"),
+        (
+            |it| access(it).methods[1].scopes.push("mfa/other".to_owned()),
+            "takes the scopes mfa/authenticate, mfa/other",
+        ),
+        (
+            |it| {
+                let method = MethodFound {
+                    verb: "GET".to_owned(),
+                    authorization: "NONE".to_owned(),
+                    ..access(it).methods[0].clone()
+                };
+                access(it).methods.push(method);
+            },
+            "GET /deviceAuthentications is not authorized",
+        ),
+        (|it| it.inspector.status = 200, "answers 200 to a call without a token"),
+        (|it| it.inspector.status = 403, "--api-url"),
+        (
+            |it| it.inspector.pool = None,
+            "the user pool eu-west-1_pool is not there",
+        ),
+        (
+            |it| pool(it).scopes = vec!["mfa/other".to_owned()],
+            "create-resource-server --user-pool-id eu-west-1_pool",
+        ),
+        (|it| pool(it).protected = false, "the user pool is not protected"),
+        (
+            |it| {
+                it.clients = MemoryPool::default();
+                it.clients.put_with("one", "mfa/other");
+            },
+            "no client may ask",
+        ),
+        (|it| drop(it.inspector.alarms.remove(0)), "FailuresAlarm is not there"),
+        (|it| drop(it.inspector.alarms.remove(7)), "ThrottlesAlarm is not there"),
+        (
+            |it| it.stack.resources.retain(|one| one.logical != "GatedAlarm"),
+            "GatedAlarm is not there",
+        ),
+        (
+            |it| it.inspector.alarms[3].actions_enabled = false,
+            "enable-alarm-actions --alarm-names mfa-WrongPairsAlarm",
+        ),
+        (
+            |it| it.inspector.alarms[5].rings = true,
+            "docs/operations.md, Alarms, Seed failures",
+        ),
+        (
+            |it| it.inspector.alarms[1].actions.clear(),
+            "1 alarm has no one to tell",
+        ),
+        (
+            |it| it.inspector.clock = Some(ClockFound::Behind(5_000)),
+            "clock is 5.0 s behind AWS's",
+        ),
+        (
+            |it| it.inspector.clock = Some(ClockFound::Ahead(62_345)),
+            "clock is 62.3 s ahead of AWS's",
+        ),
+        (|it| it.inspector.clock = None, "no answer of AWS had a date"),
+        (|it| it.inspector.fails = "auths", "not looked at: auths: AccessDenied"),
+        (
+            |it| it.inspector.fails = "status",
+            "not looked at: status: AccessDenied",
+        ),
+        (
+            |it| it.inspector.fails = "alarms",
+            "not looked at: alarms: AccessDenied",
+        ),
+    ];
+    for (break_it, words) in wrong {
+        let world = World::new()?;
+        put(&world, "alice", 1)?;
+        let mut doctor = doctor(&world, []);
+        break_it(&mut doctor);
+        let outcome = told(doctor.examine(&LOOKING, &AtOnce).await);
+        let said = &doctor.desk.terminal.said;
+        assert!(
+            outcome.contains("the stack mfa is not well"),
+            "{words}: {outcome}\n{said}"
+        );
+        assert!(said.contains(words), "{words}\n{said}");
+        assert!(said.contains("PROBLEM") && said.contains("mend: "), "{words}\n{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_only_worth_knowing_is_no_problem() -> Result<()> {
+    let trial = |it: &mut MemoryDoctor| drop(it.stack.parameters.insert("Protect".to_owned(), "false".to_owned()));
+    let unwatched = |it: &mut MemoryDoctor| drop(it.stack.parameters.insert("Watch".to_owned(), "false".to_owned()));
+    let worth_knowing: [(&dyn Fn(&mut MemoryDoctor), &str); 9] = [
+        (&trial, "Protect=false"),
+        (&unwatched, "Watch=false"),
+        (
+            &|it| {
+                trial(it);
+                devices(it).protected = false;
+                pool(it).protected = false;
+            },
+            "not protected from deletion",
+        ),
+        (
+            &|it| {
+                trial(it);
+                it.inspector.alarms[0].actions.clear();
+            },
+            "1 alarm has no one to tell",
+        ),
+        (
+            &|it| {
+                unwatched(it);
+                it.inspector.alarms.truncate(3);
+            },
+            "are not watched",
+        ),
+        (
+            &|it| it.stack.status = "UPDATE_ROLLBACK_COMPLETE".to_owned(),
+            "the last update failed and was undone",
+        ),
+        (
+            &|it| it.stack.status = "UPDATE_IN_PROGRESS".to_owned(),
+            "is being changed",
+        ),
+        (
+            &|it| drop(it.clients.put_with("four", "mfa/other")),
+            "3 clients may ask for mfa/authenticate; not so id4",
+        ),
+        (
+            &|it| it.inspector.clock = Some(ClockFound::Ahead(4_999)),
+            "clock is 4.9 s ahead",
+        ),
+    ];
+    for (change, words) in worth_knowing {
+        let world = World::new()?;
+        put(&world, "alice", 1)?;
+        let mut doctor = doctor(&world, []);
+        change(&mut doctor);
+        let (well, said) = looked_at(&mut doctor).await;
+        assert!(well, "{words}\n{said}");
+        let line = said.lines().find(|line| line.starts_with("notice"));
+        assert!(line.is_some() && said.contains(words), "{words}\n{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn scripts_read_every_finding_as_json() -> Result<()> {
+    let world = World::new()?;
+    let many = 30;
+    for number in 0..many {
+        put_unnamed(&world, number)?;
+    }
+    let mut doctor = doctor(&world, []);
+    let outcome = doctor.examine(&Examining { json: true, ..LOOKING }, &AtOnce).await;
+    assert!(outcome.is_err());
+    let value: Value = serde_json::from_str(&std::mem::take(&mut doctor.desk.terminal.said))?;
+    assert_eq!(
+        (&value["stack"], &value["status"]),
+        (&"mfa".into(), &"UPDATE_COMPLETE".into())
+    );
+    let findings = value["findings"].as_array().context("no findings")?;
+    let orphans: Vec<&Value> = findings.iter().filter(|finding| finding["part"] == "orphans").collect();
+    assert_eq!(orphans.len(), usize::from(many));
+    assert!(
+        orphans
+            .iter()
+            .all(|finding| finding["state"] == "problem" && finding["mend"].is_string())
+    );
+    // A person is shown some of them, and how many more there are.
+    let (_, said) = looked_at(&mut doctor).await;
+    assert_eq!(said.matches("no device names the secret").count(), 20);
+    assert!(
+        said.contains("10 more secrets that no device names") && said.contains("--json"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn orphans_are_found_and_nothing_is_changed_without_fix() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let (_, removed) = put(&world, "bob", 2)?;
+    let (_, gone) = put(&world, "carol's", 3)?;
+    let unnamed = put_unnamed(&world, 4)?;
+    world.seeds.remove(&removed, Removal::Recoverable).await?;
+    world.seeds.remove(&gone, Removal::AtOnce).await?;
+    let mut doctor = doctor(&world, []);
+    let (well, said) = looked_at(&mut doctor).await;
+    assert!(!well);
+    for words in [
+        format!("no device names the secret {}", unnamed.name()),
+        format!("delete-secret --secret-id {}", unnamed.name()),
+        "the secret of the device my phone of bob (client shop) was removed by hand".to_owned(),
+        format!("restore-secret --secret-id {}", removed.name()),
+        "the secret of the device my phone of carol's (client shop) is gone".to_owned(),
+        "mfactl device register --client 'shop' --user 'carol'\\''s' --device 'my phone' --replace".to_owned(),
+    ] {
+        assert!(said.contains(&words), "{words}\n{said}");
+    }
+    assert_eq!((world.devices.count(), world.seeds.count()), (3, 2));
+    assert!(doctor.desk.terminal.asked.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_fix_asks_once_and_then_mends_all_orphans() -> Result<()> {
+    let world = World::new()?;
+    let (kept, _) = put(&world, "alice", 1)?;
+    let (restored, removed) = put(&world, "bob", 2)?;
+    let (dead, gone) = put(&world, "carol", 3)?;
+    let unnamed = put_unnamed(&world, 4)?;
+    world.seeds.remove(&removed, Removal::Recoverable).await?;
+    world.seeds.remove(&gone, Removal::AtOnce).await?;
+
+    let mut refusing = doctor(&world, [text("n")]);
+    let refused = told(refusing.examine(&FIXING, &AtOnce).await);
+    assert!(refused.contains("not confirmed; nothing was changed"), "{refused}");
+    assert_eq!((world.devices.count(), world.seeds.count()), (3, 2));
+
+    let mut doctor = doctor(&world, [text("y")]);
+    doctor.examine(&FIXING, &AtOnce).await?;
+    let [question] = doctor.desk.terminal.asked.as_slice() else {
+        panic!("{:?}", doctor.desk.terminal.asked)
+    };
+    assert!(
+        question.contains("Remove 1 secret ") && question.contains("bring back 1 secret,"),
+        "{question}"
+    );
+    assert!(question.contains("remove 1 device "), "{question}");
+    assert!(world.seeds.has(&removed) && !world.seeds.has(&unnamed));
+    assert!(world.devices.peek(&dead).is_none());
+    assert!(world.devices.peek(&kept).is_some() && world.devices.peek(&restored).is_some());
+    // It can be brought back, in case somebody knows better.
+    world.seeds.restore(unnamed.name()).await?;
+    world.seeds.remove(&unnamed, Removal::Recoverable).await?;
+    let (well, said) = looked_at(&mut doctor).await;
+    assert!(well && said.contains("2 devices, 2 secrets"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_that_somebody_may_be_about_to_name_is_left_alone() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    world.seeds.set_time(NOW);
+    let young = put_unnamed(&world, 2)?;
+    world.clock.advance(YOUNG - Duration::from_secs(1));
+    let mut doctor = doctor(&world, []);
+    doctor.examine(&FIXING, &AtOnce).await?;
+    let said = &doctor.desk.terminal.said;
+    assert!(said.contains("no device names 1 secret of the last hour"), "{said}");
+    assert!(world.seeds.has(&young));
+    // A clock that is ahead does not make it older.
+    world.clock.advance(Duration::from_secs(10));
+    doctor.inspector.clock = Some(ClockFound::Ahead(9_001));
+    doctor.examine(&FIXING, &AtOnce).await.err();
+    assert!(world.seeds.has(&young));
+    doctor.inspector.clock = Some(ClockFound::Right);
+    doctor.desk.yes = true;
+    doctor.examine(&FIXING, &AtOnce).await?;
+    assert!(!world.seeds.has(&young));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pending_seed_is_named_and_an_other_prefix_is_not_looked_at() -> Result<()> {
+    let world = World::active().await?;
+    let mut desk = world.desk([]);
+    desk.register(&Registering {
+        activate: false,
+        ..world.replacing()?
+    })
+    .await?;
+    let seed = Seed::from_bytes(&[9; 20], OtpParameters::default())?;
+    let others = [
+        "mfa-dev/seed/00000000000000000000000000000000",
+        "mfa/other",
+        "mfa/seedling/1",
+    ];
+    for name in others {
+        world.seeds.put(name, &seed)?;
+    }
+    world.clock.advance(YOUNG * 2);
+    let mut doctor = doctor(&world, []);
+    doctor.desk.yes = true;
+    doctor.examine(&FIXING, &AtOnce).await?;
+    assert_eq!(world.seeds.count(), 2 + others.len());
+    let record = world.record()?;
+    assert!(record.seeds().all(|seed| world.seeds.has(seed)));
+
+    let pending = record.pending.context("no pending seed")?;
+    world.seeds.remove(&pending.seed_ref, Removal::AtOnce).await?;
+    let (well, said) = looked_at(&mut doctor).await;
+    assert!(!well && said.contains("the old one works"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_without_its_secret_but_with_a_new_one_is_left_to_its_activation() -> Result<()> {
+    let world = World::active().await?;
+    put(&world, "alice", 1)?;
+    world
+        .desk([])
+        .register(&Registering {
+            activate: false,
+            ..world.replacing()?
+        })
+        .await?;
+    let seed_ref = world.record()?.device.seed_ref;
+    world.seeds.remove(&seed_ref, Removal::AtOnce).await?;
+    let mut doctor = doctor(&world, []);
+    doctor.desk.yes = true;
+    let left = told(doctor.examine(&FIXING, &AtOnce).await);
+    assert!(left.contains("1 problem") && world.record().is_ok(), "{left}");
+    // When its time is over, so is the device's.
+    world.clock.advance(Duration::from_hours(2));
+    doctor.examine(&FIXING, &AtOnce).await?;
+    assert!(world.record().is_err());
+    assert_eq!(world.seeds.count(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_mended_if_it_looks_like_the_wrong_place_or_not_all_can_be_read() -> Result<()> {
+    let world = World::new()?;
+    for (user, number) in [("alice", 1), ("bob", 2)] {
+        let (_, seed) = put(&world, user, number)?;
+        world.seeds.remove(&seed, Removal::AtOnce).await?;
+    }
+    let mut doctor = doctor(&world, []);
+    doctor.desk.yes = true;
+    let refused = told(doctor.examine(&FIXING, &AtOnce).await);
+    assert!(
+        refused.contains("nothing was mended: not one of 2 devices"),
+        "{refused}"
+    );
+    assert_eq!(world.devices.count(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_that_was_registered_anew_meanwhile_is_not_removed() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let (key, gone) = put(&world, "bob", 2)?;
+    let held = world.devices.peek(&key).context("no device")?;
+    world.seeds.remove(&gone, Removal::AtOnce).await?;
+    let (_, new) = put(&world, "bob", 3)?;
+    // What `--fix` does with what it saw before.
+    let removed = world.devices.remove_held(&key, &held).await?;
+    assert!(matches!(removed, Written::No(Some(stored)) if stored.seed_ref == new));
+    assert!(world.devices.peek(&key).is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_fix_that_is_cut_short_leaves_nothing_worse_and_is_finished_by_the_next() -> Result<()> {
+    let prepare = async || {
+        let world = World::new()?;
+        put(&world, "alice", 1)?;
+        let (_, removed) = put(&world, "bob", 2)?;
+        let (_, gone) = put(&world, "carol", 3)?;
+        put_unnamed(&world, 4)?;
+        put_unnamed(&world, 5)?;
+        world.seeds.remove(&removed, Removal::Recoverable).await?;
+        world.seeds.remove(&gone, Removal::AtOnce).await?;
+        anyhow::Ok(world)
+    };
+    let fix = async |world: &World| {
+        let mut doctor = doctor(world, []);
+        doctor.desk.yes = true;
+        until_it_hangs(doctor.examine(&FIXING, &AtOnce)).await
+    };
+    let world = prepare().await?;
+    let before = OPS.map(|op| world.calls(op));
+    assert!(matches!(fix(&world).await, Some(Ok(()))));
+    let made = OPS.map(|op| world.calls(op));
+    let mut points = 0;
+    for ((of, op), (before, after)) in OPS.into_iter().zip(before.into_iter().zip(made)) {
+        for (fault, calls) in FAULTS
+            .into_iter()
+            .flat_map(|fault| (0..after - before).map(move |calls| (fault, calls)))
+        {
+            let world = prepare().await?;
+            match of {
+                Store::Devices => world.devices.inject_after(calls, op, fault),
+                Store::Seeds => world.seeds.inject_after(calls, op, fault),
+            }
+            let when = format!("{fault:?} of {op:?} of {of:?} after {calls}");
+            let outcome = fix(&world).await;
+            points += 1;
+            let whole = |world: &World| {
+                world
+                    .devices
+                    .all()
+                    .iter()
+                    .filter(|record| world.seeds.has(&record.device.seed_ref))
+                    .count()
+            };
+            assert!(whole(&world) >= 1, "{when}");
+            if matches!(outcome, Some(Ok(()))) {
+                assert_eq!(
+                    (world.devices.count(), whole(&world), world.orphans()),
+                    (2, 2, 0),
+                    "{when}"
+                );
+            }
+            assert!(matches!(fix(&world).await, Some(Ok(()))), "{when}");
+            assert_eq!(
+                (world.devices.count(), whole(&world), world.orphans()),
+                (2, 2, 0),
+                "{when}"
+            );
+        }
+    }
+    assert!(points >= 60, "{points}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stack_that_is_not_there_or_cannot_be_read_says_what_to_do() -> Result<()> {
+    let mut inspector = MemoryInspector::well();
+    assert_eq!(stack_by_name(&inspector, "mfa").await?.name, "mfa");
+    let told = |outcome: Result<DeployedStack>| outcome.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    let absent = told(stack_by_name(&inspector, "mfb").await);
+    assert!(
+        absent.contains("there is no stack mfb") && absent.contains("describe-stacks"),
+        "{absent}"
+    );
+    inspector.fails = "stack";
+    inspector.clock = Some(ClockFound::Behind(600_000));
+    let failed = told(stack_by_name(&inspector, "mfa").await);
+    assert!(
+        failed.contains("AccessDenied") && failed.contains("600 s behind"),
+        "{failed}"
+    );
+    Ok(())
+}
