@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use shared::clock::Timestamp;
 use time::OffsetDateTime;
 
+use crate::identity::ACCOUNT_ID;
 use crate::template::Route;
 
 /// A request that has a route.
@@ -68,7 +69,7 @@ pub(crate) fn rest_event(
             "extendedRequestId": ids.extended,
             "requestTime": request_time(time),
             "path": format!("/{}{}", routed.stage, routed.path),
-            "accountId": "123456789012",
+            "accountId": ACCOUNT_ID,
             "protocol": "HTTP/1.1",
             "stage": routed.stage,
             "domainPrefix": "127",

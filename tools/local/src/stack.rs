@@ -29,7 +29,7 @@ use crate::files::DataDir;
 use crate::functions::Functions;
 use crate::gateway::{self, Gateway};
 use crate::host::{Host, bind};
-use crate::identity::{Client, Identity};
+use crate::identity::{Client, Identity, REGION};
 use crate::local_api::{self, CLOCK_PATH, CODE_PATH, LocalApi};
 use crate::log::{Log, LogTo};
 use crate::registry::{
@@ -437,6 +437,7 @@ fn serve_cognito(host: &Host, identity: &Identity, clock: &Arc<LocalClock>, temp
         identity: identity.clone(),
         clock: Arc::clone(clock),
         scopes: template.scopes.clone(),
+        resource_server: template.resource_server.clone(),
     };
     host.serve_router(listener, cognito::router(Arc::new(cognito)))?;
     Ok(format!("http://127.0.0.1:{port}"))
@@ -457,7 +458,7 @@ fn environment(identity: &Identity, stores: &Stores, settings: BTreeMap<String, 
         (config::DEVICE_HASH_KEY, identity.device_hash_key()),
         ("AWS_ENDPOINT_URL_DYNAMODB", stores.dynamodb_url()),
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", stores.secrets_manager_url()),
-        ("AWS_REGION", "us-east-1"),
+        ("AWS_REGION", REGION),
         // The stores take anything.
         ("AWS_ACCESS_KEY_ID", "local"),
         ("AWS_SECRET_ACCESS_KEY", "local"),

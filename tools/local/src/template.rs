@@ -98,6 +98,15 @@ pub(crate) struct Table {
     pub(crate) ttl_attribute: Option<String>,
 }
 
+/// What scopes belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ResourceServer {
+    pub(crate) identifier: String,
+    pub(crate) name: String,
+    /// Name, without the identifier before it, and description.
+    pub(crate) scopes: Vec<(String, String)>,
+}
+
 /// The parts of the template that the local stack uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template {
@@ -107,6 +116,7 @@ pub(crate) struct Template {
     pub(crate) tables: Vec<Table>,
     /// The scopes that clients may have.
     pub(crate) scopes: Vec<String>,
+    pub(crate) resource_server: ResourceServer,
     pub(crate) token_life: Duration,
 }
 
@@ -170,6 +180,7 @@ impl Template {
             responses,
             tables,
             scopes: client.get("AllowedOAuthScopes")?.texts()?,
+            resource_server: resource_server(&one_of_type("AWS::Cognito::UserPoolResourceServer")?.1)?,
             token_life: client.get("AccessTokenValidity")?.seconds()? * unit,
         })
     }
@@ -255,6 +266,21 @@ fn table_of(name: &str, table: &Node<'_>) -> Result<Table> {
         attributes: pairs("AttributeDefinitions", "AttributeType")?,
         key: pairs("KeySchema", "KeyType")?,
         ttl_attribute,
+    })
+}
+
+fn resource_server(node: &Node<'_>) -> Result<ResourceServer> {
+    let properties = node.get("Properties")?;
+    let scope = |scope: &Node<'_>| Ok((scope.get("ScopeName")?.text()?, scope.get("ScopeDescription")?.text()?));
+    Ok(ResourceServer {
+        identifier: properties.get("Identifier")?.text()?,
+        name: properties.get("Name")?.text()?,
+        scopes: properties
+            .get("Scopes")?
+            .items()?
+            .iter()
+            .map(scope)
+            .collect::<Result<_>>()?,
     })
 }
 
@@ -380,6 +406,13 @@ mod tests {
         }
         assert_eq!((template.stage.as_str(), template.token_life.as_secs()), ("v1", 3_600));
         assert_eq!(template.scopes, ["mfa/authenticate"]);
+        let server = &template.resource_server;
+        assert_eq!((server.identifier.as_str(), server.name.as_str()), ("mfa", "mfa"));
+        let scopes = server
+            .scopes
+            .iter()
+            .map(|(name, _)| format!("{}/{name}", server.identifier));
+        assert_eq!(scopes.collect::<Vec<_>>(), template.scopes);
         Ok(())
     }
 
