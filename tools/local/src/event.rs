@@ -13,6 +13,9 @@ use time::OffsetDateTime;
 use crate::identity::ACCOUNT_ID;
 use crate::template::Route;
 
+/// The id of the API.
+pub(crate) const API_ID: &str = "localapi00";
+
 /// A request that has a route.
 #[derive(Debug)]
 pub(crate) struct Routed<'a> {
@@ -90,7 +93,7 @@ pub(crate) fn rest_event(
                 "user": null,
             },
             "domainName": host,
-            "apiId": "localapi00",
+            "apiId": API_ID,
         },
         "body": body,
         "isBase64Encoded": is_base64,

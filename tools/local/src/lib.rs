@@ -8,6 +8,7 @@ mod access;
 mod authorizer;
 mod clock;
 mod cognito;
+pub mod control_plane;
 pub mod demo;
 mod event;
 mod exception;

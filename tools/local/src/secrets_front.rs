@@ -86,8 +86,8 @@ impl Front {
             .unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default();
         if operation == "ListSecrets" {
-            let held = self.service.snapshot(default_account_id(), REGION).await;
-            return Ok(json_1_1(secrets_list::page(&held, &body)));
+            let all = self.service.snapshot(default_account_id(), REGION).await;
+            return Ok(json_1_1(secrets_list::page(&all, &body)));
         }
         let reads = READS.contains(&operation);
         let request = MockRequest {

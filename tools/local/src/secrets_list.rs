@@ -64,7 +64,7 @@ pub(crate) fn page(held: &SecretsmanagerStateView, body: &[u8]) -> Result<Value,
         Some(Ok(most)) if (1..=LARGEST_PAGE).contains(&most) => most,
         Some(_) => return Err(Exception::invalid("MaxResults must be between 1 and 100.")),
     };
-    let filters = filters(&asked.filters)?;
+    let prefixes = prefixes(&asked.filters)?;
     let after = asked.next_token.as_deref().map(read_token).transpose()?;
     let after = after.as_ref().map(|(created, name)| Place {
         created: *created,
@@ -74,9 +74,9 @@ pub(crate) fn page(held: &SecretsmanagerStateView, body: &[u8]) -> Result<Value,
     let mut found = Vec::new();
     for secret in held.secrets.values() {
         let planned = secret.deleted_date.is_some();
-        let chosen = filters
+        let chosen = prefixes
             .iter()
-            .all(|values| values.iter().any(|value| secret.name.starts_with(value)));
+            .all(|some| some.iter().any(|prefix| secret.name.starts_with(prefix)));
         if chosen && (!planned || asked.include_planned_deletion) {
             let place = Place {
                 created: time(&secret.created_date)?,
@@ -100,27 +100,24 @@ pub(crate) fn page(held: &SecretsmanagerStateView, body: &[u8]) -> Result<Value,
 }
 
 /// What names have to begin with: with one of the values of every filter, capitals and all.
-fn filters(asked: &[Filter]) -> Result<Vec<&[String]>, Exception> {
-    if asked.len() > MOST_FILTERS {
+fn prefixes(filters: &[Filter]) -> Result<Vec<&[String]>, Exception> {
+    if filters.len() > MOST_FILTERS {
         return Err(Exception::invalid("There are ten filters at most."));
     }
-    let values_of = |filter: &Filter| -> Result<(), Exception> {
-        if filter.key != "name" {
-            let message = format!("The local stack does not filter by {}.", filter.key);
-            return Err(Exception::invalid(message));
-        }
-        if !(1..=MOST_FILTERS).contains(&filter.values.len()) {
-            return Err(Exception::invalid("A filter has one to ten values."));
-        }
-        if filter.values.iter().any(|value| value.starts_with('!')) {
-            return Err(Exception::invalid("The local stack does not negate filters."));
-        }
-        Ok(())
-    };
-    asked
-        .iter()
-        .map(|filter| values_of(filter).map(|()| filter.values.as_slice()))
-        .collect()
+    filters.iter().map(prefixes_of).collect()
+}
+
+fn prefixes_of(Filter { key, values }: &Filter) -> Result<&[String], Exception> {
+    if key != "name" {
+        return Err(Exception::invalid(format!("The local stack does not filter by {key}.")));
+    }
+    if !(1..=MOST_FILTERS).contains(&values.len()) {
+        return Err(Exception::invalid("A filter has one to ten values."));
+    }
+    if values.iter().any(|value| value.starts_with('!')) {
+        return Err(Exception::invalid("The local stack does not negate filters."));
+    }
+    Ok(values)
 }
 
 fn token(last: &SecretView) -> String {
