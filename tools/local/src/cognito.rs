@@ -1,20 +1,22 @@
-//! The calls of Cognito that look after clients (JSON 1.1), on the clients that the token endpoint knows.
+//! The calls of Cognito that look after clients (JSON 1.1), on the clients that the token endpoint knows, and those that
+//! say what the pool and its scopes are.
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use axum::{Json, Router};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use shared::clock::Clock as _;
 
 use crate::clock::LocalClock;
+use crate::exception::{Exception, json_1_1, parsed, seconds};
 use crate::identity::Identity;
 use crate::pool::{PoolClient, Refusal, Secret};
+use crate::template::ResourceServer;
 
 const SERVICE: &str = "AWSCognitoIdentityProviderService.";
 /// The most clients of a page, and how many they are if nothing is asked for.
@@ -26,27 +28,7 @@ pub(crate) struct Cognito {
     pub(crate) identity: Identity,
     pub(crate) clock: Arc<LocalClock>,
     pub(crate) scopes: Vec<String>,
-}
-
-/// An error in Cognito's form.
-struct Exception {
-    status: StatusCode,
-    name: &'static str,
-    message: String,
-}
-
-impl Exception {
-    fn of(name: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            name,
-            message: message.into(),
-        }
-    }
-
-    fn invalid(message: impl Into<String>) -> Self {
-        Self::of("InvalidParameterException", message)
-    }
+    pub(crate) resource_server: ResourceServer,
 }
 
 impl From<Refusal> for Exception {
@@ -108,6 +90,12 @@ struct OfSecret {
     client_secret_id: String,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OfResourceServer {
+    identifier: String,
+}
+
 pub(crate) fn router(cognito: Arc<Cognito>) -> Router {
     Router::new().fallback(handle).with_state(cognito)
 }
@@ -118,18 +106,7 @@ async fn handle(State(cognito): State<Arc<Cognito>>, headers: HeaderMap, body: B
         .and_then(|target| target.to_str().ok())
         .and_then(|target| target.strip_prefix(SERVICE))
         .unwrap_or_default();
-    let (status, answer) = match cognito.answer(target, &body) {
-        Ok(answer) => (StatusCode::OK, answer),
-        Err(Exception { status, name, message }) => (status, json!({ "__type": name, "message": message })),
-    };
-    let mut response = (status, Json(answer)).into_response();
-    let json_1_1 = header::HeaderValue::from_static("application/x-amz-json-1.1");
-    response.headers_mut().insert(header::CONTENT_TYPE, json_1_1);
-    response
-}
-
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Exception> {
-    serde_json::from_slice(body).map_err(|_| Exception::of("SerializationException", "The request is not valid."))
+    json_1_1(cognito.answer(target, &body))
 }
 
 impl Cognito {
@@ -141,6 +118,8 @@ impl Cognito {
         }
         let pool = self.identity.pool();
         match target {
+            "DescribeUserPool" => Ok(json!({ "UserPool": self.described_pool() })),
+            "DescribeResourceServer" => self.resource_server(&parsed(body)?),
             "CreateUserPoolClient" => self.create(parsed(body)?),
             "DescribeUserPoolClient" => {
                 let asked: OfClient = parsed(body)?;
@@ -177,6 +156,50 @@ impl Cognito {
                 "The local stack does not serve that.",
             )),
         }
+    }
+
+    fn described_pool(&self) -> Value {
+        // The stack's own clients are as old as the pool, and always there.
+        let created = self
+            .identity
+            .pool()
+            .all()
+            .first()
+            .map(|client| client.created_at_millis);
+        json!({
+            "Id": self.identity.pool_id(),
+            "Arn": self.identity.pool_arn(),
+            "Name": "mfa",
+            "CreationDate": created.map(seconds),
+            "LastModifiedDate": created.map(seconds),
+            "AdminCreateUserConfig": { "AllowAdminCreateUserOnly": true },
+            // As in a stack with Protect=false: what is here may go.
+            "DeletionProtection": "INACTIVE",
+        })
+    }
+
+    fn resource_server(&self, asked: &OfResourceServer) -> Result<Value, Exception> {
+        let ResourceServer {
+            identifier,
+            name,
+            scopes,
+        } = &self.resource_server;
+        if asked.identifier != *identifier {
+            return Err(Exception::of(
+                "ResourceNotFoundException",
+                "Resource server does not exist.",
+            ));
+        }
+        let scopes: Vec<Value> = scopes
+            .iter()
+            .map(|(name, description)| json!({ "ScopeName": name, "ScopeDescription": description }))
+            .collect();
+        Ok(json!({ "ResourceServer": {
+            "UserPoolId": self.identity.pool_id(),
+            "Identifier": identifier,
+            "Name": name,
+            "Scopes": scopes,
+        } }))
     }
 
     fn create(&self, asked: Create) -> Result<Value, Exception> {
@@ -266,11 +289,6 @@ fn described_secret(secret: &Secret) -> Value {
     json!({ "ClientSecretId": secret.id, "ClientSecretCreateDate": seconds(secret.created_at_millis) })
 }
 
-/// The protocol's times are seconds with a fraction.
-fn seconds(millis: u64) -> Value {
-    std::time::Duration::from_millis(millis).as_secs_f64().into()
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::Result;
@@ -283,6 +301,11 @@ mod tests {
             identity: Identity::generate()?,
             clock: Arc::new(LocalClock::still(Timestamp::from_secs(1_800_000_000))),
             scopes: vec!["mfa/authenticate".to_owned()],
+            resource_server: ResourceServer {
+                identifier: "mfa".to_owned(),
+                name: "mfa".to_owned(),
+                scopes: vec![("authenticate".to_owned(), "to authenticate".to_owned())],
+            },
         })
     }
 

@@ -10,7 +10,11 @@ use serde_json::{Map, Value, json};
 use shared::clock::Timestamp;
 use time::OffsetDateTime;
 
+use crate::identity::ACCOUNT_ID;
 use crate::template::Route;
+
+/// The id of the API.
+pub(crate) const API_ID: &str = "localapi00";
 
 /// A request that has a route.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ pub(crate) fn rest_event(
             "extendedRequestId": ids.extended,
             "requestTime": request_time(time),
             "path": format!("/{}{}", routed.stage, routed.path),
-            "accountId": "123456789012",
+            "accountId": ACCOUNT_ID,
             "protocol": "HTTP/1.1",
             "stage": routed.stage,
             "domainPrefix": "127",
@@ -89,7 +93,7 @@ pub(crate) fn rest_event(
                 "user": null,
             },
             "domainName": host,
-            "apiId": "localapi00",
+            "apiId": API_ID,
         },
         "body": body,
         "isBase64Encoded": is_base64,

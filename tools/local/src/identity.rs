@@ -18,6 +18,10 @@ use crate::random;
 use crate::signing::SigningKey;
 
 const FILE: &str = "identity.json";
+/// The account that everything here is in.
+pub(crate) const ACCOUNT_ID: &str = "123456789012";
+/// The region that everything here is in.
+pub(crate) const REGION: &str = "us-east-1";
 
 /// An application with credentials. Its `Debug` does not show the secret.
 #[derive(Clone)]
@@ -102,7 +106,7 @@ impl Identity {
     pub fn generate() -> Result<Self> {
         let (first, second) = (Client::generate()?, Client::generate()?);
         Ok(Self(Arc::new(Parts {
-            pool_id: format!("us-east-1_{}", *random::word(9)?),
+            pool_id: format!("{REGION}_{}", *random::word(9)?),
             pool: Pool::new([&first, &second], None)?,
             first,
             second,
@@ -186,6 +190,10 @@ impl Identity {
 
     pub(crate) fn pool_id(&self) -> &str {
         &self.0.pool_id
+    }
+
+    pub(crate) fn pool_arn(&self) -> String {
+        format!("arn:aws:cognito-idp:{REGION}:{ACCOUNT_ID}:userpool/{}", self.0.pool_id)
     }
 
     pub(crate) fn signing_key(&self) -> &SigningKey {

@@ -1,4 +1,5 @@
-//! Secrets Manager over HTTP: hands requests to the emulator, and keeps its state in a file after every change.
+//! Secrets Manager over HTTP: hands requests to the emulator, and keeps its state in a file after every change. Lists are
+//! made here, from the emulator's state.
 
 use std::sync::Arc;
 
@@ -13,19 +14,20 @@ use winterbaume_core::{MockRequest, MockService as _, StatefulService as _, defa
 use winterbaume_secretsmanager::SecretsManagerService;
 use zeroize::Zeroizing;
 
+use crate::exception::json_1_1;
 use crate::files::DataDir;
+// The emulator takes the region from the host's name, and there is none on loopback: then it is this one.
+use crate::identity::REGION;
+use crate::secrets_list;
 
 const FILE: &str = "secrets.json";
-/// The emulator takes the region from the host's name, and there is none on loopback.
-const REGION: &str = "us-east-1";
 /// A secret has 65,536 bytes at most.
 const LONGEST_BODY: usize = 256 * 1_024;
 /// What changes nothing.
-const READS: [&str; 7] = [
+const READS: [&str; 6] = [
     "GetSecretValue",
     "BatchGetSecretValue",
     "DescribeSecret",
-    "ListSecrets",
     "ListSecretVersionIds",
     "GetRandomPassword",
     "GetResourcePolicy",
@@ -82,10 +84,12 @@ impl Front {
             .get("x-amz-target")
             .and_then(|target| target.to_str().ok())
             .unwrap_or_default();
-        let reads = target
-            .rsplit('.')
-            .next()
-            .is_some_and(|operation| READS.contains(&operation));
+        let operation = target.rsplit('.').next().unwrap_or_default();
+        if operation == "ListSecrets" {
+            let all = self.service.snapshot(default_account_id(), REGION).await;
+            return Ok(json_1_1(secrets_list::page(&all, &body)));
+        }
+        let reads = READS.contains(&operation);
         let request = MockRequest {
             method: head.method.to_string(),
             uri: head.uri.to_string(),

@@ -25,11 +25,12 @@ use crate::access::{self, Access};
 use crate::authorizer::Authorizer;
 use crate::clock::LocalClock;
 use crate::cognito::{self, Cognito};
+use crate::control_plane::{self, ControlPlane, Deployed, Here};
 use crate::files::DataDir;
 use crate::functions::Functions;
 use crate::gateway::{self, Gateway};
 use crate::host::{Host, bind};
-use crate::identity::{Client, Identity};
+use crate::identity::{Client, Identity, REGION};
 use crate::local_api::{self, CLOCK_PATH, CODE_PATH, LocalApi};
 use crate::log::{Log, LogTo};
 use crate::registry::{
@@ -80,6 +81,7 @@ pub struct Stack {
     host: Host,
     origin: String,
     cognito_url: String,
+    control_plane: Arc<ControlPlane>,
     template: Template,
     identity: Identity,
     clock: Arc<LocalClock>,
@@ -166,6 +168,7 @@ impl Stack {
             token_life: template.token_life,
         });
         let cognito_url = serve_cognito(&host, &identity, &clock, &template)?;
+        let control_plane = serve_control_plane(&host, &origin, &identity, &clock, &template, &environment)?;
         let gateway = Gateway {
             template: template.clone(),
             authorizer: Authorizer {
@@ -199,6 +202,7 @@ impl Stack {
             host,
             origin,
             cognito_url,
+            control_plane,
             template,
             identity,
             clock,
@@ -249,6 +253,24 @@ impl Stack {
     #[must_use]
     pub fn cognito_url(&self) -> &str {
         &self.cognito_url
+    }
+
+    /// Its name, as `CloudFormation` has it.
+    #[must_use]
+    pub const fn stack_name(&self) -> &'static str {
+        SEED_PREFIX
+    }
+
+    /// Where the calls of `CloudFormation` and API Gateway are answered that say what a stack consists of.
+    #[must_use]
+    pub fn control_plane_url(&self) -> &str {
+        self.control_plane.url()
+    }
+
+    /// What those calls say; it can be changed.
+    #[must_use]
+    pub fn control_plane(&self) -> &ControlPlane {
+        &self.control_plane
     }
 
     /// The user pool that clients are in.
@@ -437,9 +459,34 @@ fn serve_cognito(host: &Host, identity: &Identity, clock: &Arc<LocalClock>, temp
         identity: identity.clone(),
         clock: Arc::clone(clock),
         scopes: template.scopes.clone(),
+        resource_server: template.resource_server.clone(),
     };
     host.serve_router(listener, cognito::router(Arc::new(cognito)))?;
     Ok(format!("http://127.0.0.1:{port}"))
+}
+
+/// What the stack says of itself, on a port of its own as well.
+fn serve_control_plane(
+    host: &Host,
+    origin: &str,
+    identity: &Identity,
+    clock: &Arc<LocalClock>,
+    template: &Template,
+    environment: &BTreeMap<String, String>,
+) -> Result<Arc<ControlPlane>> {
+    let (listener, port) = bind(0)?;
+    let deployed = Deployed::of(&Here {
+        template,
+        identity,
+        environment,
+        api_url: format!("{origin}/{}", template.stage),
+        token_url: format!("{origin}{TOKEN_PATH}"),
+        now: clock.now(),
+    })?;
+    let control_plane = ControlPlane::new(deployed, clock, format!("http://127.0.0.1:{port}"));
+    let control_plane = Arc::new(control_plane);
+    host.serve_router(listener, control_plane::router(&control_plane))?;
+    Ok(control_plane)
 }
 
 /// Everything that is there before the first request; what an earlier start left in the stores stays.
@@ -457,7 +504,7 @@ fn environment(identity: &Identity, stores: &Stores, settings: BTreeMap<String, 
         (config::DEVICE_HASH_KEY, identity.device_hash_key()),
         ("AWS_ENDPOINT_URL_DYNAMODB", stores.dynamodb_url()),
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", stores.secrets_manager_url()),
-        ("AWS_REGION", "us-east-1"),
+        ("AWS_REGION", REGION),
         // The stores take anything.
         ("AWS_ACCESS_KEY_ID", "local"),
         ("AWS_SECRET_ACCESS_KEY", "local"),

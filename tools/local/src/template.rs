@@ -98,6 +98,25 @@ pub(crate) struct Table {
     pub(crate) ttl_attribute: Option<String>,
 }
 
+/// What scopes belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ResourceServer {
+    pub(crate) identifier: String,
+    pub(crate) name: String,
+    /// Name, without the identifier before it, and description.
+    pub(crate) scopes: Vec<(String, String)>,
+}
+
+/// What the template calls the things that there is one of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Names {
+    pub(crate) api: String,
+    pub(crate) authorizer: String,
+    pub(crate) user_pool: String,
+    pub(crate) resource_server: String,
+    pub(crate) client: String,
+}
+
 /// The parts of the template that the local stack uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template {
@@ -107,7 +126,13 @@ pub(crate) struct Template {
     pub(crate) tables: Vec<Table>,
     /// The scopes that clients may have.
     pub(crate) scopes: Vec<String>,
+    pub(crate) resource_server: ResourceServer,
     pub(crate) token_life: Duration,
+    pub(crate) names: Names,
+    /// What parameters are if nothing else is said.
+    pub(crate) defaults: BTreeMap<String, String>,
+    /// The names of the outputs.
+    pub(crate) outputs: Vec<String>,
 }
 
 impl Template {
@@ -137,7 +162,8 @@ impl Template {
             }
         };
 
-        let api = one_of_type("AWS::Serverless::Api")?.1.get("Properties")?;
+        let (api_name, api) = one_of_type("AWS::Serverless::Api")?;
+        let api = api.get("Properties")?;
         let authorizer = api.get("Auth")?.get("DefaultAuthorizer")?.text()?;
         let default_timeout = root.get("Globals")?.get("Function")?.get("Timeout")?.seconds()?;
         let mut routes = Vec::new();
@@ -156,7 +182,9 @@ impl Template {
             .map(|(name, table)| table_of(name, table))
             .collect::<Result<_>>()?;
 
-        let client = one_of_type("AWS::Cognito::UserPoolClient")?.1.get("Properties")?;
+        let (client_name, client) = one_of_type("AWS::Cognito::UserPoolClient")?;
+        let client = client.get("Properties")?;
+        let (server_name, server) = one_of_type("AWS::Cognito::UserPoolResourceServer")?;
         let unit = match client.get("TokenValidityUnits")?.get("AccessToken")?.text()?.as_str() {
             "seconds" => 1,
             "minutes" => 60,
@@ -170,7 +198,22 @@ impl Template {
             responses,
             tables,
             scopes: client.get("AllowedOAuthScopes")?.texts()?,
+            resource_server: resource_server(server)?,
             token_life: client.get("AccessTokenValidity")?.seconds()? * unit,
+            names: Names {
+                api: api_name.clone(),
+                authorizer,
+                user_pool: one_of_type("AWS::Cognito::UserPool")?.0.clone(),
+                resource_server: server_name.clone(),
+                client: client_name.clone(),
+            },
+            defaults: defaults(&root.get("Parameters")?)?,
+            outputs: root
+                .get("Outputs")?
+                .entries()?
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect(),
         })
     }
 
@@ -256,6 +299,35 @@ fn table_of(name: &str, table: &Node<'_>) -> Result<Table> {
         key: pairs("KeySchema", "KeyType")?,
         ttl_attribute,
     })
+}
+
+fn resource_server(node: &Node<'_>) -> Result<ResourceServer> {
+    let properties = node.get("Properties")?;
+    let scope = |scope: &Node<'_>| Ok((scope.get("ScopeName")?.text()?, scope.get("ScopeDescription")?.text()?));
+    Ok(ResourceServer {
+        identifier: properties.get("Identifier")?.text()?,
+        name: properties.get("Name")?.text()?,
+        scopes: properties
+            .get("Scopes")?
+            .items()?
+            .iter()
+            .map(scope)
+            .collect::<Result<_>>()?,
+    })
+}
+
+fn defaults(parameters: &Node<'_>) -> Result<BTreeMap<String, String>> {
+    let mut defaults = BTreeMap::new();
+    for (name, parameter) in parameters.entries()? {
+        if let Some(default) = parameter.find("Default") {
+            // CloudFormation's values are text, whatever the parameter's type.
+            let value = default
+                .integer()
+                .map_or_else(|_| default.text(), |number| Ok(number.to_string()));
+            defaults.insert(name, value?);
+        }
+    }
+    Ok(defaults)
 }
 
 /// A node that knows where it is, so that errors can say so.
@@ -380,6 +452,13 @@ mod tests {
         }
         assert_eq!((template.stage.as_str(), template.token_life.as_secs()), ("v1", 3_600));
         assert_eq!(template.scopes, ["mfa/authenticate"]);
+        let server = &template.resource_server;
+        assert_eq!((server.identifier.as_str(), server.name.as_str()), ("mfa", "mfa"));
+        let scopes = server
+            .scopes
+            .iter()
+            .map(|(name, _)| format!("{}/{name}", server.identifier));
+        assert_eq!(scopes.collect::<Vec<_>>(), template.scopes);
         Ok(())
     }
 

@@ -120,12 +120,14 @@ fn description(stack: &Stack) -> Zeroizing<String> {
         .map(|client| json!({ "clientId": client.id().as_str(), "clientSecret": client.secret() }));
     let seed = stack.demo().seed.to_base32();
     let description = json!({
+        "stackName": stack.stack_name(),
         "apiUrl": stack.api_url(),
         "tokenUrl": stack.token_url(),
         "jwksUrl": stack.jwks_url(),
         "clients": clients,
         "userPoolId": stack.user_pool_id(),
         "cognitoUrl": stack.cognito_url(),
+        "controlPlaneUrl": stack.control_plane_url(),
         "dynamodbUrl": stack.stores().dynamodb_url(),
         "secretsManagerUrl": stack.stores().secrets_manager_url(),
         "settings": settings_of_devices(stack),

@@ -394,3 +394,57 @@ async fn secrets_are_not_in_debug_output() -> Result<()> {
     stack.shutdown().await;
     Ok(())
 }
+
+#[tokio::test]
+async fn the_pool_says_what_it_is_to_the_sdk() -> Result<()> {
+    use aws_sdk_cognitoidentityprovider::types::{DeletionProtectionType, OAuthFlowType};
+
+    let stack = Stack::start(Options::default()).await?;
+    let settings = aws_sdk_cognitoidentityprovider::config::Builder::from(&Clients::settings_of_local_stores())
+        .endpoint_url(stack.cognito_url());
+    let cognito = aws_sdk_cognitoidentityprovider::Client::from_conf(settings.build());
+
+    let described = cognito
+        .describe_user_pool()
+        .user_pool_id(stack.user_pool_id())
+        .send()
+        .await?;
+    let pool = described.user_pool().context("no pool")?;
+    assert_eq!(pool.id(), Some(stack.user_pool_id()));
+    assert_eq!(pool.deletion_protection(), Some(&DeletionProtectionType::Inactive));
+    let own_arn = format!(
+        "arn:aws:cognito-idp:us-east-1:123456789012:userpool/{}",
+        stack.user_pool_id()
+    );
+    assert_eq!(pool.arn(), Some(own_arn.as_str()));
+
+    let server = |identifier: &str| {
+        let request = cognito.describe_resource_server().user_pool_id(stack.user_pool_id());
+        request.identifier(identifier).send()
+    };
+    let described = server("mfa").await?;
+    let described = described.resource_server().context("no resource server")?;
+    assert_eq!(
+        (described.identifier(), described.user_pool_id()),
+        (Some("mfa"), Some(stack.user_pool_id()))
+    );
+    let scopes: Vec<_> = described
+        .scopes()
+        .iter()
+        .map(|scope| format!("mfa/{}", scope.scope_name()))
+        .collect();
+    assert_eq!(scopes, ["mfa/authenticate"]);
+    let none = server("other").await.err().context("another resource server")?;
+    assert!(none.into_service_error().is_resource_not_found_exception());
+
+    for own in stack.clients() {
+        let request = cognito.describe_user_pool_client().user_pool_id(stack.user_pool_id());
+        let described = request.client_id(own.id().as_str()).send().await?;
+        let client = described.user_pool_client().context("no client")?;
+        assert_eq!(client.allowed_o_auth_flows(), [OAuthFlowType::ClientCredentials]);
+        assert_eq!(client.allowed_o_auth_flows_user_pool_client(), Some(true));
+        assert_eq!(client.allowed_o_auth_scopes(), scopes);
+    }
+    stack.shutdown().await;
+    Ok(())
+}
