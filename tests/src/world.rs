@@ -34,6 +34,8 @@ pub struct WorldOptions {
     pub proxies: bool,
     /// Puts a tap in front of each store, or of its proxy.
     pub taps: bool,
+    /// Whether time passes by itself, for a program that has a clock of its own; otherwise it stands still.
+    pub running: bool,
     /// Settings of the functions.
     pub settings: BTreeMap<String, String>,
     /// The seed of the demo's device; otherwise a new one.
@@ -187,7 +189,11 @@ impl World {
     /// # Errors
     /// If the stack does not start.
     pub async fn with(options: WorldOptions) -> Result<Self> {
-        let clock = Arc::new(LocalClock::still(NOW));
+        let clock = Arc::new(if options.running {
+            LocalClock::running()
+        } else {
+            LocalClock::still(NOW)
+        });
         let stores = Arc::new(Stores::start(options.data_dir.clone(), &clock).await?);
         let (mut dynamodb, mut secrets_manager, mut taps) = (None, None, None);
         if options.proxies {
