@@ -1,7 +1,8 @@
 use aws_sdk_apigateway::Client as ApiGateway;
 use aws_sdk_apigateway::error::ProvideErrorMetadata as _;
+use aws_sdk_apigateway::types::AuthorizerType;
 use aws_sdk_cloudformation::Client as CloudFormation;
-use aws_sdk_cloudformation::types::{Stack as Described, StackStatus};
+use aws_sdk_cloudformation::types::{ResourceStatus, Stack as Described, StackStatus};
 use shared::aws::sdk::Clients;
 
 use super::*;
@@ -57,7 +58,7 @@ async fn resources(stack: &Stack) -> Result<Vec<Vec<[String; 4]>>> {
                 resource.logical_resource_id(),
                 resource.physical_resource_id(),
                 resource.resource_type(),
-                resource.resource_status().map(|status| status.as_str()),
+                resource.resource_status().map(ResourceStatus::as_str),
             ]
             .map(|value| value.unwrap_or_default().to_owned())
         });
@@ -107,7 +108,7 @@ async fn a_stack_has_the_outputs_of_the_template_with_what_really_is_here() -> R
         .stack_name(id)
         .send()
         .await?;
-    assert_eq!(by_id.stacks(), [found.clone()]);
+    assert_eq!(by_id.stacks(), std::slice::from_ref(&found));
     let all = cloudformation_of(&stack).describe_stacks().send().await?;
     assert_eq!(all.stacks(), [found]);
     stack.shutdown().await;
@@ -237,7 +238,7 @@ async fn the_api_says_whom_it_lets_in() -> Result<()> {
     let authorizer = found.items().first().context("no authorizer")?;
     assert_eq!(authorizer.name(), Some("Cognito"));
     assert_eq!(
-        authorizer.r#type().map(|kind| kind.as_str()),
+        authorizer.r#type().map(AuthorizerType::as_str),
         Some("COGNITO_USER_POOLS")
     );
     let pool = format!(
