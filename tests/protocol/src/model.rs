@@ -727,7 +727,14 @@ impl Protocol {
                 *request = Request::ended(Outcome::Refused);
             }
         }
-        Self::forget_registrations(state);
+        // It is asked for only when a failure is counted again.
+        let counted = |request: &Request| request.effect == Effect::Failure;
+        if !state.requests.iter().any(counted) {
+            state.ledger.last_writer = None;
+        }
+        if self.setup.has_operators() {
+            Self::forget_registrations(state);
+        }
     }
 
     /// Whether an owner who starts now is let in by the next pair that they have.
@@ -833,7 +840,9 @@ impl Model for Protocol {
         } else {
             actions.push(Action::Register);
         }
-        self.operators_actions(state, actions);
+        if self.setup.has_operators() {
+            self.operators_actions(state, actions);
+        }
         if state.moment + 1 < self.setup.moments.len() {
             actions.push(Action::Tick);
         }
