@@ -23,11 +23,21 @@ pub enum Invariant {
     OwnerGetsIn,
     /// An authId is worth nothing from its expiry on.
     Expires,
+    /// I10: a seed comes into use by a good code of it, while the device waits for it and before its end, and once.
+    Activated,
+    /// I11: a wrong code is counted once; twice only if its answer was lost and others wrote in between.
+    CountedOnce,
+    /// I12: no device names a seed that was removed.
+    SeedThere,
+    /// I13: a device in use stays in use, with the seed that it has, until another is activated.
+    OldSeedWorks,
+    /// I14: neither a sign-in nor an activation passes or opens what is closed to it.
+    LockHolds,
 }
 
 impl Invariant {
     /// Every invariant.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::StepOnce,
         Self::AuthOnce,
         Self::Counted,
@@ -38,6 +48,11 @@ impl Invariant {
         Self::Revoked,
         Self::OwnerGetsIn,
         Self::Expires,
+        Self::Activated,
+        Self::CountedOnce,
+        Self::SeedThere,
+        Self::OldSeedWorks,
+        Self::LockHolds,
     ];
 
     /// Its name in reports.
@@ -54,6 +69,11 @@ impl Invariant {
             Self::Revoked => "I8 a revoked device is refused",
             Self::OwnerGetsIn => "I9 the owner gets in",
             Self::Expires => "an authId expires",
+            Self::Activated => "I10 a seed comes into use by its code, in its time, once",
+            Self::CountedOnce => "I11 a wrong code is counted once",
+            Self::SeedThere => "I12 a device names no seed that was removed",
+            Self::OldSeedWorks => "I13 the old seed works until the swap",
+            Self::LockHolds => "I14 what is closed stays closed",
         }
     }
 

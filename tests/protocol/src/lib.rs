@@ -7,9 +7,11 @@
 mod invariant;
 mod model;
 mod mutant;
+mod registry;
 mod setup;
 
 pub use invariant::{Broken, Invariant};
 pub use model::{Action, Operation, Outcome, Protocol, State};
 pub use mutant::Mutant;
+pub use registry::Event;
 pub use setup::{Offer, Setup};

@@ -16,6 +16,7 @@ use shared::ports::Written;
 use shared::settlement::{DeviceWrite, Settlement};
 use stateright::{Model, Property};
 
+use crate::registry::{Desk, Event, Seeds};
 use crate::{Broken, Invariant, Mutant, Offer, Setup};
 
 /// What an operator does to the device.
@@ -30,6 +31,8 @@ pub enum Operation {
     Unlock,
     /// Disables it.
     Disable,
+    /// Takes it into use again.
+    Enable,
 }
 
 /// One event.
@@ -46,6 +49,19 @@ pub enum Action {
         /// Which of its offers.
         offer: usize,
     },
+    /// A code is entered that is to activate a seed.
+    Activate {
+        /// Which attempt.
+        request: usize,
+        /// The seed that is to come into use.
+        target: u8,
+        /// Which of its offers.
+        offer: usize,
+    },
+    /// Something happens to a registration.
+    Registration(usize, Event),
+    /// A secret that a command does not want any more is removed.
+    Discard(u8),
     /// A request's write reaches the table, and its answer arrives.
     Write(usize),
     /// A request's write is not answered in time. The SDK sends it again; the first may still take effect.
@@ -78,28 +94,42 @@ pub enum Outcome {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Phase {
+pub(crate) enum Phase {
     Awaited,
     Writing(Arc<DeviceWrite>),
     Ended(Outcome),
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    SignIn,
+    Activation,
+}
+
+/// What a request's writes did, those included whose answers were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Effect {
+    None,
+    Failure,
+    Success,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Request {
-    auth: u8,
-    issued: Option<Arc<Issued>>,
-    offer: Option<Offer>,
-    now: Timestamp,
-    phase: Phase,
+pub(crate) struct Request {
+    pub(crate) auth: u8,
+    pub(crate) issued: Option<Arc<Issued>>,
+    pub(crate) offer: Option<Offer>,
+    pub(crate) purpose: Purpose,
+    pub(crate) now: Timestamp,
+    pub(crate) phase: Phase,
     /// A write whose answer was lost; `None` once it took effect.
-    stray: Option<Arc<DeviceWrite>>,
-    lost: bool,
+    pub(crate) stray: Option<Arc<DeviceWrite>>,
+    pub(crate) lost: bool,
     /// The table has answered its last write.
-    answered: bool,
-    /// It has taken effect with a success.
-    succeeded: bool,
+    pub(crate) answered: bool,
+    pub(crate) effect: Effect,
     /// For a mutant that counts without a condition: what it has read.
-    counts_on: Option<Arc<Device>>,
+    pub(crate) counts_on: Option<Arc<Device>>,
 }
 
 impl Request {
@@ -110,35 +140,41 @@ impl Request {
         }
     }
 
+    pub(crate) fn activates(&self) -> bool {
+        self.purpose == Purpose::Activation
+    }
+
     /// One of which nothing matters any more.
-    const fn ended(outcome: Outcome) -> Self {
+    pub(crate) const fn ended(outcome: Outcome) -> Self {
         Self {
             auth: 0,
             issued: None,
             offer: None,
+            purpose: Purpose::SignIn,
             now: Timestamp::EPOCH,
             phase: Phase::Ended(outcome),
             stray: None,
             lost: false,
             answered: false,
-            succeeded: false,
+            effect: Effect::None,
             counts_on: None,
         }
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Issued {
-    expires_at: Timestamp,
-    snapshot: Arc<Device>,
-    seed: u8,
+pub(crate) struct Issued {
+    pub(crate) expires_at: Timestamp,
+    pub(crate) snapshot: Arc<Device>,
+    /// The seed whose codes count: that of the snapshot, or the one that is to be activated.
+    pub(crate) seed: u8,
 }
 
 /// What was promised and done, beside what the table says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-struct Ledger {
+pub(crate) struct Ledger {
     /// Every success that took effect: its seed, its steps, its authId.
-    successes: Vec<(u8, Vec<Step>, u8)>,
+    pub(crate) successes: Vec<(u8, Vec<Step>, u8)>,
     /// Wrong verdicts given.
     wrong_given: u64,
     /// Failures counted on devices that were removed.
@@ -147,22 +183,28 @@ struct Ledger {
     singles: Vec<u32>,
     /// Wrong single codes that the policy allows on this device.
     singles_allowed: u32,
-    broken: Broken,
+    /// The request whose verdict took effect last.
+    last_writer: Option<usize>,
+    /// Seeds that an activation brought into use.
+    pub(crate) activated: Seeds,
+    pub(crate) broken: Broken,
 }
 
 /// Where everything is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
-    moment: usize,
+    pub(crate) moment: usize,
     /// The moment before the clock was set back.
     latest: usize,
     set_back: bool,
-    table: Option<Arc<Device>>,
-    seed: u8,
+    pub(crate) table: Option<Arc<Device>>,
+    /// The device's own seed.
+    pub(crate) seed: u8,
+    pub(crate) desk: Desk,
     auths: Vec<Option<Arc<Issued>>>,
-    requests: Vec<Request>,
+    pub(crate) requests: Vec<Request>,
     operations: Vec<Operation>,
-    ledger: Ledger,
+    pub(crate) ledger: Ledger,
 }
 
 impl State {
@@ -177,13 +219,19 @@ impl State {
     pub const fn successes(&self) -> usize {
         self.ledger.successes.len()
     }
+
+    /// Whether an activation has taken effect.
+    #[must_use]
+    pub fn activated(&self) -> bool {
+        self.ledger.activated != Seeds::default()
+    }
 }
 
 /// The protocol in a setup.
 #[derive(Debug, Clone)]
 pub struct Protocol {
-    setup: Setup,
-    policy: Policy,
+    pub(crate) setup: Setup,
+    pub(crate) policy: Policy,
     key: DeviceKey,
     another: ClientId,
     seeds: Vec<SeedRef>,
@@ -204,25 +252,30 @@ impl Protocol {
                 device: DeviceName::parse("device")?,
             },
             another: ClientId::parse("another")?,
-            seeds: (0..4)
+            seeds: (0..8)
                 .map(|number| SeedRef::new(&format!("seed/{number}"), "1"))
                 .collect::<Result<_, _>>()?,
         })
     }
 
-    fn mutant(&self, mutant: Mutant) -> bool {
+    pub(crate) fn mutant(&self, mutant: Mutant) -> bool {
         self.setup.mutant == Some(mutant)
     }
 
-    fn seed_ref(&self, seed: u8) -> Option<SeedRef> {
+    pub(crate) fn seed_ref(&self, seed: u8) -> Option<SeedRef> {
         self.seeds.get(usize::from(seed)).cloned()
+    }
+
+    pub(crate) fn number_of(&self, device: &Device) -> Option<u8> {
+        let position = self.seeds.iter().position(|seed| *seed == device.seed_ref)?;
+        u8::try_from(position).ok()
     }
 
     fn first_device(&self) -> Option<Device> {
         let now = self.setup.time(0);
         let used = self.policy.single_slack() + self.policy.refill();
         let left = self.policy.refill().saturating_mul(self.setup.singles_left);
-        let registered = Device::registered(0, Status::Active, self.seed_ref(0)?, Setup::parameters());
+        let registered = Device::registered(0, self.setup.first, self.seed_ref(0)?, Setup::parameters());
         Some(Device {
             consecutive_failures: self.setup.failed_before,
             budget_at: now.plus(used).minus(left),
@@ -234,6 +287,12 @@ impl Protocol {
         match action {
             Action::Issue(auth) => self.issue(state, auth),
             Action::Arrive { request, auth, offer } => self.arrive(state, request, auth, offer),
+            Action::Activate { request, target, offer } => self.activate(state, request, target, offer),
+            Action::Registration(number, event) => self.registration(state, number, event),
+            Action::Discard(seed) => {
+                Self::discard(state, seed);
+                Some(())
+            }
             Action::Write(number) => self.write(state, number),
             Action::Lose(number) => {
                 let request = state.requests.get_mut(number)?;
@@ -254,7 +313,10 @@ impl Protocol {
                     Some(Mutant::FaultIsWrongCode) => Outcome::Verdict(Verdict::Rejected),
                     _ => Outcome::Unavailable,
                 };
-                Self::end(state, number, outcome)
+                if state.requests.get(number)?.activates() {
+                    self.activation_given_up(state, number)?;
+                }
+                self.end(state, number, outcome)
             }
             Action::Operate(operation) => self.operate(state, operation),
             Action::Register => {
@@ -332,21 +394,21 @@ impl Protocol {
         let snapshot = self.seen(read.device, offered.steps().as_slice(), now);
         let settlement = Settlement::begin(snapshot, attempt, now, &self.policy);
         if let (true, Settlement::Write(write)) = (self.mutant(Mutant::VerdictBeforeWrite), &settlement) {
-            Self::end(state, number, Outcome::Verdict(write.verdict()))?;
+            self.end(state, number, Outcome::Verdict(write.verdict()))?;
             state.requests.get_mut(number)?.stray = Some(Arc::new(DeviceWrite::clone(write)));
             return Some(());
         }
-        Self::follow(state, number, settlement)
+        self.follow(state, number, settlement)
     }
 
-    fn seen(&self, mut device: Device, offered: &[Step], now: Timestamp) -> Device {
+    pub(crate) fn seen(&self, mut device: Device, offered: &[Step], now: Timestamp) -> Device {
         if let Some(mutant) = self.setup.mutant {
             mutant.seen(&mut device, offered, now);
         }
         device
     }
 
-    fn follow(state: &mut State, number: usize, settlement: Settlement) -> Option<()> {
+    pub(crate) fn follow(&self, state: &mut State, number: usize, settlement: Settlement) -> Option<()> {
         let outcome = match settlement {
             Settlement::Write(write) => {
                 let request = state.requests.get_mut(number)?;
@@ -359,7 +421,7 @@ impl Protocol {
             Settlement::Gone | Settlement::Superseded => Outcome::Revoked,
             Settlement::Contention => Outcome::Unavailable,
         };
-        Self::end(state, number, outcome)
+        self.end(state, number, outcome)
     }
 
     fn write(&self, state: &mut State, number: usize) -> Option<()> {
@@ -369,24 +431,27 @@ impl Protocol {
         };
         request.answered = true;
         if self.mutant(Mutant::CounterByReadThenWrite) && write.verdict() != Verdict::Accepted {
-            return Self::count_by_read_then_write(state, number, &write);
+            return self.count_by_read_then_write(state, number, &write);
         }
-        let (now, offered) = (request.now, request.offer?.steps());
+        let (now, offered, activates) = (request.now, request.offer?.steps(), request.activates());
         let written = match self.deliver(state, number, &write)? {
             Written::Yes => Written::Yes,
             Written::No(None) => Written::No(None),
             Written::No(Some(stored)) => {
                 let mut seen = self.seen(*stored, &offered, now);
                 if let Some(mutant) = self.setup.mutant {
-                    mutant.seen_after_refusal(&mut seen);
+                    mutant.seen_after_refusal(&mut seen, write.held());
+                    if activates {
+                        mutant.seen_by_activation(&mut seen);
+                    }
                 }
                 Written::No(Some(Box::new(seen)))
             }
         };
-        Self::follow(state, number, DeviceWrite::clone(&write).after(written, &self.policy))
+        self.follow(state, number, DeviceWrite::clone(&write).after(written, &self.policy))
     }
 
-    fn count_by_read_then_write(state: &mut State, number: usize, write: &DeviceWrite) -> Option<()> {
+    fn count_by_read_then_write(&self, state: &mut State, number: usize, write: &DeviceWrite) -> Option<()> {
         let request = state.requests.get_mut(number)?;
         let Some(read) = request.counts_on.take() else {
             request.counts_on.clone_from(&state.table);
@@ -398,7 +463,7 @@ impl Protocol {
             ..Device::clone(&read)
         };
         state.table = Some(Arc::new(counted));
-        Self::end(state, number, Outcome::Verdict(write.verdict()))
+        self.end(state, number, Outcome::Verdict(write.verdict()))
     }
 
     /// The table's part of a write: all or nothing, on its condition.
@@ -406,22 +471,36 @@ impl Protocol {
         let Some(stored) = state.table.clone() else {
             return Some(Written::No(None));
         };
-        let met = match self.setup.mutant {
-            Some(mutant) => mutant.condition(&stored, write.held()),
-            None => stored.version == write.held().version && stored.seed_ref == write.held().seed_ref,
-        };
-        if !met {
+        let replacement = self.number_of(write.replacement())?;
+        let swaps = write.replacement().seed_ref != write.held().seed_ref;
+        let pends = state.desk.pending.is_some_and(|(seed, _)| seed == replacement);
+        let pends = pends || self.mutant(Mutant::PendingNotInCondition);
+        if !self.condition(&stored, write.held()) || swaps && !pends {
             return Some(Written::No(Some(Box::new(Device::clone(&stored)))));
         }
         let request = state.requests.get(number)?;
-        let kind = request.offer?.kind;
+        let (kind, activates) = (request.offer?.kind, request.activates());
         let mut new = write.replacement().clone();
         if let Some(mutant) = self.setup.mutant {
             mutant.written(&mut new, write, kind, request.now);
+            if activates {
+                mutant.written_by_activation(&mut new, write);
+            }
         }
         self.book(state, number, write.verdict(), &stored, &new)?;
         state.table = Some(Arc::new(new));
+        state.seed = replacement;
+        if swaps && !self.mutant(Mutant::SwapLeavesPending) {
+            state.desk.pending = None;
+        }
         Some(Written::Yes)
+    }
+
+    pub(crate) fn condition(&self, stored: &Device, held: &Device) -> bool {
+        match self.setup.mutant {
+            Some(mutant) => mutant.condition(stored, held),
+            None => stored.version == held.version && stored.seed_ref == held.seed_ref,
+        }
     }
 
     /// Enters a write that takes effect into the ledger, and holds it against the invariants.
@@ -437,10 +516,19 @@ impl Protocol {
         if request.now >= issued.expires_at {
             broken.add(Invariant::Expires);
         }
-        if stored.status != Status::Active || stored.seed_ref != issued.snapshot.seed_ref {
+        let in_use =
+            stored.status == Status::Active || request.activates() && stored.status == Status::ActivationRequired;
+        if !in_use || stored.seed_ref != issued.snapshot.seed_ref {
             broken.add(Invariant::Revoked);
         }
+        if self.opens_what_is_closed(request, verdict, stored, new) {
+            broken.add(Invariant::LockHolds);
+        }
         let own = usize::from(auth);
+        let again = request.effect == Effect::Failure && state.ledger.last_writer == Some(number);
+        if verdict != Verdict::Accepted && again {
+            broken.add(Invariant::CountedOnce);
+        }
         match (verdict, offer.kind) {
             (Verdict::Accepted, _) => {
                 let steps = offer.steps();
@@ -465,9 +553,17 @@ impl Protocol {
                 {
                     broken.add(Invariant::Reported);
                 }
+                // Two operators may each enter a good code of one seed; the second finds the device active.
+                let active = stored.status == Status::Active && self.number_of(stored)? == issued.seed;
+                if request.activates() && !active {
+                    if !self.may_activate(state, number, stored)? {
+                        state.ledger.broken.add(Invariant::Activated);
+                    }
+                    state.ledger.activated.add(issued.seed);
+                }
                 state.ledger.successes.push((issued.seed, steps, auth));
                 *state.ledger.singles.get_mut(own)? = 0;
-                state.requests.get_mut(number)?.succeeded = true;
+                state.requests.get_mut(number)?.effect = Effect::Success;
             }
             (Verdict::Rejected | Verdict::Replayed, OfferKind::Single) => {
                 *state.ledger.singles.get_mut(own)? += 1;
@@ -482,11 +578,46 @@ impl Protocol {
                 }
             }
         }
+        let effect = &mut state.requests.get_mut(number)?.effect;
+        if verdict != Verdict::Accepted && *effect == Effect::None {
+            *effect = Effect::Failure;
+        }
+        state.ledger.last_writer = Some(number);
         Some(())
     }
 
+    /// Whether a seed may come into use by an attempt: the device still waits for it, and the code is one of it.
+    fn may_activate(&self, state: &State, number: usize, stored: &Device) -> Option<bool> {
+        let request = state.requests.get(number)?;
+        let seed = request.issued.as_ref()?.seed;
+        let waits = if self.number_of(stored)? == seed {
+            stored.status == Status::ActivationRequired
+        } else {
+            let pending = state.desk.pending;
+            pending.is_some_and(|(pending, until)| pending == seed && request.now < until)
+        };
+        let by_its_code = request.offer?.right.is_some_and(|(of, _)| of == seed);
+        Some(waits && by_its_code && !state.ledger.activated.has(seed))
+    }
+
+    /// Whether a write passes the gate of single codes while it is closed, or opens a gate that only time, an operator or,
+    /// of the ladder, a success opens.
+    fn opens_what_is_closed(&self, request: &Request, verdict: Verdict, stored: &Device, new: &Device) -> bool {
+        let single = request.offer.is_some_and(|offer| offer.kind == OfferKind::Single);
+        let passes = single && !stored.single_codes_open(request.now, &self.policy);
+        let opens = if verdict == Verdict::Accepted {
+            let own = stored.failures_of(auth_id(usize::from(request.auth)));
+            new.budget_at < stored.budget_at.minus(self.policy.refill().saturating_mul(own))
+        } else {
+            let never = Timestamp::from_millis(u64::MAX);
+            let opening = |device: &Device| device.single_codes_at(&self.policy).unwrap_or(never);
+            opening(new) < opening(stored)
+        };
+        passes || opens || new.pair_at < stored.pair_at
+    }
+
     /// A request gets its answer.
-    fn end(state: &mut State, number: usize, outcome: Outcome) -> Option<()> {
+    fn end(&self, state: &mut State, number: usize, outcome: Outcome) -> Option<()> {
         let counted = state.ledger.counted_before + state.table.as_ref().map_or(0, |device| device.total_failures);
         let request = state.requests.get_mut(number)?;
         request.phase = Phase::Ended(outcome);
@@ -495,18 +626,18 @@ impl Protocol {
             broken.add(Invariant::NoVerdictFromFaults);
         }
         match outcome {
-            Outcome::Verdict(Verdict::Accepted) if request.succeeded => {}
+            Outcome::Verdict(Verdict::Accepted) if request.effect == Effect::Success => {}
             Outcome::Verdict(Verdict::Accepted) => broken.add(Invariant::Reported),
             Outcome::Verdict(Verdict::Rejected | Verdict::Replayed) => {
                 state.ledger.wrong_given += 1;
                 if state.ledger.wrong_given > counted {
                     broken.add(Invariant::Counted);
                 }
-                if request.succeeded {
+                if request.effect == Effect::Success {
                     broken.add(Invariant::Reported);
                 }
             }
-            Outcome::Refused if request.succeeded => broken.add(Invariant::Reported),
+            Outcome::Refused if request.effect == Effect::Success => broken.add(Invariant::Reported),
             Outcome::Refused | Outcome::Revoked | Outcome::Unavailable => {}
         }
         // The device would have had to be revoked after the success; and if it is now, it was.
@@ -515,6 +646,9 @@ impl Protocol {
         let same = device.is_some_and(|device| device.seed_ref == issued.snapshot.seed_ref);
         if outcome == Outcome::Revoked && same {
             broken.add(Invariant::Reported);
+        }
+        if outcome == Outcome::Verdict(Verdict::Accepted) && request.activates() {
+            self.discard_former(state, number)?;
         }
         Some(())
     }
@@ -528,11 +662,16 @@ impl Protocol {
                 state.ledger.counted_before += device.total_failures;
                 state.ledger.singles.fill(0);
                 state.ledger.singles_allowed = Policy::MOST_CONSECUTIVE;
-                state.seed += 1;
+                state.ledger.last_writer = None;
+                self.discard_all(state);
+                state.desk.created += 1;
+                state.seed = state.desk.created;
+                state.desk.shown.add(state.seed);
                 None
             }
             Operation::SwapSeed => {
-                state.seed += 1;
+                state.desk.created += 1;
+                state.seed = state.desk.created;
                 Some(Device {
                     version,
                     seed_ref: self.seed_ref(state.seed)?,
@@ -552,6 +691,11 @@ impl Protocol {
                 status: Status::Disabled,
                 ..device
             }),
+            Operation::Enable => Some(Device {
+                version,
+                status: Status::Active,
+                ..device
+            }),
         };
         state.table = changed.map(Arc::new);
         Some(())
@@ -561,9 +705,10 @@ impl Protocol {
     fn forget(&self, state: &mut State) {
         let conditional = !matches!(
             self.setup.mutant,
-            Some(Mutant::NoVersionInCondition | Mutant::NoSeedInCondition)
+            Some(Mutant::NoVersionInCondition | Mutant::NoSeedInCondition | Mutant::SeedNotLookedAt)
         );
-        let awaited = state.requests.iter().any(|request| request.phase == Phase::Awaited);
+        let mut sign_ins = state.requests.iter().take(self.setup.requests.len());
+        let awaited = sign_ins.any(|request| request.phase == Phase::Awaited);
         if !awaited {
             state.auths.clear();
         }
@@ -581,6 +726,14 @@ impl Protocol {
             if matches!(request.phase, Phase::Ended(_)) && request.stray.is_none() {
                 *request = Request::ended(Outcome::Refused);
             }
+        }
+        // It is asked for only when a failure is counted again.
+        let counted = |request: &Request| request.effect == Effect::Failure;
+        if !state.requests.iter().any(counted) {
+            state.ledger.last_writer = None;
+        }
+        if self.setup.has_operators() {
+            Self::forget_registrations(state);
         }
     }
 
@@ -611,7 +764,7 @@ impl Protocol {
     }
 }
 
-fn auth_id(number: usize) -> AuthId {
+pub(crate) fn auth_id(number: usize) -> AuthId {
     AuthId::from_bytes([u8::try_from(number).unwrap_or(u8::MAX); 16])
 }
 
@@ -629,11 +782,12 @@ impl Model for Protocol {
             set_back: false,
             table: Some(Arc::new(device)),
             seed: 0,
+            desk: Desk::of(self.setup.registrations),
             auths: vec![None; self.setup.auths],
-            requests: vec![Request::awaited(); self.setup.requests.len()],
+            requests: vec![Request::awaited(); self.setup.requests.len() + self.setup.attempts()],
             operations: self.setup.operations.clone(),
             ledger: Ledger {
-                singles: vec![0; self.setup.auths],
+                singles: vec![0; self.setup.auths + self.setup.commands.len()],
                 singles_allowed: self.setup.singles_left,
                 ..Ledger::default()
             },
@@ -642,13 +796,11 @@ impl Model for Protocol {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         let over = |request: &Request| matches!(request.phase, Phase::Ended(_)) && request.stray.is_none();
-        if state.requests.iter().all(over) {
+        if state.requests.iter().all(over) && state.desk.over() {
             return;
         }
-        let active = state
-            .table
-            .as_ref()
-            .is_some_and(|device| device.status == Status::Active);
+        let has = |status| state.table.as_ref().is_some_and(|device| device.status == status);
+        let (active, disabled) = (has(Status::Active), has(Status::Disabled));
         // AuthIds are alike, so they are issued in their order.
         if let (true, Some(next)) = (active, state.auths.iter().position(Option::is_none)) {
             actions.push(Action::Issue(next));
@@ -678,9 +830,18 @@ impl Model for Protocol {
             }
         }
         if state.table.is_some() {
-            actions.extend(state.operations.iter().map(|operation| Action::Operate(*operation)));
+            let possible = |operation: &&Operation| match operation {
+                Operation::Disable => active,
+                Operation::Enable => disabled,
+                Operation::Reregister | Operation::SwapSeed | Operation::Unlock => true,
+            };
+            let operations = state.operations.iter().filter(possible);
+            actions.extend(operations.map(|operation| Action::Operate(*operation)));
         } else {
             actions.push(Action::Register);
+        }
+        if self.setup.has_operators() {
+            self.operators_actions(state, actions);
         }
         if state.moment + 1 < self.setup.moments.len() {
             actions.push(Action::Tick);
@@ -696,6 +857,7 @@ impl Model for Protocol {
         if !self.owner_gets_in(&next) {
             next.ledger.broken.add(Invariant::OwnerGetsIn);
         }
+        Self::watch(state, &mut next, action);
         self.forget(&mut next);
         Some(next)
     }
@@ -707,8 +869,21 @@ impl Model for Protocol {
                 .is_some_and(|invariant| !state.broken().has(*invariant))
         }
         let conditions: [fn(&Self, &State) -> bool; Invariant::ALL.len()] = [
-            holds::<0>, holds::<1>, holds::<2>, holds::<3>, holds::<4>, holds::<5>, holds::<6>, holds::<7>, holds::<8>,
+            holds::<0>,
+            holds::<1>,
+            holds::<2>,
+            holds::<3>,
+            holds::<4>,
+            holds::<5>,
+            holds::<6>,
+            holds::<7>,
+            holds::<8>,
             holds::<9>,
+            holds::<10>,
+            holds::<11>,
+            holds::<12>,
+            holds::<13>,
+            holds::<14>,
         ];
         Invariant::ALL
             .into_iter()

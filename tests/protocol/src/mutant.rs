@@ -1,7 +1,7 @@
 //! The protocol with one thing wrong: what it sees, what it writes, on which condition, or when it answers.
 
 use shared::clock::Timestamp;
-use shared::device::{Accepted, Device, Verdict};
+use shared::device::{Accepted, Device, Status, Verdict};
 use shared::names::WriteId;
 use shared::otp::{OfferKind, Step};
 use shared::policy::Policy;
@@ -42,12 +42,44 @@ pub enum Mutant {
     ClientNotCompared,
     /// The status of the device is looked at in step 2 only.
     StatusNotLookedAt,
+    /// The seed is looked at neither in the condition of the write nor on what it was refused on.
+    SeedNotLookedAt,
+    /// The code that activates stays unused.
+    ActivationCodeStaysUnused,
+    /// A wrong code of an activation is not counted.
+    ActivationNotCounted,
+    /// A refused write is not looked at for this request's own failure.
+    OwnFailureNotRecognised,
+    /// The code of an activation is compared with the seed that the device has.
+    CodeOfOldSeedActivates,
+    /// A pending seed is activated whenever its code comes.
+    EndOfOfferNotLookedAt,
+    /// The condition of the swap does not compare the pending seed.
+    PendingNotInCondition,
+    /// A swap leaves the seed pending that it swaps in.
+    SwapLeavesPending,
+    /// The old secret is removed, and then the seed is swapped.
+    OldSecretRemovedFirst,
+    /// A device that a new seed was offered to waits for its code, like one that is new.
+    OfferSuspends,
+    /// An activation passes the gates of single codes.
+    ActivationSkipsGates,
+    /// An activation takes a disabled device into use.
+    ActivationOfDisabled,
+    /// An activation leaves the status as it is.
+    ActivationLeavesStatus,
+    /// A wrong code of an activation opens the ladder.
+    WrongActivationOpens,
+    /// An activation forgives wrong pairs.
+    ActivationForgivesPairs,
+    /// The seed that was pending before is removed, and then another is offered.
+    FormerOfferRemovedFirst,
 }
 
 impl Mutant {
     /// Every mutant, an invariant that it must break, and a setup in which it does.
     #[must_use]
-    pub fn all() -> [(Self, Invariant, Setup); 15] {
+    pub fn all() -> [(Self, Invariant, Setup); 33] {
         [
             (Self::VerdictBeforeWrite, Invariant::Counted, Setup::crowded()),
             (Self::CounterByReadThenWrite, Invariant::Counted, Setup::guessed_at()),
@@ -76,6 +108,64 @@ impl Mutant {
                 Setup::shared_with_another_client(),
             ),
             (Self::StatusNotLookedAt, Invariant::Revoked, Setup::disabled()),
+            (Self::SeedNotLookedAt, Invariant::Revoked, Setup::replaced()),
+            (
+                Self::ActivationCodeStaysUnused,
+                Invariant::StepOnce,
+                Setup::first_activated(),
+            ),
+            (Self::ActivationNotCounted, Invariant::Counted, Setup::first_activated()),
+            (
+                Self::OwnFailureNotRecognised,
+                Invariant::CountedOnce,
+                Setup::first_activated(),
+            ),
+            (Self::CodeOfOldSeedActivates, Invariant::Activated, Setup::replaced()),
+            (
+                Self::EndOfOfferNotLookedAt,
+                Invariant::Activated,
+                Setup::replaced_twice(),
+            ),
+            (
+                Self::PendingNotInCondition,
+                Invariant::Activated,
+                Setup::replaced_twice(),
+            ),
+            (Self::SwapLeavesPending, Invariant::SeedThere, Setup::replaced_twice()),
+            (Self::OldSecretRemovedFirst, Invariant::SeedThere, Setup::replaced()),
+            (Self::OfferSuspends, Invariant::OldSeedWorks, Setup::replaced()),
+            (
+                Self::ActivationSkipsGates,
+                Invariant::LockHolds,
+                Setup::activated_when_closed(),
+            ),
+            (
+                Self::ActivationOfDisabled,
+                Invariant::Revoked,
+                Setup::activated_when_closed(),
+            ),
+            (
+                Self::ActivationLeavesStatus,
+                Invariant::Activated,
+                Setup::first_activated(),
+            ),
+            (
+                Self::WrongActivationOpens,
+                Invariant::LockHolds,
+                Setup::activated_when_closed(),
+            ),
+            (
+                Self::ActivationForgivesPairs,
+                Invariant::LockHolds,
+                Setup::activated_when_closed(),
+            ),
+            (Self::SuccessClearsBudget, Invariant::LockHolds, Setup::guessed_at()),
+            (Self::OfferSuspends, Invariant::Activated, Setup::replaced()),
+            (
+                Self::FormerOfferRemovedFirst,
+                Invariant::SeedThere,
+                Setup::replaced_twice(),
+            ),
         ]
     }
 
@@ -85,19 +175,61 @@ impl Mutant {
         match self {
             Self::AnyUnusedStep if !offered.contains(&device.last_step) => device.last_step = Step(0),
             Self::UsedStepsForgotten if device.last_step.0 < forgotten => device.last_step = Step(0),
-            Self::StatusNotLookedAt => device.status = shared::device::Status::Active,
+            Self::StatusNotLookedAt => device.status = Status::Active,
             _ => {}
         }
     }
 
     /// The state on which a write was refused, as the protocol sees it.
-    pub(crate) fn seen_after_refusal(self, device: &mut Device) {
-        if self == Self::OwnWriteNotRecognised {
-            let another = WriteId::from_bytes([0xff; 16]);
-            for entry in &mut device.accepted {
-                entry.write_id = another;
+    pub(crate) fn seen_after_refusal(self, device: &mut Device, held: &Device) {
+        match self {
+            Self::OwnWriteNotRecognised => {
+                let another = WriteId::from_bytes([0xff; 16]);
+                for entry in &mut device.accepted {
+                    entry.write_id = another;
+                }
+                device.last_write = None;
             }
-            device.last_write = None;
+            Self::OwnFailureNotRecognised => device.last_write = None,
+            Self::SeedNotLookedAt => device.seed_ref = held.seed_ref.clone(),
+            _ => {}
+        }
+    }
+
+    /// The state as an activation sees it before it decides.
+    pub(crate) fn seen_by_activation(self, device: &mut Device) {
+        match self {
+            Self::ActivationSkipsGates => {
+                device.consecutive_failures = 0;
+                device.not_before = Timestamp::EPOCH;
+                device.budget_at = Timestamp::EPOCH;
+            }
+            Self::ActivationOfDisabled if device.status == Status::Disabled => {
+                device.status = Status::ActivationRequired;
+            }
+            _ => {}
+        }
+    }
+
+    /// The state as an activation writes it.
+    pub(crate) fn written_by_activation(self, new: &mut Device, write: &DeviceWrite) {
+        match (self, write.verdict()) {
+            (Self::ActivationCodeStaysUnused, Verdict::Accepted) => new.last_step = write.held().last_step,
+            (Self::ActivationLeavesStatus, Verdict::Accepted) => new.status = write.held().status,
+            (Self::ActivationForgivesPairs, Verdict::Accepted) => new.pair_at = Timestamp::EPOCH,
+            (Self::WrongActivationOpens, Verdict::Rejected | Verdict::Replayed) => {
+                new.consecutive_failures = 0;
+                new.not_before = Timestamp::EPOCH;
+                new.budget_at = Timestamp::EPOCH;
+            }
+            (Self::ActivationNotCounted, Verdict::Rejected | Verdict::Replayed) => {
+                *new = Device {
+                    version: new.version,
+                    last_write: new.last_write,
+                    ..write.held().clone()
+                };
+            }
+            _ => {}
         }
     }
 
@@ -117,7 +249,7 @@ impl Mutant {
     /// Whether the write is made on the stored state.
     pub(crate) fn condition(self, stored: &Device, held: &Device) -> bool {
         let version = stored.version == held.version || self == Self::NoVersionInCondition;
-        let seed = stored.seed_ref == held.seed_ref || self == Self::NoSeedInCondition;
+        let seed = stored.seed_ref == held.seed_ref || matches!(self, Self::NoSeedInCondition | Self::SeedNotLookedAt);
         version && seed
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shared::clock::Timestamp;
+use shared::device::Status;
 use shared::otp::{Matches, OfferKind, OtpParameters, Step};
 
 use crate::{Mutant, Operation};
@@ -48,9 +49,14 @@ impl Offer {
     /// The same of the seed after the first.
     #[must_use]
     pub const fn of_second_seed(self) -> Self {
+        self.of_seed(1)
+    }
+
+    /// The same of the seed that was made as the number says, counted from the first.
+    const fn of_seed(self, number: u8) -> Self {
         match self.right {
             Some((_, ahead)) => Self {
-                right: Some((1, ahead)),
+                right: Some((number, ahead)),
                 ..self
             },
             None => self,
@@ -100,6 +106,13 @@ pub struct Setup {
     /// Requests of step 3: what each may offer. It chooses one of them and its authId when it comes; every second one
     /// comes to an instance whose clock is ahead.
     pub requests: Vec<Vec<Offer>>,
+    /// Commands that ask for the first code of a seed: what each of their attempts may offer, one after another
+    /// until one is right. Each command has an authId of its own.
+    pub commands: Vec<Vec<Vec<Offer>>>,
+    /// Commands that offer a new seed, each once, at any moment.
+    pub registrations: usize,
+    /// Whether the device was in use at the first moment.
+    pub first: Status,
     /// How many `authId`s; each is issued at any moment.
     pub auths: usize,
     /// The moments that the clock goes through, from the first one, which begins a step.
@@ -123,12 +136,14 @@ impl Setup {
     pub(crate) const AUTH_LIFE: Duration = Duration::from_mins(2);
     /// How far the faster of two clocks is ahead.
     pub(crate) const CLOCKS_APART: Duration = Duration::from_secs(1);
+    /// How long a pending seed waits for its first code.
+    pub(crate) const PENDING_LIFE: Duration = Duration::from_mins(1);
     const FIRST_STEP: u64 = 1_000_000;
 
     /// Setups that are small enough to be explored to their end. Together they have everything that the protocol guards
     /// against.
     #[must_use]
-    pub fn all() -> [(&'static str, Self); 7] {
+    pub fn all() -> [(&'static str, Self); 12] {
         [
             (
                 "one device is unlocked, given a new seed and registered again meanwhile",
@@ -143,6 +158,23 @@ impl Setup {
             ),
             ("authIds expire, and the clock is set back", Self::expiring()),
             ("another client has the authId", Self::shared_with_another_client()),
+            (
+                "a new device is activated by two operators at once",
+                Self::first_activated(),
+            ),
+            ("a new seed is activated while the old one is used", Self::replaced()),
+            (
+                "two operators offer a seed each, and time goes by",
+                Self::replaced_twice(),
+            ),
+            (
+                "a new device is registered again while it is activated",
+                Self::replaced_unused(),
+            ),
+            (
+                "a device is locked and disabled while a new seed is activated",
+                Self::activated_when_closed(),
+            ),
         ]
     }
 
@@ -150,6 +182,9 @@ impl Setup {
     fn of(requests: &[&[Offer]]) -> Self {
         Self {
             requests: requests.iter().map(|offers| offers.to_vec()).collect(),
+            commands: Vec::new(),
+            registrations: 0,
+            first: Status::Active,
             auths: 2,
             moments: vec![Duration::from_secs(29)],
             clock_set_back: false,
@@ -244,6 +279,116 @@ impl Setup {
         ])
     }
 
+    /// Two operators ask for the first code, and its owner signs in with it, or with the next one.
+    #[must_use]
+    pub fn first_activated() -> Self {
+        Self {
+            commands: vec![
+                vec![vec![Offer::single(0), WRONG], vec![Offer::single(1)]],
+                vec![vec![Offer::pair(1), WRONG]],
+            ],
+            first: Status::ActivationRequired,
+            auths: 1,
+            operations: vec![Operation::Unlock],
+            ..Self::of(&[&[Offer::single(0), Offer::single(1)]])
+        }
+    }
+
+    /// A new seed is offered and activated, with codes of both, while there are sign-ins with codes of both.
+    #[must_use]
+    pub fn replaced() -> Self {
+        let new = Offer::single(0).of_second_seed();
+        Self {
+            commands: vec![vec![vec![new, Offer::single(0), WRONG]]],
+            registrations: 1,
+            ..Self::of(&[&[Offer::single(0), new], &[Offer::pair(0)]])
+        }
+    }
+
+    /// The first new seed is at its end at the second moment, or it is replaced by another one.
+    #[must_use]
+    pub fn replaced_twice() -> Self {
+        let (first, second) = (Offer::single(1).of_seed(1), Offer::single(1).of_seed(2));
+        Self {
+            commands: vec![vec![vec![first, second]]],
+            registrations: 2,
+            auths: 1,
+            moments: [0, 60].map(Duration::from_secs).to_vec(),
+            ..Self::of(&[&[Offer::single(1)]])
+        }
+    }
+
+    /// A device that was never in use is registered again while the first registration is finished.
+    #[must_use]
+    pub fn replaced_unused() -> Self {
+        Self {
+            commands: vec![
+                vec![vec![Offer::single(0), WRONG]],
+                vec![vec![Offer::pair(0).of_second_seed(), Offer::single(1)]],
+            ],
+            registrations: 1,
+            first: Status::ActivationRequired,
+            auths: 1,
+            ..Self::of(&[&[Offer::single(0), Offer::single(1).of_second_seed()]])
+        }
+    }
+
+    /// One more wrong code closes single codes, an operator opens them, and others take the device out of use
+    /// and remove it.
+    #[must_use]
+    pub fn activated_when_closed() -> Self {
+        let (single, pair) = (Offer::single(0).of_second_seed(), Offer::pair(0).of_second_seed());
+        Self {
+            commands: vec![vec![vec![WRONG, WRONG_PAIR], vec![single, pair]]],
+            registrations: 1,
+            auths: 1,
+            losses: false,
+            operations: vec![
+                Operation::Unlock,
+                Operation::Disable,
+                Operation::Enable,
+                Operation::Reregister,
+            ],
+            failed_before: 4,
+            singles_left: 1,
+            ..Self::of(&[&[WRONG, Offer::single(0)]])
+        }
+    }
+
+    /// More than can be explored, with everything that operators do to seeds: for random orders of events.
+    #[must_use]
+    pub fn large_with_operators() -> Self {
+        let codes = [Offer::single(0), Offer::single(1), Offer::pair(1)];
+        let right = (0..3).flat_map(|seed| codes.map(|code| code.of_seed(seed)));
+        let offers: Vec<Offer> = right.chain([WRONG, WRONG_PAIR]).collect();
+        Self {
+            requests: vec![offers.clone(); 4],
+            commands: vec![vec![offers; 4]; 2],
+            registrations: 2,
+            auths: 3,
+            moments: [0, 29, 31, 61].map(Duration::from_secs).to_vec(),
+            clock_set_back: true,
+            operations: vec![
+                Operation::Unlock,
+                Operation::Disable,
+                Operation::Enable,
+                Operation::Reregister,
+            ],
+            failed_before: 2,
+            singles_left: 6,
+            ..Self::of(&[])
+        }
+    }
+
+    /// The same with a device that was never in use.
+    #[must_use]
+    pub fn of_new_device(self) -> Self {
+        Self {
+            first: Status::ActivationRequired,
+            ..self
+        }
+    }
+
     /// More than can be explored: for random orders of events.
     #[must_use]
     pub fn large() -> Self {
@@ -255,6 +400,9 @@ impl Setup {
             .chain([Offer::single(1).by_another_client(), WRONG.by_another_client()])
             .collect();
         Self {
+            commands: Vec::new(),
+            registrations: 0,
+            first: Status::Active,
             // Fewer than wrong pairs may come at once.
             requests: vec![offers; 8],
             auths: 5,
@@ -280,6 +428,29 @@ impl Setup {
             mutant: Some(mutant),
             ..self
         }
+    }
+
+    /// How many attempts of activations there may be. They are numbered after the requests of step 3.
+    pub(crate) fn attempts(&self) -> usize {
+        self.commands.iter().map(Vec::len).sum()
+    }
+
+    pub(crate) fn has_operators(&self) -> bool {
+        self.registrations > 0 || !self.commands.is_empty()
+    }
+
+    /// The command of an attempt.
+    pub(crate) fn command_of(&self, number: usize) -> Option<usize> {
+        let attempt = number.checked_sub(self.requests.len())?;
+        let commands = self.commands.iter().enumerate();
+        let mut attempts = commands.flat_map(|(command, attempts)| attempts.iter().map(move |_| command));
+        attempts.nth(attempt)
+    }
+
+    /// What a request or an attempt may offer.
+    pub(crate) fn offers(&self, number: usize) -> Option<&[Offer]> {
+        let attempts = self.commands.iter().flatten();
+        self.requests.iter().chain(attempts).nth(number).map(Vec::as_slice)
     }
 
     pub(crate) fn parameters() -> OtpParameters {
