@@ -11,7 +11,7 @@ use mfactl::commands::{Desk, Importing, Listing, Patience, Registering, Removing
 use mfactl::import::ImportOptions;
 use mfactl::otpauth::{self, Issuer};
 use mfactl::terminal::Terminal;
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::aws::devices::DynamoDevices;
 use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
@@ -149,9 +149,8 @@ async fn a_device_that_waits_starts_nothing_and_its_wrong_codes_are_counted() ->
     assert!(desk.register(&registering(&key)?).await.is_err());
     let device = world.device_of(&key).await?;
     assert_eq!((device.status, device.total_failures), (Status::ActivationRequired, 3));
-    let names = json!({ "userName": "alice", "deviceName": "my phone", "deviceType": "TOTP" });
     world
-        .init_auth(world.token(), &names)
+        .try_start_with("alice", "my phone")
         .await?
         .expect(423, "DEVICE_NOT_ACTIVE")?;
     desk.terminal.codes.push_back(0);
