@@ -32,6 +32,8 @@ use shared::testing::random::SequenceRandom;
 use tokio::time::Instant;
 use validate_otp::ValidateOtp;
 
+use crate::offers::Offer;
+
 const CLIENT: &str = "client-one";
 /// The beginning of a step.
 const NOW: Timestamp = Timestamp::from_secs(1_795_575_600);
@@ -201,38 +203,21 @@ impl RequestLog for NotedLog {
     }
 }
 
-/// What one attempt offers; steps are counted from the one now.
-#[derive(Debug, Clone, Copy)]
-enum Offer {
-    Single(i64),
-    Pair(i64),
-    WrongSingle,
-    WrongPair,
-}
-
-impl Offer {
-    const ALL: [Self; 12] = [
-        Self::Single(-1),
-        Self::Single(0),
-        Self::Single(0),
-        Self::Single(1),
-        Self::Pair(-2),
-        Self::Pair(-1),
-        Self::Pair(0),
-        Self::Pair(0),
-        Self::WrongSingle,
-        Self::WrongSingle,
-        Self::WrongPair,
-        Self::WrongPair,
-    ];
-
-    const fn kind(self) -> OfferKind {
-        match self {
-            Self::Single(_) | Self::WrongSingle => OfferKind::Single,
-            Self::Pair(_) | Self::WrongPair => OfferKind::Pair,
-        }
-    }
-}
+/// What an attempt is drawn from.
+const OFFERS: [Offer; 12] = [
+    Offer::Single(-1),
+    Offer::Single(0),
+    Offer::Single(0),
+    Offer::Single(1),
+    Offer::Pair(-2),
+    Offer::Pair(-1),
+    Offer::Pair(0),
+    Offer::Pair(0),
+    Offer::WrongSingle,
+    Offer::WrongSingle,
+    Offer::WrongPair,
+    Offer::WrongPair,
+];
 
 /// One request, and what came of it.
 #[derive(Debug)]
@@ -460,7 +445,7 @@ impl Life {
             let mut attempts = Vec::new();
             for _ in 0..self.dice.one_of(&[2, 4, 6, 8, 16])? {
                 if let Ok(auth_id) = self.dice.one_of(&open) {
-                    attempts.push((auth_id, self.dice.one_of(&Offer::ALL)?));
+                    attempts.push((auth_id, self.dice.one_of(&OFFERS)?));
                 }
             }
             let before = self.device()?;
@@ -551,11 +536,8 @@ impl Life {
 
     fn steps(&self, told: &Told) -> Option<(Step, Step)> {
         let step = |ahead| Step(self.now().0.saturating_add_signed(ahead));
-        match told.attempt?.1 {
-            Offer::Single(ahead) => Some((step(ahead), step(ahead))),
-            Offer::Pair(ahead) => Some((step(ahead), step(ahead + 1))),
-            Offer::WrongSingle | Offer::WrongPair => None,
-        }
+        let (first, last) = told.attempt?.1.steps()?;
+        Some((step(first), step(last)))
     }
 
     fn check_answer(&self, told: &Told) -> Outcome {

@@ -1,6 +1,6 @@
 //! Every row of the error table, and what every error has in common. Rows of guessing and faults have their own pages.
 
-use acceptance::{Answer, Outcome, World};
+use acceptance::{Answer, Outcome, World, demo_names};
 use anyhow::Result;
 use local::Claims;
 use reqwest::Method;
@@ -27,10 +27,6 @@ fn common(answer: &Answer, from_gateway: bool) -> Outcome {
     Ok(())
 }
 
-fn names() -> Value {
-    json!({ "userName": "demouser", "deviceName": "mydevice", "deviceType": "TOTP" })
-}
-
 #[tokio::test]
 async fn a_malformed_start_says_what_to_fix_and_echoes_nothing() -> Outcome {
     let world = World::new().await?;
@@ -46,7 +42,7 @@ async fn a_malformed_start_says_what_to_fix_and_echoes_nothing() -> Outcome {
         ("deviceType", json!("echoed-input")),
         ("deviceType", Value::Null),
     ] {
-        let mut body = names();
+        let mut body = demo_names();
         body[member] = value;
         let answer = world.init_auth(world.token(), &body).await?;
         answer.expect(400, "INVALID_REQUEST")?;
@@ -167,12 +163,14 @@ async fn without_a_valid_token_there_is_nothing_but_a_401() -> Outcome {
             })?
             .to_string(),
     ] {
-        let answer = world.init_auth(&token, &names()).await?;
+        let answer = world.init_auth(&token, &demo_names()).await?;
         answer.expect(401, "UNAUTHORIZED")?;
         common(&answer, true)?;
         assert_eq!(answer.header("www-authenticate"), "Bearer");
     }
-    let request = world.request(Method::POST, "/deviceAuthentications").json(&names());
+    let request = world
+        .request(Method::POST, "/deviceAuthentications")
+        .json(&demo_names());
     world.send(request).await?.expect(401, "UNAUTHORIZED")?;
     stranger.end().await;
     world.end().await;
@@ -187,7 +185,7 @@ async fn a_token_without_the_scope_is_a_403() -> Outcome {
         scope: "mfa/other openid".to_owned(),
         ..world.stack.claims(client)?
     };
-    let answer = world.init_auth(&world.stack.sign(&claims)?, &names()).await?;
+    let answer = world.init_auth(&world.stack.sign(&claims)?, &demo_names()).await?;
     answer.expect(403, "FORBIDDEN")?;
     common(&answer, true)?;
     world.end().await;
@@ -207,7 +205,7 @@ async fn there_are_two_routes_and_no_others() -> Outcome {
         let request = world
             .request(method.clone(), path)
             .bearer_auth(world.token())
-            .json(&names());
+            .json(&demo_names());
         let answer = world.send(request).await?;
         answer.expect(404, "NOT_FOUND")?;
         common(&answer, true)?;
@@ -220,7 +218,7 @@ async fn there_are_two_routes_and_no_others() -> Outcome {
 async fn what_does_not_exist_is_a_404() -> Outcome {
     let world = World::new().await?;
     for (member, name) in [("userName", "nobody"), ("deviceName", "nothing")] {
-        let mut body = names();
+        let mut body = demo_names();
         body[member] = json!(name);
         let answer = world.init_auth(world.token(), &body).await?;
         answer.expect(404, "DEVICE_NOT_FOUND")?;

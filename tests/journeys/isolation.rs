@@ -1,6 +1,7 @@
 //! Another client can neither use, see nor influence an authId or a device.
 
-use acceptance::{Outcome, World};
+use acceptance::{Outcome, World, demo_names};
+use local::DEMO_DEVICE;
 use serde_json::json;
 use shared::otp::OtpParameters;
 
@@ -31,7 +32,7 @@ async fn the_auth_id_of_one_client_does_not_exist_for_the_other() -> Outcome {
 async fn the_same_names_under_two_clients_are_two_devices() -> Outcome {
     let world = World::new().await?;
     let other = world.other_token()?;
-    let names = json!({ "userName": "demouser", "deviceName": "mydevice", "deviceType": "TOTP" });
+    let names = demo_names();
     world.init_auth(&other, &names).await?.expect(404, "DEVICE_NOT_FOUND")?;
 
     let [_, second] = world.stack.clients();
@@ -83,10 +84,8 @@ async fn one_device_of_three_under_attack_leaves_the_others_as_they_were() -> Ou
     }
     assert_eq!(items().await?, before);
     for other in &others {
-        let body = json!({
-            "userName": other.key.user.as_str(), "deviceName": other.key.device.as_str(), "deviceType": "TOTP"
-        });
-        let started = world.init_auth(world.token(), &body).await?;
+        let (user, device) = (other.key.user.as_str(), other.key.device.as_str());
+        let started = world.try_start_with(user, device).await?;
         assert_eq!(started.header("auth-codes-required"), "");
         let auth_id = started.member("authId").as_str().unwrap_or_default().to_owned();
         let answer = world.otp(&auth_id, &wrong).await?;
@@ -100,9 +99,8 @@ async fn one_device_of_three_under_attack_leaves_the_others_as_they_were() -> Ou
 #[tokio::test]
 async fn names_that_differ_in_case_are_different_names() -> Outcome {
     let world = World::new().await?;
-    let names = json!({ "userName": "DEMOUSER", "deviceName": "mydevice", "deviceType": "TOTP" });
     world
-        .init_auth(world.token(), &names)
+        .try_start_with("DEMOUSER", DEMO_DEVICE)
         .await?
         .expect(404, "DEVICE_NOT_FOUND")?;
     world.end().await;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use acceptance::{Outcome, World};
-use serde_json::json;
 use shared::device::Status;
 use shared::names::AuthId;
 use shared::otp::OtpParameters;
@@ -50,16 +49,12 @@ async fn an_authentication_succeeds_once() -> Outcome {
 async fn a_disabled_device_is_refused_at_both_steps_and_works_when_enabled() -> Outcome {
     let world = World::new().await?;
     let auth_id = world.start().await?;
-    let names = json!({ "userName": "demouser", "deviceName": "mydevice", "deviceType": "TOTP" });
     world.change(|device| device.status = Status::Disabled).await?;
     world
         .otp(&auth_id, &world.code(0))
         .await?
         .expect(423, "DEVICE_DISABLED")?;
-    world
-        .init_auth(world.token(), &names)
-        .await?
-        .expect(423, "DEVICE_DISABLED")?;
+    world.try_start().await?.expect(423, "DEVICE_DISABLED")?;
     world.change(|device| device.status = Status::Active).await?;
     world.otp(&auth_id, &world.code(0)).await?.success(200)?;
     world.end().await;
@@ -72,11 +67,7 @@ async fn a_device_that_was_not_activated_starts_nothing() -> Outcome {
     world
         .change(|device| device.status = Status::ActivationRequired)
         .await?;
-    let names = json!({ "userName": "demouser", "deviceName": "mydevice", "deviceType": "TOTP" });
-    world
-        .init_auth(world.token(), &names)
-        .await?
-        .expect(423, "DEVICE_NOT_ACTIVE")?;
+    world.try_start().await?.expect(423, "DEVICE_NOT_ACTIVE")?;
     world.end().await;
     Ok(())
 }
@@ -94,11 +85,7 @@ async fn a_device_registered_again_refuses_every_code_and_auth_id_of_its_former_
             world.stack.cold_start()?;
         }
         world.otp(&open, &world.code(1)).await?.expect(404, "AUTH_NOT_FOUND")?;
-        let names = json!({ "userName": "demouser", "deviceName": "mydevice", "deviceType": "TOTP" });
-        world
-            .init_auth(world.token(), &names)
-            .await?
-            .expect(404, "DEVICE_NOT_FOUND")?;
+        world.try_start().await?.expect(404, "DEVICE_NOT_FOUND")?;
 
         let again = world
             .stack

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use acceptance::{Answer, Outcome, World};
 use anyhow::{Context as _, Result};
-use local::{DEMO_DEVICE, DEMO_USER};
 use serde_json::{Value, json};
 use shared::clock::{Clock as _, Timestamp};
 use shared::device::Device;
@@ -17,8 +16,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const LADDER: [u64; 11] = [30, 60, 120, 240, 480, 960, 1_920, 3_600, 3_600, 3_600, 3_600];
 
 async fn start_2(world: &World) -> Result<Answer> {
-    let body = json!({ "userName": DEMO_USER, "deviceName": DEMO_DEVICE, "deviceType": "TOTP" });
-    let started = world.init_auth(world.token(), &body).await?;
+    let started = world.try_start().await?;
     started.success(201)?;
     Ok(started)
 }

@@ -11,6 +11,7 @@ mod isolation;
 mod leaks;
 mod lifecycle;
 mod lockout;
+mod offers;
 mod pairs;
 mod races;
 mod replay;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use acceptance::{Outcome, World, WorldOptions};
 use anyhow::Context as _;
-use local::{DEMO_DEVICE, DEMO_USER};
 use serde_json::{Value, json};
 use shared::clock::Clock as _;
 use shared::config;
@@ -180,8 +179,7 @@ async fn a_flood_of_pairs_is_told_how_long_to_wait_and_closes_nothing_else() -> 
                     (left.to_string().as_str(), json!(left))
                 );
             }
-            let body = json!({ "userName": DEMO_USER, "deviceName": DEMO_DEVICE, "deviceType": "TOTP" });
-            let started = world.init_auth(world.token(), &body).await?;
+            let started = world.try_start().await?;
             started.success(201)?;
             assert_eq!(started.header("auth-codes-required"), "", "step 2 knows nothing of it");
             world.advance(Duration::from_secs(1))?;

@@ -11,6 +11,8 @@ use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
 use shared::device::Device;
 use shared::policy::Policy;
 
+use crate::offers::Offer;
+
 /// Requests that are under way at once. With many more, it would be the time limits that are tested: a debug build on
 /// two cores answers some hundred a second.
 const AT_ONCE: usize = 32;
@@ -132,25 +134,7 @@ async fn two_hundred_parallel_right_codes_over_fifty_authentications_have_one_su
     Ok(())
 }
 
-/// What one attempt offers; steps are counted from the one now.
-#[derive(Debug, Clone, Copy)]
-enum Offer {
-    Single(i64),
-    Pair(i64),
-    WrongSingle,
-    WrongPair,
-}
-
 impl Offer {
-    /// The first and the last step that accepting it uses.
-    const fn steps(self) -> Option<(i64, i64)> {
-        match self {
-            Self::Single(step) => Some((step, step)),
-            Self::Pair(step) => Some((step, step + 1)),
-            Self::WrongSingle | Self::WrongPair => None,
-        }
-    }
-
     async fn send(self, world: &World, auth_id: &str) -> Result<Answer> {
         match self {
             Self::Single(step) => world.otp(auth_id, &world.code(step)).await,
@@ -185,8 +169,7 @@ fn in_time(world: &World) -> Outcome {
 
 /// Starts that may fail, and attempts on what was started, all of a kind at once.
 async fn round(world: &World) -> Result<Vec<Told>> {
-    let names = serde_json::json!({ "userName": "demouser", "deviceName": "mydevice", "deviceType": "TOTP" });
-    let starts = (0..6).map(|_| world.init_auth(world.token(), &names));
+    let starts = (0..6).map(|_| world.try_start());
     let mut auth_ids = Vec::new();
     for start in try_join_all(starts).await? {
         ensure!(matches!(start.status, 201 | 503), "{}", start.text);

@@ -139,7 +139,7 @@ async fn an_auth_id_of_somebody_else_one_that_was_never_issued_and_one_that_is_n
     // Step 2: a device of somebody else, and a name that nobody has.
     let mut seen = Vec::new();
     for name in [local::DEMO_USER, "nobody00"] {
-        let body = json!({ "userName": name, "deviceName": local::DEMO_DEVICE, "deviceType": "TOTP" });
+        let body = acceptance::names(name, local::DEMO_DEVICE);
         calls(&world)?;
         let answer = world.init_auth(&other, &body).await?;
         answer.expect(404, "DEVICE_NOT_FOUND")?;

@@ -1,6 +1,6 @@
 //! The three steps as a client takes them, and what every answer looks like.
 
-use acceptance::{Outcome, World};
+use acceptance::{Outcome, World, demo_names};
 use anyhow::Context as _;
 use local::{DEMO_DEVICE, DEMO_USER};
 use reqwest::Method;
@@ -19,8 +19,7 @@ async fn a_client_gets_a_token_starts_and_validates() -> Outcome {
     assert_eq!((answer.status, answer.member("token_type")), (200, json!("Bearer")));
     let token = answer.member("access_token").as_str().context("no token")?.to_owned();
 
-    let body = json!({ "userName": DEMO_USER, "deviceName": DEMO_DEVICE, "deviceType": "TOTP" });
-    let started = world.init_auth(&token, &body).await?;
+    let started = world.init_auth(&token, &demo_names()).await?;
     let auth_id = started.member("authId").as_str().context("no authId")?.to_owned();
     assert_eq!(started.status, 201);
     assert_eq!(

@@ -33,10 +33,6 @@ async fn unavailable(answer: impl Future<Output = Result<Answer>>) -> Outcome {
     Ok(())
 }
 
-fn names() -> serde_json::Value {
-    json!({ "userName": "demouser", "deviceName": "mydevice", "deviceType": "TOTP" })
-}
-
 async fn read_from(proxy: &StoreProxy) -> Result<std::io::Result<Vec<u8>>> {
     let address = proxy.url().trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(address).await?;
@@ -76,9 +72,7 @@ async fn step_2_without(fault: Fault) -> Outcome {
     for call in ["GetItem Devices", "PutItem Auths"] {
         dynamodb(&world)?.set(call, Rule::Always(fault));
         let what = || format!("{fault:?} at {call}");
-        unavailable(world.init_auth(world.token(), &names()))
-            .await
-            .with_context(what)?;
+        unavailable(world.try_start()).await.with_context(what)?;
         dynamodb(&world)?.clear();
     }
     world.start_and_send(&world.code(0)).await?.success(200)?;
@@ -188,7 +182,7 @@ async fn stores_that_are_stopped_are_a_503_and_work_again_without_a_restart_of_t
 
     let mut store = world.dynamodb.take().context("no proxy")?;
     store.stop().await?;
-    unavailable(world.init_auth(world.token(), &names())).await?;
+    unavailable(world.try_start()).await?;
     unavailable(world.otp(&auth_id, &world.code(0))).await?;
     store.start_again()?;
     world.dynamodb = Some(store);

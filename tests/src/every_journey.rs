@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use acceptance::{Fault, Outcome, Passed, Rule, Secrets, StoreProxy, Tap, World, WorldOptions};
+use acceptance::{Fault, Outcome, Passed, Rule, Secrets, StoreProxy, Tap, World, WorldOptions, names};
 use anyhow::{Context as _, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use local::{LogTo, Registered};
@@ -238,7 +238,7 @@ impl Journey {
     async fn bad_input(&mut self) -> Outcome {
         let (auth_id, code) = (self.start().await?, self.code(0));
         let number: u64 = code.parse()?;
-        let names = json!({ "userName": USER, "deviceName": PHONE, "deviceType": "TOTP" });
+        let names = names(USER, PHONE);
         for body in [
             format!("{{\"otp\":{number}}}"),
             format!("{{\"otp\":\"{code}0\"}}"),
@@ -327,18 +327,17 @@ impl Journey {
             let answer = self.world.validate_otp(token, auth_id, &body).await?;
             answer.expect(404, "AUTH_NOT_FOUND")?;
         }
-        let names = json!({ "userName": USER, "deviceName": PHONE, "deviceType": "TOTP" });
+        let names = names(USER, PHONE);
         let answer = self.world.init_auth(&other, &names).await?;
         answer.expect(404, "DEVICE_NOT_FOUND")
     }
 
     async fn states(&mut self) -> Outcome {
         let (auth_id, code, key) = (self.start().await?, self.code(0), self.phone.key.clone());
-        let names = json!({ "userName": USER, "deviceName": PHONE, "deviceType": "TOTP" });
         for status in [Status::Disabled, Status::ActivationRequired] {
             self.world.change_of(&key, |device| device.status = status).await?;
             self.sent(&auth_id, &json!({ "otp": code }), 423).await?;
-            let answer = self.world.init_auth(self.world.token(), &names).await?;
+            let answer = self.world.try_start_with(USER, PHONE).await?;
             anyhow::ensure!(answer.status == 423, "{}", answer.text);
         }
         self.world
@@ -408,8 +407,7 @@ impl Journey {
                 .expression_attribute_values(":value", value)
                 .send()
                 .await?;
-            let names = json!({ "userName": USER, "deviceName": PHONE, "deviceType": "TOTP" });
-            let answer = self.world.init_auth(self.world.token(), &names).await?;
+            let answer = self.world.try_start_with(USER, PHONE).await?;
             anyhow::ensure!(answer.status == 503, "{}", answer.text);
             let answer = self.world.otp(&auth_id, &code).await?;
             anyhow::ensure!(answer.status == 503, "{}", answer.text);
@@ -445,8 +443,7 @@ impl Journey {
         let (auth_id, right, wrong) = (self.start().await?, self.code(0), self.wrong());
         self.world.stack.cold_start()?;
         fault(&self.world);
-        let names = json!({ "userName": USER, "deviceName": PHONE, "deviceType": "TOTP" });
-        self.world.init_auth(self.world.token(), &names).await?;
+        self.world.try_start_with(USER, PHONE).await?;
         for code in [wrong, right] {
             self.world.otp(&auth_id, &code).await?;
         }

@@ -10,4 +10,4 @@ mod world;
 pub use proxy::{Chance, Fault, Rule, StoreProxy};
 pub use secrets::{Found, Searcher, Secrets};
 pub use tap::{Passed, Tap};
-pub use world::{Answer, Outcome, World, WorldOptions};
+pub use world::{Answer, Outcome, World, WorldOptions, demo_names, names};

@@ -44,6 +44,18 @@ pub struct WorldOptions {
     pub log_to: LogTo,
 }
 
+/// The body of step 2: a device by its names.
+#[must_use]
+pub fn names(user: &str, device: &str) -> Value {
+    json!({ "userName": user, "deviceName": device, "deviceType": "TOTP" })
+}
+
+/// The body of step 2: the demo's device.
+#[must_use]
+pub fn demo_names() -> Value {
+    names(DEMO_USER, DEMO_DEVICE)
+}
+
 /// A stack, its proxies, and an HTTP client.
 #[derive(Debug)]
 pub struct World {
@@ -341,13 +353,28 @@ impl World {
             .await
     }
 
+    /// Step 2 of the first client with a device, whatever the answer.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub async fn try_start_with(&self, user: &str, device: &str) -> Result<Answer> {
+        self.init_auth(&self.token.0, &names(user, device)).await
+    }
+
+    /// Step 2 of the first client with the demo's device, whatever the answer.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub async fn try_start(&self) -> Result<Answer> {
+        self.try_start_with(DEMO_USER, DEMO_DEVICE).await
+    }
+
     /// Starts an authentication of the first client with a device, and says its authId.
     ///
     /// # Errors
     /// If it does not start.
     pub async fn start_with(&self, user: &str, device: &str) -> Result<String> {
-        let body = json!({ "userName": user, "deviceName": device, "deviceType": "TOTP" });
-        let answer = self.init_auth(&self.token.0, &body).await?;
+        let answer = self.try_start_with(user, device).await?;
         answer.success(201)?;
         Ok(answer.member("authId").as_str().context("no authId")?.to_owned())
     }

@@ -36,13 +36,6 @@ impl Limits {
         attempt: Duration::from_secs(5),
         call: Duration::from_secs(15),
     };
-
-    fn timeouts(self) -> TimeoutConfig {
-        TimeoutConfig::builder()
-            .operation_attempt_timeout(self.attempt)
-            .operation_timeout(self.call)
-            .build()
-    }
 }
 
 /// The SDK's default of one second would cost a user the whole deadline.
@@ -61,12 +54,12 @@ pub struct Clients {
 impl Clients {
     /// Clients with region, credentials and endpoints as the environment gives them.
     pub async fn from_environment() -> Self {
-        Self::new(&from_environment().await, None, None, Limits::OF_A_REQUEST)
+        Self::new(&limited(from_environment().await, Limits::OF_A_REQUEST), None)
     }
 
     /// The same for a person at a terminal: far from the region, and with nobody who waits for an answer.
     pub async fn for_an_operator() -> Self {
-        Self::new(&from_environment().await, None, None, Limits::OF_AN_OPERATOR)
+        Self::new(&Self::settings_of_an_operator().await, None)
     }
 
     /// What the client of a further service is made of, for such a person.
@@ -77,12 +70,8 @@ impl Clients {
     /// Clients of stores on this machine, with credentials that mean nothing.
     #[must_use]
     pub fn of_local_stores(dynamodb_url: &str, secrets_manager_url: &str) -> Self {
-        Self::new(
-            &of_this_machine(),
-            Some(dynamodb_url),
-            Some(secrets_manager_url),
-            Limits::OF_A_REQUEST,
-        )
+        let shared = limited(of_this_machine(), Limits::OF_A_REQUEST);
+        Self::new(&shared, Some([dynamodb_url, secrets_manager_url]))
     }
 
     /// What the client of a further service on this machine is made of.
@@ -91,26 +80,20 @@ impl Clients {
         limited(of_this_machine(), Limits::OF_AN_OPERATOR)
     }
 
-    fn new(shared: &SdkConfig, dynamodb_url: Option<&str>, secrets_manager_url: Option<&str>, limits: Limits) -> Self {
-        let (timeouts, retries) = (limits.timeouts(), retries());
-        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(shared)
-            .timeout_config(timeouts.clone())
-            .retry_config(retries.clone())
-            .interceptor(CountCalls(calls::Service::DynamoDb));
+    /// An endpoint that is not given stays what the environment says.
+    fn new(shared: &SdkConfig, local_urls: Option<[&str; 2]>) -> Self {
+        let mut dynamodb =
+            aws_sdk_dynamodb::config::Builder::from(shared).interceptor(CountCalls(calls::Service::DynamoDb));
         let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(shared)
-            .timeout_config(timeouts)
-            .retry_config(retries)
             .interceptor(CountCalls(calls::Service::SecretsManager));
-        // An endpoint that is not given stays what the environment says.
-        // The quota of repetitions is the process's, as on Lambda, where a process has one store of each kind; many stores
-        // in one process must not use up each other's.
-        if let Some(url) = dynamodb_url {
-            let own_quota = RetryPartition::custom("local stores").build();
-            dynamodb = dynamodb.endpoint_url(url).retry_partition(own_quota);
-        }
-        if let Some(url) = secrets_manager_url {
-            let own_quota = RetryPartition::custom("local stores").build();
-            secrets_manager = secrets_manager.endpoint_url(url).retry_partition(own_quota);
+        if let Some([dynamodb_url, secrets_manager_url]) = local_urls {
+            // The quota of repetitions is the process's, as on Lambda, where a process has one store of each kind; many
+            // stores in one process must not use up each other's.
+            let own_quota = || RetryPartition::custom("local stores").build();
+            dynamodb = dynamodb.endpoint_url(dynamodb_url).retry_partition(own_quota());
+            secrets_manager = secrets_manager
+                .endpoint_url(secrets_manager_url)
+                .retry_partition(own_quota());
         }
         Self {
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
@@ -119,16 +102,18 @@ impl Clients {
     }
 }
 
-/// Standard, not adaptive: adaptive would slow every user while one device is attacked.
-fn retries() -> RetryConfig {
-    RetryConfig::standard()
-        .with_max_attempts(TRIES)
-        .with_initial_backoff(FIRST_BACKOFF)
-}
-
+/// How long calls may take, and how often they are tried.
 fn limited(shared: SdkConfig, limits: Limits) -> SdkConfig {
-    let builder = shared.into_builder().timeout_config(limits.timeouts());
-    builder.retry_config(retries()).build()
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(limits.attempt)
+        .operation_timeout(limits.call)
+        .build();
+    // Standard, not adaptive: adaptive would slow every user while one device is attacked.
+    let retries = RetryConfig::standard()
+        .with_max_attempts(TRIES)
+        .with_initial_backoff(FIRST_BACKOFF);
+    let builder = shared.into_builder().timeout_config(timeouts);
+    builder.retry_config(retries).build()
 }
 
 fn of_this_machine() -> SdkConfig {

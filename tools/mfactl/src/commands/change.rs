@@ -3,11 +3,15 @@
 use anyhow::{Result, anyhow, bail};
 use shared::clock::{Clock, Timestamp};
 use shared::device::{Device, DeviceRecord, Status};
+use shared::error::StoreError;
 use shared::names::{DeviceKey, SeedRef};
 use shared::ports::{DeviceRegistry, Random, Removal, SeedRegistry};
 
 use super::{Desk, options_of, shown};
 use crate::terminal::Terminal;
+
+/// Where the secrets of an item are found that nobody could read.
+const FINDS_THEM: &str = "`mfactl doctor` finds secrets that no device names";
 
 /// How a device is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,38 +119,60 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
 
     /// Removes a device, then its seeds. Repeatable: a device that is gone is no error.
     ///
+    /// An item that cannot be read is removed too, or its name would be taken for ever. Nobody knows its secrets then.
+    ///
     /// # Errors
     /// With what to do about it.
     pub async fn remove(&mut self, key: &DeviceKey, how: Removing) -> Result<()> {
-        let Some(record) = self.record(key).await? else {
-            let text = format!("There is no device {}; nothing was removed.", shown(key));
-            return Ok(self.terminal.say(&text)?);
+        let known = match self.record(key).await {
+            Ok(Some(record)) => Some(record),
+            Ok(None) => {
+                let text = format!("There is no device {}; nothing was removed.", shown(key));
+                return Ok(self.terminal.say(&text)?);
+            }
+            Err(error) => match error.downcast_ref() {
+                Some(StoreError::Corrupt { what, .. }) => {
+                    // Said before anything is done: once the item is gone, nothing else tells of them.
+                    self.terminal.note(&format!(
+                        "The item of the device {} cannot be read ({what}), so the secrets that it names stay: when it is gone, \
+                         {FINDS_THEM}.",
+                        shown(key)
+                    ))?;
+                    None
+                }
+                _ => return Err(error),
+            },
         };
         self.confirmed(&format!("Remove the device {}? This cannot be undone.", shown(key)))?;
         let removed = match self.devices.remove(key).await {
             Ok(removed) => removed,
-            // It may be gone nevertheless, and then its seeds are named by nothing.
+            // It may be gone nevertheless, and then its seeds are named by nothing. Of an item that cannot be read, this is
+            // the answer when it was removed.
             Err(error) => {
                 if !matches!(self.devices.record(key).await, Ok(None)) {
-                    let seeds: Vec<&str> = record.seeds().map(SeedRef::name).collect();
+                    let seeds: Vec<&str> = known.iter().flat_map(DeviceRecord::seeds).map(SeedRef::name).collect();
+                    let left = if seeds.is_empty() {
+                        FINDS_THEM.to_owned()
+                    } else {
+                        format!("what is left is {}", seeds.join(" and "))
+                    };
                     let what = format!(
-                        "cannot remove the device {}: run it again; if it is gone then, what is left is {}",
-                        shown(key),
-                        seeds.join(" and ")
+                        "cannot remove the device {}: run it again; if it is gone then, {left}",
+                        shown(key)
                     );
                     return Err(anyhow!(error).context(what));
                 }
                 None
             }
         };
+        self.left_behind |= known.is_none() && removed.is_none();
         // Both: of a repeated call the second answer has nothing, and between read and removal there may be new ones.
-        let mut seeds: Vec<SeedRef> = record.seeds().cloned().collect();
-        let removed = removed.iter().flat_map(DeviceRecord::seeds);
-        seeds.extend(
-            removed
-                .filter(|seed| !record.seeds().any(|known| known == *seed))
-                .cloned(),
-        );
+        let mut seeds: Vec<SeedRef> = Vec::new();
+        for seed in known.iter().chain(&removed).flat_map(DeviceRecord::seeds) {
+            if !seeds.contains(seed) {
+                seeds.push(seed.clone());
+            }
+        }
         let how = match how {
             Removing::Recoverably => Removal::Recoverable,
             Removing::ForGood => Removal::AtOnce,

@@ -1,5 +1,9 @@
 //! `disable`, `enable`, `unlock`, `remove`.
 
+use shared::device::PendingSeed;
+use shared::error::StoreError;
+use shared::ports::{DeviceStore, Page};
+
 use super::*;
 
 #[tokio::test]
@@ -213,5 +217,151 @@ async fn a_removal_whose_answer_was_lost_goes_on_with_the_secret() -> Result<()>
         world.desk([text("y")]).remove(&world.key, Removing::ForGood).await?;
         assert_eq!((world.devices.count(), world.seeds.count()), (0, 0), "{fault:?}");
     }
+    Ok(())
+}
+
+/// Devices whose items nobody can read, as in a table that somebody else wrote to. What is not there, is not there.
+struct Damaged(MemoryDevices);
+
+impl Damaged {
+    fn unreadable<T>(found: Option<T>) -> Result<Option<T>, StoreError> {
+        match found {
+            None => Ok(None),
+            Some(_) => Err(StoreError::Corrupt {
+                store: "memory",
+                what: "an item without a version",
+            }),
+        }
+    }
+}
+
+impl DeviceStore for Damaged {
+    async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
+        Self::unreadable(self.0.get(key).await?)
+    }
+
+    async fn replace(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        new: &Device,
+        used_at: Option<Timestamp>,
+    ) -> Result<Written, StoreError> {
+        self.0.replace(key, held, new, used_at).await
+    }
+}
+
+impl DeviceRegistry for Damaged {
+    async fn record(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        Self::unreadable(self.0.record(key).await?)
+    }
+
+    async fn page(&self, of: &Of, after: Option<&DeviceKey>, most: u16) -> Result<Page, StoreError> {
+        self.0.page(of, after, most).await
+    }
+
+    async fn offer_seed(&self, key: &DeviceKey, held: &Device, pending: &PendingSeed) -> Result<Written, StoreError> {
+        self.0.offer_seed(key, held, pending).await
+    }
+
+    async fn register(&self, key: &DeviceKey, device: &Device, created_at: Timestamp) -> Result<Stored, StoreError> {
+        self.0.register(key, device, created_at).await
+    }
+
+    async fn remove(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        Self::unreadable(DeviceRegistry::remove(&self.0, key).await?)
+    }
+}
+
+/// A desk whose devices cannot be read.
+fn damaged_desk(
+    world: &World,
+    reply: &str,
+) -> Desk<Damaged, MemorySeeds, Arc<ManualClock>, Arc<SequenceRandom>, Person> {
+    let desk = world.desk([text(reply)]);
+    Desk {
+        devices: Damaged(desk.devices),
+        seeds: desk.seeds,
+        clock: desk.clock,
+        random: desk.random,
+        terminal: desk.terminal,
+        policy: desk.policy,
+        seed_prefix: desk.seed_prefix,
+        yes: desk.yes,
+        left_behind: desk.left_behind,
+    }
+}
+
+#[tokio::test]
+async fn a_removal_of_an_item_that_cannot_be_read_is_cut_short_anywhere_and_can_be_repeated() -> Result<()> {
+    // Removed, it is read again: the answer of the removal is that it could not be read.
+    for (op, calls) in [(Op::Record, 0), (Op::Remove, 0), (Op::Record, 1)] {
+        for fault in FAULTS {
+            let when = format!("{fault:?} of {op:?} after {calls}");
+            let world = World::active().await?;
+            world.devices.inject_after(calls, op, fault);
+            let mut desk = damaged_desk(&world, "y");
+            let outcome = until_it_hangs(desk.remove(&world.key, Removing::ForGood)).await;
+            world.assert_safe(&when);
+            let gone = world.devices.count() == 0;
+            let told_of_secrets = desk.terminal.noted.contains("mfactl doctor");
+            assert!(!gone || told_of_secrets, "nothing was said about its secrets, {when}");
+            assert_eq!(matches!(outcome, Some(Ok(()))), desk.left_behind, "{when}");
+            assert!(gone || !desk.left_behind, "it is there still, {when}");
+
+            // Run again, it finishes the job.
+            let mut desk = damaged_desk(&world, "y");
+            desk.remove(&world.key, Removing::ForGood).await?;
+            assert_eq!((world.devices.count(), world.seeds.count()), (0, 1), "{when}");
+            assert_eq!(desk.left_behind, !gone, "{when}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_item_that_cannot_be_read_is_removed_after_a_question_and_its_secrets_are_left_to_the_doctor() -> Result<()>
+{
+    let world = World::active().await?;
+    let mut desk = damaged_desk(&world, "no");
+    let error = told(desk.remove(&world.key, Removing::ForGood).await);
+    assert!(error.contains("nothing was changed"), "{error}");
+    assert_eq!((world.devices.count(), desk.left_behind), (1, false));
+
+    let mut desk = damaged_desk(&world, "y");
+    desk.remove(&world.key, Removing::ForGood).await?;
+    assert_eq!((world.devices.count(), world.seeds.count()), (0, 1));
+    assert!(desk.left_behind, "somebody has to look for its secret");
+    let noted = &desk.terminal.noted;
+    assert!(
+        noted.contains("an item without a version") && noted.contains("mfactl doctor"),
+        "{noted}"
+    );
+    assert!(desk.terminal.said.contains("is removed"), "{}", desk.terminal.said);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_item_that_cannot_be_read_and_stays_is_no_removal() -> Result<()> {
+    let world = World::active().await?;
+    world.devices.inject(Op::Remove, Fault::Before);
+    let mut desk = damaged_desk(&world, "y");
+    let error = told(desk.remove(&world.key, Removing::ForGood).await);
+    assert!(
+        error.contains("run it again") && error.contains("mfactl doctor"),
+        "{error}"
+    );
+    assert_eq!((world.devices.count(), desk.left_behind), (1, false));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_reached_is_no_damage_and_nothing_is_removed() -> Result<()> {
+    let world = World::active().await?;
+    world.devices.inject(Op::Record, Fault::Before);
+    let mut desk = world.desk([text("y")]);
+    let error = told(desk.remove(&world.key, Removing::ForGood).await);
+    assert!(error.contains("nothing was changed"), "{error}");
+    assert_eq!((world.devices.count(), world.seeds.count()), (1, 1));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `list`, `show`, `export`, `check`.
 
 use super::*;
+use crate::commands::look::aligned;
 
 #[tokio::test]
 async fn a_list_has_every_device_once_however_long_its_pages_are() -> Result<()> {
@@ -143,4 +144,27 @@ async fn a_check_says_what_is_wrong_and_what_would_happen_now() -> Result<()> {
         "{said}{error}"
     );
     Ok(())
+}
+
+#[test]
+fn columns_line_up_whatever_characters_a_name_has() {
+    for (name, columns) in [
+        ("alice", 5),
+        ("\u{5c71}\u{7530}", 4),
+        ("\u{5c71}\u{7530} \u{592a}\u{90ce}", 9),
+        ("\u{ff21}\u{ff22}\u{3000}", 6),
+        ("\u{ff71}\u{ff72}", 2),
+        ("\u{d55c}\u{ae00}", 4),
+        ("\u{1f511} key", 6),
+        ("\u{915}\u{93f}", 1),
+        ("m\u{fc}ller", 6),
+        ("x\u{323}\u{302}", 1),
+        ("a\u{200d}b", 2),
+    ] {
+        let rows = [[name, "after"], ["a name that is longer", "below"]].map(|row| row.map(str::to_owned));
+        let text = aligned(&rows);
+        let padding = text.lines().next().and_then(|line| line.strip_prefix(name));
+        let padding = padding.map(|rest| rest.chars().take_while(|character| *character == ' ').count());
+        assert_eq!(padding, Some("a name that is longer".len() + 2 - columns), "{text}");
+    }
 }

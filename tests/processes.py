@@ -1,0 +1,99 @@
+"""What the scripts under tests/ share: programs of this workspace, servers that they start, and nothing left of either."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+STOP_SECONDS = 15
+
+
+def build(*programs, seconds):
+    """Builds programs of the workspace, and says in which folder they are.
+
+    With the features of the whole workspace, as its tests are built: for one package alone the SDK would be built once more.
+    """
+    command = ["cargo", "build", "--workspace"] + [argument for program in programs for argument in ("--bin", program)]
+    subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=True, timeout=seconds)
+    command = ["cargo", "metadata", "--format-version", "1", "--no-deps"]
+    described = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    return pathlib.Path(json.loads(described.stdout)["target_directory"]) / "debug"
+
+
+class Server:
+    """A process in a group of its own, so that what it starts can be ended with it."""
+
+    def __init__(self, command, folder, log, environment=None):
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def must_run(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f"{self.process.args[:3]} ended with {self.process.returncode}:\n{self.log.read_text()}")
+
+    def stop(self):
+        """Asks as Ctrl-C does, then ends whatever is left of the group and of what moved to another one."""
+        family = family_of(self.process.pid)
+        stop_group(self.process)
+        for pid, name in family.items():
+            if pid != self.process.pid and family_of(pid).get(pid) == name:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def stop_group(process, signs=(signal.SIGINT, signal.SIGKILL)):
+    """Ends a process and its group, by one signal after the other."""
+    for sign in signs:
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            print(f"{process.args[:3]} did not stop within {STOP_SECONDS} s", file=sys.stderr)
+
+
+def family_of(pid):
+    """A process and all that it started and that is still below it, whatever group they moved to: pid and command."""
+    parents, commands = {}, {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            commands[int(folder.name)] = (folder / "cmdline").read_bytes().split(b"\0")[0].decode()
+        except (ProcessLookupError, FileNotFoundError):
+            pass
+    family = {pid} & parents.keys()
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return {member: commands.get(member, "") for member in family}
+
+
+def wait_for(what, ready, server, seconds):
+    """Asks `ready` until it says yes, as long as the server runs."""
+    end = time.monotonic() + seconds
+    while not ready():
+        server.must_run()
+        if time.monotonic() > end:
+            raise RuntimeError(f"{what} not ready within {seconds} s:\n{server.log.read_text()}")
+        time.sleep(0.1)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
