@@ -74,12 +74,14 @@ pub enum Mutant {
     ActivationForgivesPairs,
     /// The seed that was pending before is removed, and then another is offered.
     FormerOfferRemovedFirst,
+    /// The secret of an offer that was not answered is removed, if the device does not name it yet.
+    UnansweredOfferRemoved,
 }
 
 impl Mutant {
     /// Every mutant, an invariant that it must break, and a setup in which it does.
     #[must_use]
-    pub fn all() -> [(Self, Invariant, Setup); 33] {
+    pub fn all() -> [(Self, Invariant, Setup); 34] {
         [
             (Self::VerdictBeforeWrite, Invariant::Counted, Setup::crowded()),
             (Self::CounterByReadThenWrite, Invariant::Counted, Setup::guessed_at()),
@@ -161,6 +163,7 @@ impl Mutant {
             ),
             (Self::SuccessClearsBudget, Invariant::LockHolds, Setup::guessed_at()),
             (Self::OfferSuspends, Invariant::Activated, Setup::replaced()),
+            (Self::UnansweredOfferRemoved, Invariant::SeedThere, Setup::replaced()),
             (
                 Self::FormerOfferRemovedFirst,
                 Invariant::SeedThere,

@@ -71,8 +71,6 @@ pub(crate) struct Desk {
     /// Those that some command is about to remove.
     pub(crate) unwanted: Seeds,
     removed: Seeds,
-    /// Those that were removed when an offer of them was given up, though it may still take effect.
-    given_up: Seeds,
     registrations: Vec<Registration>,
 }
 
@@ -84,7 +82,6 @@ impl Desk {
             shown: Seeds::of(0),
             unwanted: Seeds::default(),
             removed: Seeds::default(),
-            given_up: Seeds::default(),
             registrations: vec![Registration::of(Registering::Awaited); registrations],
         }
     }
@@ -316,13 +313,16 @@ impl Protocol {
                 }
                 Some(())
             }
-            (Event::GiveUp, Registering::Offering(_)) => {
+            (Event::GiveUp, Registering::Offering(write)) => {
                 let seed = registration.seed;
                 if state.desk.pends(seed) || state.table.is_some() && state.seed == seed {
                     self.go_on(state, number)
                 } else {
-                    state.desk.given_up.add(seed);
-                    Self::end_registration(state, number, Some(seed))
+                    // A secret stays if the write that names it may still take effect.
+                    let table = state.table.as_ref();
+                    let may_come = table.is_some_and(|stored| self.condition(stored, &write.held));
+                    let may_come = may_come && !self.mutant(Mutant::UnansweredOfferRemoved);
+                    Self::end_registration(state, number, (!may_come).then_some(seed))
                 }
             }
             (Event::GiveUp, Registering::Swapping(write)) => {
@@ -483,7 +483,7 @@ impl Protocol {
             }
         }
         let desk = &mut state.desk;
-        for seeds in [&mut desk.unwanted, &mut desk.removed, &mut desk.given_up] {
+        for seeds in [&mut desk.unwanted, &mut desk.removed] {
             seeds.keep(named);
         }
     }
@@ -510,8 +510,6 @@ impl Protocol {
         }
         let desk = &after.desk;
         let pending = desk.pending.map(|(pending, _)| pending);
-        // An offer that takes effect after it was given up names a secret that is gone: docs/decisions/0010.
-        let pending = pending.filter(|pending| !desk.given_up.has(*pending));
         if desk.removed.has(after.seed) || pending.is_some_and(|pending| desk.removed.has(pending)) {
             broken.add(Invariant::SeedThere);
         }
