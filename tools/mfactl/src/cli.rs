@@ -54,7 +54,7 @@ pub struct Arguments {
 #[command(next_help_heading = "Deployment (each setting also by the variable of the function)")]
 struct Deployment {
     /// The stack, by its name: what is not given below is what its outputs and parameters say.
-    #[arg(long, global = true, value_name = "NAME", conflicts_with = "local")]
+    #[arg(long, global = true, value_name = "NAME")]
     stack: Option<String>,
     /// The table of devices [variable: `DEVICES_TABLE`].
     #[arg(long, global = true, value_name = "NAME")]
@@ -397,9 +397,17 @@ pub struct ImportArguments {
 
 impl Arguments {
     /// The stack that was named.
-    #[must_use]
-    pub fn stack(&self) -> Option<&str> {
-        self.deployment.stack.as_deref()
+    ///
+    /// # Errors
+    /// [`Usage`] if the local stack was named too.
+    pub fn stack(&self) -> Result<Option<&str>, Usage> {
+        // The parser does not hold global options against each other if one comes before the command and one after it.
+        if self.local.is_some() && self.deployment.stack.is_some() {
+            return Err(Usage(
+                "--local and --stack name two stacks: give one of them".to_owned(),
+            ));
+        }
+        Ok(self.deployment.stack.as_deref())
     }
 
     /// The settings that were given.

@@ -28,7 +28,7 @@ async fn main() -> ExitCode {
 /// What was given, and what the stack says that was named.
 async fn settings(arguments: &Arguments) -> Result<Settings> {
     let mut settings = arguments.settings();
-    if let Some(name) = arguments.stack() {
+    if let Some(name) = arguments.stack()? {
         let (_, stack) = target::deployed_stack(name).await?;
         settings.add_stack(&stack);
     }
@@ -37,6 +37,7 @@ async fn settings(arguments: &Arguments) -> Result<Settings> {
 
 /// Whether nothing was left behind.
 async fn run(arguments: &Arguments) -> Result<bool> {
+    arguments.stack()?;
     let command = match &arguments.command {
         Command::Device(command) => command,
         Command::Doctor(given) => return doctor(arguments, given).await,
@@ -71,8 +72,15 @@ async fn doctor(arguments: &Arguments, given: &DoctorArguments) -> Result<bool> 
     let mut doctor = match &arguments.local {
         Some(file) => target::local_doctor(file, token_url, Console::default(), arguments.yes).await?,
         None => {
-            let (settings, name) = (arguments.settings(), arguments.stack());
-            target::doctor(settings, name, token_url, Console::default(), arguments.yes).await?
+            let settings = arguments.settings();
+            target::doctor(
+                settings,
+                arguments.stack()?,
+                token_url,
+                Console::default(),
+                arguments.yes,
+            )
+            .await?
         }
     };
     doctor.api_url.clone_from(&given.api_url);

@@ -171,24 +171,25 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
         Ok(())
     }
 
-    /// After a write that failed, and may have taken effect nevertheless: whether the device names a seed. If it does not,
-    /// the seed is removed; if nobody knows, it stays, since a device that works must have its secret.
-    async fn names_or_discard(&mut self, key: &DeviceKey, seed: &SeedRef) -> Result<bool> {
-        match self.devices.record(key).await {
-            Ok(Some(record)) if record.seeds().any(|named| named == seed) => Ok(true),
+    /// After a write that names a seed, was made on `held` (or on no device), and failed: whether the device names the seed.
+    /// If it does not, and the write cannot take effect any more either, the seed is removed. Otherwise it stays, since a
+    /// device that works must have its secret: docs/decisions/0010.
+    async fn names_or_discard(&mut self, key: &DeviceKey, held: Option<&Device>, seed: &SeedRef) -> Result<bool> {
+        let why = match self.devices.record(key).await {
+            Ok(Some(record)) if record.seeds().any(|named| named == seed) => return Ok(true),
+            Ok(record) if may_still_come(held, record.as_ref()) => "the write that names it may still come".to_owned(),
             Ok(_) => {
                 self.discard(seed, Removal::AtOnce).await?;
-                Ok(false)
+                return Ok(false);
             }
-            Err(error) => {
-                self.left_behind = true;
-                self.terminal.note(&format!(
-                    "Whether the device names the secret {} could not be read ({error}), so it was not removed.",
-                    seed.name()
-                ))?;
-                Ok(false)
-            }
-        }
+            Err(error) => format!("whether the device names it could not be read ({error})"),
+        };
+        self.left_behind = true;
+        self.terminal.note(&format!(
+            "The secret {} was not removed: {why}. If no device names it in an hour, `mfactl doctor --fix` removes it.",
+            seed.name()
+        ))?;
+        Ok(false)
     }
 
     /// Stores a new device with a seed of its own; `None` if there is one by that name.
@@ -201,7 +202,7 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
                 self.discard(&seed_ref, Removal::AtOnce).await?;
                 Ok(None)
             }
-            Err(error) if self.names_or_discard(key, &seed_ref).await? => {
+            Err(error) if self.names_or_discard(key, None, &seed_ref).await? => {
                 drop(error);
                 Ok(Some(seed_ref))
             }
@@ -219,6 +220,15 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
         let [high, ..] = split(self.random.sixteen_bytes()?);
         let device = Device::registered(high >> 1, status, seed_ref.clone(), parameters);
         Ok(self.devices.register(key, &device, self.clock.now()).await?)
+    }
+}
+
+/// Whether a conditional write, of which no try was answered, would still take effect on what is there now.
+fn may_still_come(held: Option<&Device>, there: Option<&DeviceRecord>) -> bool {
+    match (held, there) {
+        (None, None) => true,
+        (Some(held), Some(there)) => there.device.version == held.version && there.device.seed_ref == held.seed_ref,
+        _ => false,
     }
 }
 

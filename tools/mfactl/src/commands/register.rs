@@ -108,7 +108,7 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Desk<
                 self.discard(&seed_ref, Removal::AtOnce).await?;
                 Err(changed_meanwhile())
             }
-            Err(_) if self.names_or_discard(key, &seed_ref).await? => Ok(()),
+            Err(_) if self.names_or_discard(key, Some(held), &seed_ref).await? => Ok(()),
             Err(error) => Err(anyhow!(error).context(format!("cannot write the device {}", shown(key)))),
         };
         offered?;

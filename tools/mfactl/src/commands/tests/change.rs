@@ -271,6 +271,10 @@ impl DeviceRegistry for Damaged {
     async fn remove(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
         Self::unreadable(DeviceRegistry::remove(&self.0, key).await?)
     }
+
+    async fn remove_held(&self, key: &DeviceKey, held: &Device) -> Result<Written, StoreError> {
+        self.0.remove_held(key, held).await
+    }
 }
 
 /// A desk whose devices cannot be read.

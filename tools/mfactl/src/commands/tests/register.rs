@@ -403,3 +403,46 @@ async fn a_wrong_code_that_closes_single_codes_is_followed_by_a_question_for_two
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_secret_stays_while_the_write_that_names_it_may_still_come() -> Result<()> {
+    // No try was answered, and by what is read nothing was written: it may be under way.
+    let world = World::new()?;
+    world.devices.inject(Op::Register, Fault::Before);
+    let mut desk = world.desk([]);
+    assert!(desk.register(&world.registering()?).await.is_err());
+    assert_eq!((world.devices.count(), world.seeds.count()), (0, 1));
+    assert!(desk.left_behind && desk.terminal.noted.contains("mfactl doctor --fix"));
+
+    let world = World::active().await?;
+    world.devices.inject(Op::Offer, Fault::Before);
+    let mut desk = world.desk([]);
+    assert!(desk.register(&world.replacing()?).await.is_err());
+    assert_eq!(world.seeds.count(), 2);
+    assert!(desk.left_behind && desk.terminal.noted.contains("may still come"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_is_removed_when_the_write_that_names_it_cannot_come_any_more() -> Result<()> {
+    let held = World::active().await?.record()?;
+    let with = |change: fn(&mut Device)| {
+        let mut record = held.clone();
+        change(&mut record.device);
+        record
+    };
+    let other_seed = SeedRef::new("mfa/seed/other", "1")?;
+    let device = &held.device;
+    assert!(may_still_come(None, None) && may_still_come(Some(device), Some(&held)));
+    // Counters alone do not change what it was made on, and are never written without the version.
+    assert!(may_still_come(
+        Some(device),
+        Some(&with(|device| device.total_failures += 1))
+    ));
+    assert!(!may_still_come(None, Some(&held)) && !may_still_come(Some(device), None));
+    assert!(!may_still_come(Some(device), Some(&with(|device| device.version += 1))));
+    let mut other = held.clone();
+    other.device.seed_ref = other_seed;
+    assert!(!may_still_come(Some(device), Some(&other)));
+    Ok(())
+}
