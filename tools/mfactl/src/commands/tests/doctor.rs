@@ -2,10 +2,13 @@
 //! touched, wherever the command is cut short.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use shared::ports::{Removal, Written};
+use shared::device::PendingSeed;
+use shared::error::StoreError;
+use shared::ports::{DeviceStore, Page, Removal, Written};
 
 use super::client::MemoryPool;
 use super::*;
@@ -192,6 +195,95 @@ struct AtOnce;
 
 impl Patience for AtOnce {
     async fn pause(&self, _duration: Duration) {}
+}
+
+/// Devices that somebody else changes when they are read from the first one again, and before one is removed.
+struct Meanwhile<F> {
+    devices: MemoryDevices,
+    scans: AtomicUsize,
+    happens: F,
+}
+
+/// When something happens meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    BeforeScan(usize),
+    BeforeRemoval,
+}
+
+impl<F: Fn(When) + Send + Sync> DeviceStore for Meanwhile<F> {
+    async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
+        self.devices.get(key).await
+    }
+
+    async fn replace(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        new: &Device,
+        used_at: Option<Timestamp>,
+    ) -> Result<Written, StoreError> {
+        self.devices.replace(key, held, new, used_at).await
+    }
+}
+
+impl<F: Fn(When) + Send + Sync> DeviceRegistry for Meanwhile<F> {
+    async fn record(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        self.devices.record(key).await
+    }
+
+    async fn page(&self, of: &Of, after: Option<&DeviceKey>, most: u16) -> Result<Page, StoreError> {
+        if after.is_none() {
+            (self.happens)(When::BeforeScan(self.scans.fetch_add(1, Ordering::Relaxed)));
+        }
+        self.devices.page(of, after, most).await
+    }
+
+    async fn offer_seed(&self, key: &DeviceKey, held: &Device, pending: &PendingSeed) -> Result<Written, StoreError> {
+        self.devices.offer_seed(key, held, pending).await
+    }
+
+    async fn register(&self, key: &DeviceKey, device: &Device, created_at: Timestamp) -> Result<Stored, StoreError> {
+        self.devices.register(key, device, created_at).await
+    }
+
+    async fn remove(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        (self.happens)(When::BeforeRemoval);
+        DeviceRegistry::remove(&self.devices, key).await
+    }
+
+    async fn remove_held(&self, key: &DeviceKey, held: &Device) -> Result<Written, StoreError> {
+        (self.happens)(When::BeforeRemoval);
+        self.devices.remove_held(key, held).await
+    }
+}
+
+/// Mends with somebody else at work; says what was told.
+async fn fixed_meanwhile(world: &World, happens: impl Fn(When) + Send + Sync) -> String {
+    let usual = doctor(world, []);
+    let mut doctor = Doctor {
+        stack: usual.stack,
+        inspector: usual.inspector,
+        clients: usual.clients,
+        desk: Desk {
+            devices: Meanwhile {
+                devices: world.devices.clone(),
+                scans: AtomicUsize::new(0),
+                happens,
+            },
+            seeds: usual.desk.seeds,
+            clock: usual.desk.clock,
+            random: usual.desk.random,
+            terminal: usual.desk.terminal,
+            policy: usual.desk.policy,
+            seed_prefix: usual.desk.seed_prefix,
+            yes: true,
+            left_behind: false,
+        },
+        api_url: None,
+        local: false,
+    };
+    told(doctor.examine(&FIXING, &AtOnce).await)
 }
 
 async fn looked_at(doctor: &mut MemoryDoctor) -> (bool, String) {
@@ -698,13 +790,71 @@ async fn a_device_that_was_registered_anew_meanwhile_is_not_removed() -> Result<
     let world = World::new()?;
     put(&world, "alice", 1)?;
     let (key, gone) = put(&world, "bob", 2)?;
-    let held = world.devices.peek(&key).context("no device")?;
     world.seeds.remove(&gone, Removal::AtOnce).await?;
-    let (_, new) = put(&world, "bob", 3)?;
-    // What `--fix` does with what it saw before.
-    let removed = world.devices.remove_held(&key, &held).await?;
-    assert!(matches!(removed, Written::No(Some(stored)) if stored.seed_ref == new));
-    assert!(world.devices.peek(&key).is_some());
+    let anew = |when| {
+        if when == When::BeforeRemoval {
+            put(&world, "bob", 3).unwrap_or_else(|_| unreachable!("a device"));
+        }
+    };
+    let told = fixed_meanwhile(&world, anew).await;
+    assert_eq!(told, "");
+    let device = world.devices.peek(&key).context("the new device is gone")?;
+    assert!(device.seed_ref != gone && world.seeds.has(&device.seed_ref));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_that_is_still_the_same_but_was_written_meanwhile_is_left_for_the_next_run() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let (key, gone) = put(&world, "bob", 2)?;
+    world.seeds.remove(&gone, Removal::AtOnce).await?;
+    let written = |when| {
+        if when == When::BeforeRemoval {
+            let mut device = world.devices.peek(&key).unwrap_or_else(|| unreachable!("a device"));
+            device.version += 1;
+            world.devices.put(&key, &device);
+        }
+    };
+    let told = fixed_meanwhile(&world, written).await;
+    assert!(
+        told.contains("1 problem") && world.devices.peek(&key).is_some(),
+        "{told}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_that_a_device_came_to_name_while_the_person_thought_is_not_removed() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let late = put_unnamed(&world, 2)?;
+    let never = put_unnamed(&world, 3)?;
+    let named = |when| {
+        if when == When::BeforeScan(1) {
+            let device = Device::registered(7, Status::Active, late.clone(), OtpParameters::default());
+            world.devices.put(&world.key, &device);
+        }
+    };
+    let told = fixed_meanwhile(&world, named).await;
+    assert_eq!(told, "");
+    assert!(world.seeds.has(&late) && !world.seeds.has(&never));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_whose_secret_the_list_does_not_have_yet_is_whole() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    // After the secrets were listed, and before the devices are read.
+    let registered = |when| {
+        if when == When::BeforeScan(0) {
+            put(&world, "bob", 2).unwrap_or_else(|_| unreachable!("a device"));
+        }
+    };
+    let told = fixed_meanwhile(&world, registered).await;
+    assert_eq!(told, "");
+    assert_eq!((world.devices.count(), world.seeds.count()), (2, 2));
     Ok(())
 }
 
