@@ -74,6 +74,15 @@ impl Clients {
         Self::new(&shared, Some([dynamodb_url, secrets_manager_url]))
     }
 
+    /// The same for a person at a terminal, who has long lists read.
+    #[must_use]
+    pub fn of_local_stores_for_an_operator(dynamodb_url: &str, secrets_manager_url: &str) -> Self {
+        Self::new(
+            &Self::settings_of_local_stores(),
+            Some([dynamodb_url, secrets_manager_url]),
+        )
+    }
+
     /// What the client of a further service on this machine is made of.
     #[must_use]
     pub fn settings_of_local_stores() -> SdkConfig {

@@ -207,7 +207,7 @@ pub async fn deployment<T>(settings: &Settings, terminal: T, yes: bool) -> Resul
 pub async fn local<T>(file: &Path, terminal: T, yes: bool) -> Result<Target<T>> {
     let stack = LocalStack::read(file)?;
     let setting = |name: &'static str| stack.setting(file, name);
-    let clients = Clients::of_local_stores(&stack.dynamodb_url, &stack.secrets_manager_url);
+    let clients = Clients::of_local_stores_for_an_operator(&stack.dynamodb_url, &stack.secrets_manager_url);
     let clock = local_clock(&stack.api_url).await?;
     Ok(Target {
         desk: Desk {
@@ -272,7 +272,7 @@ pub fn local_pool<T>(
     yes: bool,
 ) -> Result<ClientDesk<CognitoClients, DynamoDevices, T>> {
     let stack = LocalStack::read(file)?;
-    let clients = Clients::of_local_stores(&stack.dynamodb_url, &stack.secrets_manager_url);
+    let clients = Clients::of_local_stores_for_an_operator(&stack.dynamodb_url, &stack.secrets_manager_url);
     let devices = DynamoDevices::new(&clients.dynamodb, stack.setting(file, config::DEVICES_TABLE)?);
     let shared = Clients::settings_of_local_stores();
     Ok(ClientDesk {

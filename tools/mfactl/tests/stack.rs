@@ -73,7 +73,7 @@ type StackDesk = Desk<DynamoDevices, SecretsManagerSeeds<Arc<LocalClock>>, Arc<L
 
 fn desk(world: &World, codes: &[i64]) -> StackDesk {
     let stores = world.stack.stores();
-    let clients = Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url());
+    let clients = Clients::of_local_stores_for_an_operator(stores.dynamodb_url(), stores.secrets_manager_url());
     let clock = world.stack.clock();
     Desk {
         devices: world.stack.devices().clone(),
