@@ -368,6 +368,11 @@ impl MemoryDevices {
         self.0.items(|devices| devices.insert(key.clone(), stored));
     }
 
+    /// Removes a device, if it is there, without a call.
+    pub fn take(&self, key: &DeviceKey) {
+        self.0.items(|devices| drop(devices.remove(key)));
+    }
+
     /// All that is stored by a name, without a call.
     #[must_use]
     pub fn peek_record(&self, key: &DeviceKey) -> Option<DeviceRecord> {

@@ -16,6 +16,7 @@ use aws_sdk_cloudformation::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_cloudwatch::types::StateValue;
 use aws_sdk_cognitoidentityprovider::types::DeletionProtectionType;
 use aws_sdk_dynamodb::types::{KeyType, PointInTimeRecoveryStatus, TableStatus, TimeToLiveStatus};
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Connector, tls};
 use aws_smithy_runtime_api::client::http::HttpConnector as _;
 use shared::aws::sdk::SdkConfig;
@@ -54,6 +55,7 @@ pub struct AwsInspector {
     cognito: aws_sdk_cognitoidentityprovider::Client,
     cloudwatch: aws_sdk_cloudwatch::Client,
     clock: Arc<Mutex<Option<Seen>>>,
+    local: bool,
 }
 
 impl AwsInspector {
@@ -87,6 +89,7 @@ impl AwsInspector {
             cognito: aws_sdk_cognitoidentityprovider::Client::from_conf(cognito.build()),
             cloudwatch: aws_sdk_cloudwatch::Client::new(shared),
             clock: seen,
+            local: local.is_some(),
         }
     }
 
@@ -197,7 +200,11 @@ impl AwsInspector {
     }
 }
 
-/// What was asked for is not there, or the call failed.
+fn time(date: &DateTime) -> Option<Timestamp> {
+    u64::try_from(date.secs()).ok().map(Timestamp::from_secs)
+}
+
+/// The call failed, for another reason than that what was asked for is not there.
 fn failed<E, R>(call: &'static str, error: &SdkError<E, R>) -> InspectError
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -228,6 +235,7 @@ impl Inspector for AwsInspector {
         let parameters = stack.parameters().iter();
         Ok(Some(DeployedStack {
             name: name.to_owned(),
+            created_at: stack.creation_time().filter(|_| !self.local).and_then(time),
             status: stack.stack_status().map_or("", |status| status.as_str()).to_owned(),
             outputs: outputs
                 .filter_map(|output| Some((output.output_key()?.to_owned(), output.output_value()?.to_owned())))
@@ -269,17 +277,27 @@ impl Inspector for AwsInspector {
         }))
     }
 
-    async fn status_without_token(&self, api_url: &str) -> Result<u16, InspectError> {
+    async fn status_without_token(&self, url: &str) -> Result<u16, InspectError> {
         let failed = |said: String| InspectError {
             call: "a call of the API",
             said,
         };
         // The SDK's own client, with the root certificates that it trusts.
+        let proxy = if self.local {
+            // It is on this machine, whatever proxies the environment names.
+            ProxyConfig::disabled()
+        } else {
+            ProxyConfig::from_env()
+        };
         let connector = Connector::builder()
+            .proxy_config(proxy)
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
             .build();
         let mut request = HttpRequest::empty();
-        let url = format!("{}/deviceAuthentications", api_url.trim_end_matches('/'));
+        // Firewalls refuse what does not say who it is.
+        request
+            .headers_mut()
+            .insert("user-agent", concat!("mfactl/", env!("CARGO_PKG_VERSION")));
         request.set_method("POST").map_err(|error| failed(error.to_string()))?;
         request.set_uri(url).map_err(|error| failed(error.to_string()))?;
         let response = tokio::time::timeout(PATIENCE, connector.call(request)).await;
@@ -380,9 +398,7 @@ impl<C: Clock + fmt::Debug> Intercept for WatchClock<C> {
         let sent_at = *self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
         let date = context.response().headers().get("date");
         let date = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
-        let answered_at = date
-            .and_then(|date| u64::try_from(date.secs()).ok())
-            .map(Timestamp::from_secs);
+        let answered_at = date.as_ref().and_then(time);
         if let Some((sent_at, answered_at)) = sent_at.zip(answered_at) {
             *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen {
                 sent_at,

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use shared::clock::Timestamp;
+
 /// A stack of `CloudFormation`, with what it says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeployedStack {
@@ -10,6 +12,8 @@ pub struct DeployedStack {
     pub name: String,
     /// In `CloudFormation`'s words, such as `UPDATE_COMPLETE`.
     pub status: String,
+    /// When it was created, if that says anything about what belongs to it: the stores of one machine are older at will.
+    pub created_at: Option<Timestamp>,
     /// Its outputs, by their names in the template.
     pub outputs: HashMap<String, String>,
     /// Its parameters, by their names in the template.
@@ -155,11 +159,11 @@ pub trait Inspector: Send + Sync {
     /// [`InspectError`].
     fn access(&self, api: &str) -> impl Future<Output = Result<Option<AccessFound>, InspectError>> + Send;
 
-    /// The HTTP status that the API answers with when step 2 is called without a token.
+    /// The HTTP status of the answer to a `POST` without a token and without a body.
     ///
     /// # Errors
     /// [`InspectError`] if there was no answer.
-    fn status_without_token(&self, api_url: &str) -> impl Future<Output = Result<u16, InspectError>> + Send;
+    fn status_without_token(&self, url: &str) -> impl Future<Output = Result<u16, InspectError>> + Send;
 
     /// A user pool by its id, with the resource server by a name; `None` if there is none.
     ///

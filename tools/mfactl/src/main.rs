@@ -85,7 +85,7 @@ async fn doctor(arguments: &Arguments, given: &DoctorArguments) -> Result<bool> 
     };
     doctor.api_url.clone_from(&given.api_url);
     doctor.examine(&given.examining(), &Waits).await?;
-    Ok(!doctor.desk.left_behind)
+    Ok(true)
 }
 
 fn print(text: &[u8]) -> Result<bool> {

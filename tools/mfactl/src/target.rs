@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::aws_inspector::{AwsInspector, LocalEndpoints};
 use crate::cognito::CognitoClients;
-use crate::commands::{ClientDesk, Desk, Doctor, stack_by_name};
+use crate::commands::{ClientDesk, Desk, Doctor, Stores, stack_by_name};
 use crate::deployed::DeployedStack;
 
 /// The command line, or what it stands for, cannot be carried out as it is. The program ends with 2.
@@ -290,7 +290,7 @@ pub fn local_pool<T>(
 
 /// A deployment with all that it is looked at with.
 pub type TargetDoctor<T> =
-    Doctor<AwsInspector, CognitoClients, DynamoDevices, SecretsManagerSeeds<StackClock>, StackClock, SystemRandom, T>;
+    Doctor<AwsInspector, CognitoClients, DynamoDevices, SecretsManagerSeeds<StackClock>, StackClock, T>;
 
 /// Reads a stack by its name.
 ///
@@ -303,29 +303,37 @@ pub async fn deployed_stack(name: &str) -> Result<(AwsInspector, DeployedStack)>
     Ok((inspector, stack))
 }
 
-/// Opens a stack by its name, to look at it.
+/// Opens a stack by its name, to look at it. All that it is looked at with is what the stack says: what is mended must be
+/// its own.
 ///
 /// # Errors
-/// [`Usage`] if no stack is named, or whatever is wrong with it.
+/// [`Usage`] if no stack is named, or a setting is given beside it; or whatever is wrong with it.
 pub async fn doctor<T>(
-    settings: Settings,
+    settings: &Settings,
     name: Option<&str>,
     token_url: Option<String>,
     terminal: T,
     yes: bool,
 ) -> Result<TargetDoctor<T>> {
+    if !settings.0.is_empty() {
+        let text = "doctor looks where the stack says: leave out the other options of a deployment";
+        return Err(Usage(text.to_owned()).into());
+    }
     let name =
         name.ok_or_else(|| Usage("give --stack and the stack's name, or --local for the local stack".to_owned()))?;
     let (inspector, stack) = deployed_stack(name).await?;
-    let mut settings = settings;
-    settings.add_stack(&stack);
-    let pool = Both(&settings).get(USER_POOL_ID).unwrap_or_default();
+    let pool = stack.outputs.get("UserPoolId").cloned().unwrap_or_default();
     let shared = Clients::settings_of_an_operator().await;
+    let clients = Clients::for_an_operator().await;
     Ok(Doctor {
+        stores: stores(&stack, &clients, StackClock::default()),
         stack,
         inspector,
         clients: CognitoClients::new(&shared, None, pool, token_url),
-        desk: deployment(&settings, terminal, yes).await?.desk,
+        clock: StackClock::default(),
+        terminal,
+        yes,
+        program: format!("mfactl --stack {name}"),
         api_url: None,
         local: false,
     })
@@ -341,24 +349,46 @@ pub async fn local_doctor<T>(
     terminal: T,
     yes: bool,
 ) -> Result<TargetDoctor<T>> {
-    let desk = local(file, terminal, yes).await?.desk;
     let local = LocalStack::read(file)?;
+    let clock = local_clock(&local.api_url).await?;
     let shared = Clients::settings_of_local_stores();
     let endpoints = LocalEndpoints {
         control_plane: &local.control_plane_url,
         dynamodb: &local.dynamodb_url,
         cognito: &local.cognito_url,
     };
-    let inspector = AwsInspector::new(&shared, desk.clock, Some(endpoints));
+    let inspector = AwsInspector::new(&shared, clock, Some(endpoints));
     let stack = stack_by_name(&inspector, &local.stack_name).await?;
+    let clients = Clients::of_local_stores_for_an_operator(&local.dynamodb_url, &local.secrets_manager_url);
     let token_url = token_url.or(Some(local.token_url));
     Ok(Doctor {
+        stores: stores(&stack, &clients, clock),
         stack,
         inspector,
         clients: CognitoClients::new(&shared, Some(&local.cognito_url), local.user_pool_id, token_url),
-        desk,
+        clock,
+        terminal,
+        yes,
+        program: "mfactl --local".to_owned(),
         api_url: None,
         local: true,
+    })
+}
+
+/// Where devices and their seeds are, if the stack says so.
+fn stores(
+    stack: &DeployedStack,
+    clients: &Clients,
+    clock: StackClock,
+) -> Option<Stores<DynamoDevices, SecretsManagerSeeds<StackClock>>> {
+    let output = |name: &str| stack.outputs.get(name).filter(|value| !value.is_empty());
+    let (table, seed_prefix) = output("DevicesTable").zip(output("SeedPrefix"))?;
+    Some(Stores {
+        devices: DynamoDevices::new(&clients.dynamodb, table.clone()),
+        seeds: SecretsManagerSeeds::new(&clients.secrets_manager, clock, Duration::ZERO),
+        table: table.clone(),
+        // With the slash: another stack's prefix may begin with this one's.
+        prefix: format!("{}/seed/", prefix(seed_prefix)),
     })
 }
 

@@ -97,7 +97,8 @@ async fn a_stack_as_it_starts_is_well_in_every_part() -> Outcome {
         "ok      tables   Auths: authIds are deleted by expiresAt",
         "ok      tables   Devices: has no backups, which a store on one machine never has",
         "ok      api      2 methods take tokens of the stack's user pool with mfa/authenticate",
-        "ok      api      refuses a call without a token (401)",
+        "ok      api      refuses a POST /deviceAuthentications without a token (401)",
+        "ok      api      refuses a POST /deviceAuthentications/00000000-0000-0000-0000-000000000000 without a token (401)",
         "ok      clients  2 clients may ask for mfa/authenticate",
         "notice  alarms   not looked at: nothing watches a stack on one machine",
         "ok      clock    this machine's clock is right",
@@ -156,6 +157,9 @@ async fn what_is_changed_by_hand_is_found() -> Outcome {
     plane.change(|deployed| deployed.status = "ROLLBACK_FAILED".to_owned());
     assert!(practice.problem().await?.contains("ROLLBACK_FAILED"));
     restore();
+    plane.change(|deployed| drop(deployed.outputs.remove("DevicesTable")));
+    assert!(practice.problem().await?.contains("has no output DevicesTable"));
+    restore();
     plane.change(|deployed| drop(deployed.outputs.remove("AuthsTable")));
     assert!(practice.problem().await?.contains("has no output AuthsTable"));
     restore();
@@ -197,13 +201,13 @@ async fn orphans_are_found_both_ways_and_mended_and_the_device_signs_in_again() 
     let other = seeds.create("mfa-dev/seed/00", &a_seed(1)?).await?;
     // Nothing is an orphan in its first hour.
     practice.is_well().await?;
+    let dead = practice.world.register("bob", "phone").await?;
     practice.world.advance(Duration::from_hours(2))?;
     practice.world.renew_token()?;
     let world = &practice.world;
     let seeds = world.stack.seeds();
     let demo = world.device().await?;
     seeds.remove(&demo.seed_ref, Removal::Recoverable).await?;
-    let dead = world.register("bob", "phone").await?;
     let lost = world.device_of(&dead.key).await?.seed_ref;
     seeds.remove(&lost, Removal::AtOnce).await?;
     world.register("carol", "phone").await?;
@@ -254,10 +258,10 @@ async fn nothing_is_removed_while_an_item_cannot_be_read() -> Outcome {
         problems.iter().any(|(_, says)| says.contains("1 item cannot be read")),
         "{problems:?}"
     );
-    let (code, _, noted) = practice.run(&["--fix", "--yes"]).await?;
+    let (code, said, _) = practice.run(&["--fix", "--yes"]).await?;
     assert!(
-        code == Some(1) && noted.contains("nothing was mended: 1 item cannot be read"),
-        "{noted}"
+        code == Some(1) && said.contains("nothing was mended: 1 item cannot be read"),
+        "{said}"
     );
     assert!(seeds.read(&unnamed).await?.is_some());
     practice.world.end().await;

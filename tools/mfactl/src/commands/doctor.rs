@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use shared::clock::{Clock, Timestamp};
 use shared::names::ClientId;
-use shared::ports::{DeviceRegistry, Random, SeedRegistry};
+use shared::ports::{DeviceRegistry, SeedRegistry};
 
+use super::Patience;
 use super::look::count;
-use super::{Desk, Patience};
 use crate::clients::{ClientError, ClientRegistry};
 use crate::deployed::{ClockFound, DeployedStack, InspectError, Inspector};
 use crate::terminal::Terminal;
@@ -123,6 +123,11 @@ impl Finding {
         Self::problem(part, says, mend)
     }
 
+    fn not_mended(error: &anyhow::Error) -> Self {
+        let mend = "run it again; if the code says that access is denied, allow that call to whoever runs this";
+        Self::problem(Part::Orphans, format!("not mended: {error:#}"), mend)
+    }
+
     fn lines(&self) -> String {
         let line = format!("{:<8}{:<9}{}", self.state.as_str(), self.part.as_str(), self.says);
         match &self.mend {
@@ -148,34 +153,54 @@ pub struct Examining {
     pub page: u16,
 }
 
+/// Where devices and their seeds are, as the stack says.
+#[derive(Debug)]
+pub struct Stores<D, S> {
+    /// The devices.
+    pub devices: D,
+    /// Their seeds.
+    pub seeds: S,
+    /// The table of devices, by its name.
+    pub table: String,
+    /// What the names of seeds begin with, to the last slash.
+    pub prefix: String,
+}
+
 /// A deployment, and what it is looked at with.
 #[derive(Debug)]
-pub struct Doctor<I, P, D, S, C, R, T> {
+pub struct Doctor<I, P, D, S, C, T> {
     /// The stack.
     pub stack: DeployedStack,
     /// What AWS says of it.
     pub inspector: I,
     /// Its clients.
     pub clients: P,
-    /// Its devices and their seeds.
-    pub desk: Desk<D, S, C, R, T>,
+    /// Its devices and their seeds; `None` if the stack does not say where they are.
+    pub stores: Option<Stores<D, S>>,
+    /// The time.
+    pub clock: C,
+    /// The person.
+    pub terminal: T,
+    /// Whether everything that would be asked is answered with yes.
+    pub yes: bool,
+    /// How this program is called for this stack, to be copied into a shell.
+    pub program: String,
     /// Where the API is called, if not where the stack says.
     pub api_url: Option<String>,
     /// Whether it is the stack of one machine, which nothing watches.
     pub local: bool,
 }
 
-impl<I, P, D, S, C, R, T> Doctor<I, P, D, S, C, R, T>
+impl<I, P, D, S, C, T> Doctor<I, P, D, S, C, T>
 where
     I: Inspector,
     P: ClientRegistry,
     D: DeviceRegistry,
     S: SeedRegistry,
     C: Clock,
-    R: Random,
     T: Terminal,
 {
-    /// Looks at everything, says what was found, and mends orphans if that is asked for.
+    /// Looks at everything, says what was found, mends orphans if that is asked for, and says what is left.
     ///
     /// # Errors
     /// If there is a problem, or one is left after mending.
@@ -186,19 +211,20 @@ where
         findings.extend(self.clients().await);
         findings.extend(self.alarms().await);
         findings.push(parts::clock(self.inspector.clock()));
-        let mut orphans = None;
-        match self.orphans(what.page).await {
-            Ok(found) => {
-                findings.extend(found.findings(if what.json { usize::MAX } else { MOST_SHOWN }));
-                orphans = Some(found);
-            }
-            Err(error) => findings.push(Finding::not_looked_at(Part::Orphans, error.as_ref())),
-        }
-        self.report(&findings, what)?;
-        if let Some(orphans) = orphans.filter(|orphans| what.fix && orphans.are_there()) {
-            let left = self.mend(orphans, what.page, patience).await?;
-            findings.retain(|finding| finding.part != Part::Orphans);
-            findings.extend(left);
+        // It comes back: what looks at it also speaks to the person.
+        let stores = self.stores.take();
+        let (of_stores, mended) = match &stores {
+            Some(stores) => self.stores_and_mended(stores, what, &findings, patience).await?,
+            // That they are missing was said of the stack.
+            None => (Vec::new(), false),
+        };
+        self.stores = stores;
+        if what.json || !mended {
+            findings.extend(of_stores);
+            self.report(&findings, what)?;
+        } else {
+            self.report(&of_stores, what)?;
+            findings.extend(of_stores);
         }
         let problems = findings
             .iter()
@@ -214,6 +240,31 @@ where
         Ok(())
     }
 
+    /// What is found of orphans, or is left of them after mending, and whether anything was mended. A person is shown
+    /// everything before the question.
+    async fn stores_and_mended(
+        &mut self,
+        stores: &Stores<D, S>,
+        what: &Examining,
+        before: &[Finding],
+        patience: &impl Patience,
+    ) -> Result<(Vec<Finding>, bool)> {
+        let found = match self.orphans(stores, what.page).await {
+            Ok(found) => found,
+            Err(error) => return Ok((vec![Finding::not_looked_at(Part::Orphans, error.as_ref())], false)),
+        };
+        let all = what.json || what.fix;
+        let findings = found.findings(&self.program, if all { usize::MAX } else { MOST_SHOWN });
+        if !what.fix || !found.can_be_mended() {
+            return Ok((findings, false));
+        }
+        if !what.json {
+            let shown: Vec<Finding> = before.iter().chain(&findings).cloned().collect();
+            self.report(&shown, what)?;
+        }
+        Ok((self.mend(stores, found, what.page, patience).await?, true))
+    }
+
     fn report(&mut self, findings: &[Finding], what: &Examining) -> Result<()> {
         let text = if what.json {
             let all: Vec<Value> = findings.iter().map(Finding::json).collect();
@@ -224,7 +275,7 @@ where
         } else {
             findings.iter().map(Finding::lines).collect::<Vec<_>>().join("\n")
         };
-        Ok(self.desk.terminal.say(&text)?)
+        Ok(self.terminal.say(&text)?)
     }
 
     async fn tables(&self) -> Vec<Finding> {
@@ -250,10 +301,13 @@ where
             }
         }
         if let Some(url) = self.api_url.as_ref().or_else(|| self.stack.outputs.get(API_URL)) {
-            findings.push(match self.inspector.status_without_token(url).await {
-                Ok(status) => parts::without_token(status),
-                Err(error) => Finding::not_looked_at(Part::Api, &error),
-            });
+            for path in parts::CALLED {
+                let url = format!("{}{path}", url.trim_end_matches('/'));
+                findings.push(match self.inspector.status_without_token(&url).await {
+                    Ok(status) => parts::without_token(path, status),
+                    Err(error) => Finding::not_looked_at(Part::Api, &error),
+                });
+            }
         }
         findings
     }
@@ -271,7 +325,7 @@ where
             Err(error) => findings.push(parts::no_token_url(&error)),
         }
         findings.push(match self.scopes_of_clients().await {
-            Ok(clients) => parts::clients(&clients),
+            Ok(clients) => parts::clients(&self.program, &clients),
             Err(error) => Finding::not_looked_at(Part::Clients, &error),
         });
         findings
@@ -312,7 +366,7 @@ where
 
     /// The time by the clock that secrets are dated with.
     fn now(&self) -> Timestamp {
-        let (now, off) = (self.desk.clock.now(), std::time::Duration::from_millis);
+        let (now, off) = (self.clock.now(), std::time::Duration::from_millis);
         match self.inspector.clock() {
             Some(ClockFound::Behind(millis)) => now.plus(off(millis)),
             Some(ClockFound::Ahead(millis)) => now.minus(off(millis)),

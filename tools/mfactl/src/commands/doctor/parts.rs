@@ -31,6 +31,8 @@ pub(super) const SERVER: &str = "mfa";
 const SCOPE: &str = "mfa/authenticate";
 /// What a clock may be off without being felt: codes of the step before and after are taken too.
 const CLOCK_TOLERANCE_MS: u64 = 5_000;
+/// What is not worth a word.
+const CLOCK_IS_RIGHT_MS: u64 = 1_000;
 
 /// An alarm of the template: its logical id, its row in `docs/operations.md`, whether it is only there with `Watch`.
 const ALARMS: [(&str, &str, bool); 8] = [
@@ -47,18 +49,26 @@ const ALARMS: [(&str, &str, bool); 8] = [
 pub(super) fn stack(stack: &DeployedStack) -> Vec<Finding> {
     const PART: Part = Part::Stack;
     let (name, status) = (&stack.name, stack.status.as_str());
-    let events = format!("aws cloudformation describe-stack-events --stack-name {name} says what failed; deploy again");
+    let events = format!("aws cloudformation describe-stack-events --stack-name {name} says what failed");
+    let problem = |mend: String| Finding::problem(PART, format!("{name}: {status}"), mend);
     let mut findings = vec![match status {
         "CREATE_COMPLETE" | "UPDATE_COMPLETE" | "IMPORT_COMPLETE" => Finding::well(PART, format!("{name}: {status}")),
         "UPDATE_ROLLBACK_COMPLETE" => Finding::notice(
             PART,
             format!("{name}: the last update failed and was undone ({status})"),
         ),
+        "CREATE_FAILED" | "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" => problem(format!(
+            "{events}; it was never in use: aws cloudformation delete-stack --stack-name {name}, then deploy again"
+        )),
+        "UPDATE_ROLLBACK_FAILED" => problem(format!(
+            "{events}; then aws cloudformation continue-update-rollback --stack-name {name}"
+        )),
+        "DELETE_FAILED" | "DELETE_IN_PROGRESS" => problem(format!("{events}; somebody deletes this stack")),
         _ if status.ends_with("_IN_PROGRESS") => Finding::notice(
             PART,
             format!("{name} is being changed ({status}): look again when that is over"),
         ),
-        _ => Finding::problem(PART, format!("{name}: {status}"), events),
+        _ => problem(events),
     }];
     if !stack.is_on("Protect") {
         findings.push(Finding::notice(
@@ -85,9 +95,13 @@ pub(super) fn table(stack: &DeployedStack, output: &str, name: &str, found: Opti
     let of_devices = output == DEVICES_TABLE;
     let Some(table) = found else {
         let mend = if of_devices {
-            "restore it (docs/operations.md, Restore)"
+            "restore it, by this name (docs/operations.md, Restore)".to_owned()
         } else {
-            "deploy under another stack name, or put the table back as template.yaml has it: nobody can sign in"
+            format!(
+                "nobody can sign in: aws dynamodb create-table --table-name {name} --billing-mode PAY_PER_REQUEST \
+                 --attribute-definitions AttributeName=pk,AttributeType=S --key-schema AttributeName=pk,KeyType=HASH, then look \
+                 again"
+            )
         };
         return vec![Finding::problem(PART, format!("{name} is not there"), mend)];
     };
@@ -108,16 +122,20 @@ pub(super) fn table(stack: &DeployedStack, output: &str, name: &str, found: Opti
              Enabled={on},AttributeName={attribute}"
         )
     };
+    let patience = "(refused for an hour after the last change)";
     match (of_devices, table.ttl.as_deref()) {
-        (true, Some(attribute)) => problem(format!("{name} deletes devices by {attribute}"), ttl(false, attribute)),
+        (true, Some(attribute)) => problem(
+            format!("{name} deletes devices by {attribute}"),
+            format!("{} {patience}", ttl(false, attribute)),
+        ),
         (false, None) => problem(
             format!("{name} keeps every authId for ever: TTL is off"),
-            ttl(true, EXPIRES_AT),
+            format!("{} {patience}", ttl(true, EXPIRES_AT)),
         ),
         (false, Some(attribute)) if attribute != EXPIRES_AT => problem(
             format!("{name} deletes authIds by {attribute}, which they do not have"),
             format!(
-                "{}; when that is done, {}",
+                "{}; when that is done, {} {patience}",
                 ttl(false, attribute),
                 ttl(true, EXPIRES_AT)
             ),
@@ -154,7 +172,8 @@ pub(super) fn table(stack: &DeployedStack, output: &str, name: &str, found: Opti
 pub(super) fn access(stack: &DeployedStack, api: &str, found: Option<&AccessFound>) -> Vec<Finding> {
     const PART: Part = Part::Api;
     let Some(found) = found else {
-        let mend = "nobody can sign in: remove the stack and deploy it again; devices and their secrets stay";
+        let mend = "nobody can sign in, and CloudFormation does not put back what was deleted by hand: give the resource Api another \
+                    logical id in template.yaml and deploy; it gets another URL. Do not remove the stack: its clients go with it";
         return vec![Finding::problem(PART, format!("the API {api} is not there"), mend)];
     };
     let by_hand = format!(
@@ -216,19 +235,28 @@ pub(super) fn access(stack: &DeployedStack, api: &str, found: Option<&AccessFoun
     findings
 }
 
-pub(super) fn without_token(status: u16) -> Finding {
+/// Where the API is called from outside: both steps, with an authId that cannot be.
+pub(super) const CALLED: [&str; 2] = [
+    "/deviceAuthentications",
+    "/deviceAuthentications/00000000-0000-0000-0000-000000000000",
+];
+
+pub(super) fn without_token(path: &str, status: u16) -> Finding {
+    const PART: Part = Part::Api;
+    let says = format!("answers {status} to a POST {path} without a token, not 401");
     match status {
-        401 => Finding::well(Part::Api, "refuses a call without a token (401)"),
+        401 => Finding::well(PART, format!("refuses a POST {path} without a token (401)")),
         403 => Finding::problem(
-            Part::Api,
-            "refuses a call without a token with 403, which is not the gateway's own answer",
+            PART,
+            says,
             "a firewall, or another API, answers there: give --api-url if the API has a domain of its own",
         ),
+        429 | 500..=599 => Finding::problem(PART, says, "run it again; if it stays, docs/operations.md, Alarms"),
         _ => Finding::problem(
-            Part::Api,
-            format!("answers {status} to a call without a token, not 401"),
-            "is it this API? If it is, what is deployed differs from what is configured: aws apigateway create-deployment; give \
-             --api-url if the API has a domain of its own",
+            PART,
+            says,
+            "is it this API (--api-url if it has a domain of its own)? If it is, the stage serves something else than what is \
+             configured: find out who deployed it (CloudTrail), and deploy it anew (aws apigateway create-deployment)",
         ),
     }
 }
@@ -243,7 +271,8 @@ pub(super) fn pool(stack: &DeployedStack, id: &str, found: Option<&PoolFound>) -
     if !pool.scopes.iter().any(|scope| scope == SCOPE) {
         let mend = format!(
             "aws cognito-idp create-resource-server --user-pool-id {id} --identifier {SERVER} --name {SERVER} --scopes \
-             ScopeName=authenticate,ScopeDescription=… (update-resource-server if it is there)"
+             ScopeName=authenticate,ScopeDescription=authenticate (if it is there with other scopes, update-resource-server with \
+             all of them and this one)"
         );
         findings.push(Finding::problem(
             PART,
@@ -252,7 +281,8 @@ pub(super) fn pool(stack: &DeployedStack, id: &str, found: Option<&PoolFound>) -
         ));
     }
     if stack.is_on("Protect") && !pool.protected {
-        let mend = "deploy with Protect=false, then with Protect=true: CloudFormation sets it when it changes";
+        let mend = "deploy with Protect=false, then with Protect=true: CloudFormation sets it when it changes. The table of \
+                    devices is not protected in between either";
         let says = "the user pool is not protected from deletion";
         findings.push(Finding::problem(PART, says, mend));
     }
@@ -264,13 +294,17 @@ pub(super) fn no_token_url(error: &ClientError) -> Finding {
     Finding::problem(Part::Clients, format!("no tokens: {error}"), mend)
 }
 
-pub(super) fn clients(clients: &[(ClientId, Vec<String>)]) -> Finding {
+pub(super) fn clients(program: &str, clients: &[(ClientId, Vec<String>)]) -> Finding {
     let (with, without): (Vec<_>, Vec<_>) = clients
         .iter()
         .partition(|(_, scopes)| scopes.iter().any(|scope| scope == SCOPE));
     if with.is_empty() {
         let says = "no client may ask for the scope mfa/authenticate, so nobody can authenticate";
-        return Finding::problem(Part::Clients, says, "mfactl client add NAME --secret-file FILE");
+        return Finding::problem(
+            Part::Clients,
+            says,
+            format!("{program} client add NAME --secret-file FILE"),
+        );
     }
     let says = format!("{} may ask for {SCOPE}", count(with.len(), "client"));
     if without.is_empty() {
@@ -321,7 +355,7 @@ pub(super) fn alarms(stack: &DeployedStack, expected: &[ExpectedAlarm], found: &
             let mend = if *watched {
                 "deploy with Watch=false, then with Watch=true: CloudFormation does not put back what was deleted by hand"
             } else {
-                "put it back by its name, as template.yaml has it; without it no rollout is stopped"
+                "put it back by its name, as template.yaml has it: it is one of those that stop a rollout"
             };
             findings.push(Finding::problem(PART, format!("{logical} is not there"), mend));
             continue;
@@ -337,15 +371,19 @@ pub(super) fn alarms(stack: &DeployedStack, expected: &[ExpectedAlarm], found: &
         silent += usize::from(alarm.actions.is_empty());
     }
     if silent > 0 {
-        let says = format!("{} no one to tell: no AlarmTopicArn", has(silent));
-        findings.push(if stack.is_on("Protect") {
-            Finding::problem(
-                PART,
-                says,
-                "deploy with AlarmTopicArn=<the ARN of an SNS topic that somebody reads>",
-            )
+        let topic = stack
+            .parameters
+            .get("AlarmTopicArn")
+            .is_some_and(|topic| !topic.is_empty());
+        findings.push(if topic {
+            let mend =
+                "deploy with AlarmTopicArn empty, then with the topic again: CloudFormation sets it when it changes";
+            Finding::problem(PART, format!("{} no action any more", has(silent)), mend)
+        } else if stack.is_on("Protect") {
+            let mend = "deploy with AlarmTopicArn=<the ARN of an SNS topic that somebody reads>";
+            Finding::problem(PART, format!("{} no topic: no AlarmTopicArn", has(silent)), mend)
         } else {
-            Finding::notice(PART, says)
+            Finding::notice(PART, format!("{} no topic: no AlarmTopicArn", has(silent)))
         });
     }
     if !stack.is_on("Watch") {
@@ -355,7 +393,7 @@ pub(super) fn alarms(stack: &DeployedStack, expected: &[ExpectedAlarm], found: &
     if findings.is_empty() {
         findings.push(Finding::well(
             PART,
-            format!("{} somebody to tell, and none rings", has(expected.len())),
+            format!("{} a topic, and none rings", has(expected.len())),
         ));
     }
     findings
@@ -384,10 +422,12 @@ pub(super) fn clock(found: Option<ClockFound>) -> Finding {
     };
     match found {
         None => Finding::problem(PART, "no answer of AWS had a date", "run it again"),
-        Some(ClockFound::Right) => Finding::well(
-            PART,
-            "this machine's clock is right, as far as answers with whole seconds show",
-        ),
+        Some(ClockFound::Right | ClockFound::Behind(..CLOCK_IS_RIGHT_MS) | ClockFound::Ahead(..CLOCK_IS_RIGHT_MS)) => {
+            Finding::well(
+                PART,
+                "this machine's clock is right, as far as answers with whole seconds show",
+            )
+        }
         Some(ClockFound::Behind(millis)) => off(millis, "behind"),
         Some(ClockFound::Ahead(millis)) => off(millis, "ahead of"),
     }

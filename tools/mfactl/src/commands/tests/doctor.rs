@@ -150,6 +150,7 @@ fn stack() -> DeployedStack {
     DeployedStack {
         name: "mfa".to_owned(),
         status: "UPDATE_COMPLETE".to_owned(),
+        created_at: Some(Timestamp::EPOCH),
         outputs: HashMap::from(
             [
                 ("ApiUrl", "https://api/v1"),
@@ -166,21 +167,34 @@ fn stack() -> DeployedStack {
     }
 }
 
-type MemoryDoctor =
-    Doctor<MemoryInspector, MemoryPool, MemoryDevices, MemorySeeds, Arc<ManualClock>, Arc<SequenceRandom>, Person>;
+type MemoryDoctor = Doctor<MemoryInspector, MemoryPool, MemoryDevices, MemorySeeds, Arc<ManualClock>, Person>;
 
 fn doctor(world: &World, replies: impl IntoIterator<Item = Reply>) -> MemoryDoctor {
     let clients = MemoryPool::default();
     for name in ["one", "two", "three"] {
         clients.put(name);
     }
+    let desk = world.desk(replies);
     Doctor {
         stack: stack(),
         inspector: MemoryInspector::well(),
         clients,
-        desk: world.desk(replies),
+        stores: Some(stores_of(desk.devices, desk.seeds)),
+        clock: desk.clock,
+        terminal: desk.terminal,
+        yes: false,
+        program: "mfactl --stack mfa".to_owned(),
         api_url: None,
         local: false,
+    }
+}
+
+fn stores_of<D>(devices: D, seeds: MemorySeeds) -> Stores<D, MemorySeeds> {
+    Stores {
+        devices,
+        seeds,
+        table: "Devices-1".to_owned(),
+        prefix: "mfa/seed/".to_owned(),
     }
 }
 
@@ -208,6 +222,7 @@ struct Meanwhile<F> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
     BeforeScan(usize),
+    BeforeRecord,
     BeforeRemoval,
 }
 
@@ -229,6 +244,7 @@ impl<F: Fn(When) + Send + Sync> DeviceStore for Meanwhile<F> {
 
 impl<F: Fn(When) + Send + Sync> DeviceRegistry for Meanwhile<F> {
     async fn record(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        (self.happens)(When::BeforeRecord);
         self.devices.record(key).await
     }
 
@@ -261,25 +277,20 @@ impl<F: Fn(When) + Send + Sync> DeviceRegistry for Meanwhile<F> {
 /// Mends with somebody else at work; says what was told.
 async fn fixed_meanwhile(world: &World, happens: impl Fn(When) + Send + Sync) -> String {
     let usual = doctor(world, []);
+    let devices = Meanwhile {
+        devices: world.devices.clone(),
+        scans: AtomicUsize::new(0),
+        happens,
+    };
     let mut doctor = Doctor {
+        stores: Some(stores_of(devices, world.seeds.clone())),
         stack: usual.stack,
         inspector: usual.inspector,
         clients: usual.clients,
-        desk: Desk {
-            devices: Meanwhile {
-                devices: world.devices.clone(),
-                scans: AtomicUsize::new(0),
-                happens,
-            },
-            seeds: usual.desk.seeds,
-            clock: usual.desk.clock,
-            random: usual.desk.random,
-            terminal: usual.desk.terminal,
-            policy: usual.desk.policy,
-            seed_prefix: usual.desk.seed_prefix,
-            yes: true,
-            left_behind: false,
-        },
+        clock: usual.clock,
+        terminal: usual.terminal,
+        yes: true,
+        program: usual.program,
         api_url: None,
         local: false,
     };
@@ -288,7 +299,7 @@ async fn fixed_meanwhile(world: &World, happens: impl Fn(When) + Send + Sync) ->
 
 async fn looked_at(doctor: &mut MemoryDoctor) -> (bool, String) {
     let outcome = doctor.examine(&LOOKING, &AtOnce).await;
-    (outcome.is_ok(), std::mem::take(&mut doctor.desk.terminal.said))
+    (outcome.is_ok(), std::mem::take(&mut doctor.terminal.said))
 }
 
 /// A device with a seed of its own.
@@ -329,9 +340,10 @@ async fn a_stack_that_is_well_is_said_to_be() -> Result<()> {
         "ok      tables   Auths-1: authIds are deleted by expiresAt",
         "ok      tables   Devices-1: can be restored to a point in time",
         "ok      api      2 methods take tokens of the stack's user pool with mfa/authenticate",
-        "ok      api      refuses a call without a token (401)",
+        "ok      api      refuses a POST /deviceAuthentications without a token (401)",
+        "ok      api      refuses a POST /deviceAuthentications/00000000-0000-0000-0000-000000000000 without a token (401)",
         "ok      clients  3 clients may ask for mfa/authenticate",
-        "ok      alarms   8 alarms have somebody to tell, and none rings",
+        "ok      alarms   8 alarms have a topic, and none rings",
         "ok      clock    this machine's clock is right",
         "ok      orphans  5 devices, 5 secrets: each device has its own, and each secret its device",
     ] {
@@ -458,7 +470,10 @@ async fn everything_that_is_wrong_is_a_problem_of_its_own_with_its_remedy() -> R
             },
             "GET /deviceAuthentications is not authorized",
         ),
-        (|it| it.inspector.status = 200, "answers 200 to a call without a token"),
+        (
+            |it| it.inspector.status = 200,
+            "answers 200 to a POST /deviceAuthentications without a token",
+        ),
         (|it| it.inspector.status = 403, "--api-url"),
         (
             |it| it.inspector.pool = None,
@@ -490,10 +505,7 @@ async fn everything_that_is_wrong_is_a_problem_of_its_own_with_its_remedy() -> R
             |it| it.inspector.alarms[5].rings = true,
             "docs/operations.md, Alarms, Seed failures",
         ),
-        (
-            |it| it.inspector.alarms[1].actions.clear(),
-            "1 alarm has no one to tell",
-        ),
+        (|it| it.inspector.alarms[1].actions.clear(), "1 alarm has no topic"),
         (
             |it| it.inspector.clock = Some(ClockFound::Behind(5_000)),
             "clock is 5.0 s behind AWS's",
@@ -519,7 +531,7 @@ async fn everything_that_is_wrong_is_a_problem_of_its_own_with_its_remedy() -> R
         let mut doctor = doctor(&world, []);
         break_it(&mut doctor);
         let outcome = told(doctor.examine(&LOOKING, &AtOnce).await);
-        let said = &doctor.desk.terminal.said;
+        let said = &doctor.terminal.said;
         assert!(
             outcome.contains("the stack mfa is not well"),
             "{words}: {outcome}\n{said}"
@@ -550,7 +562,7 @@ async fn what_is_only_worth_knowing_is_no_problem() -> Result<()> {
                 trial(it);
                 it.inspector.alarms[0].actions.clear();
             },
-            "1 alarm has no one to tell",
+            "1 alarm has no topic",
         ),
         (
             &|it| {
@@ -599,7 +611,8 @@ async fn scripts_read_every_finding_as_json() -> Result<()> {
     let mut doctor = doctor(&world, []);
     let outcome = doctor.examine(&Examining { json: true, ..LOOKING }, &AtOnce).await;
     assert!(outcome.is_err());
-    let value: Value = serde_json::from_str(&std::mem::take(&mut doctor.desk.terminal.said))?;
+    let said = std::mem::take(&mut doctor.terminal.said);
+    let value: Value = serde_json::from_str(&said)?;
     assert_eq!(
         (&value["stack"], &value["status"]),
         (&"mfa".into(), &"UPDATE_COMPLETE".into())
@@ -637,15 +650,16 @@ async fn orphans_are_found_and_nothing_is_changed_without_fix() -> Result<()> {
     for words in [
         format!("no device names the secret {}", unnamed.name()),
         format!("delete-secret --secret-id {}", unnamed.name()),
-        "the secret of the device my phone of bob (client shop) was removed by hand".to_owned(),
+        "the secret of the device my phone of bob (client shop) was removed".to_owned(),
         format!("restore-secret --secret-id {}", removed.name()),
         "the secret of the device my phone of carol's (client shop) is gone".to_owned(),
-        "mfactl device register --client 'shop' --user 'carol'\\''s' --device 'my phone' --replace".to_owned(),
+        "mfactl --stack mfa device register --client 'shop' --user 'carol'\\''s' --device 'my phone' --replace"
+            .to_owned(),
     ] {
         assert!(said.contains(&words), "{words}\n{said}");
     }
     assert_eq!((world.devices.count(), world.seeds.count()), (3, 2));
-    assert!(doctor.desk.terminal.asked.is_empty());
+    assert!(doctor.terminal.asked.is_empty());
     Ok(())
 }
 
@@ -666,14 +680,22 @@ async fn a_fix_asks_once_and_then_mends_all_orphans() -> Result<()> {
 
     let mut doctor = doctor(&world, [text("y")]);
     doctor.examine(&FIXING, &AtOnce).await?;
-    let [question] = doctor.desk.terminal.asked.as_slice() else {
-        panic!("{:?}", doctor.desk.terminal.asked)
+    let [question] = doctor.terminal.asked.as_slice() else {
+        panic!("{:?}", doctor.terminal.asked)
     };
+    for part in [
+        "Stack mfa, table Devices-1: bring back 1 secret;",
+        "remove 1 secret that no device names (each can be restored for 30 days);",
+        "remove 1 device whose secret is gone, which cannot be undone?",
+    ] {
+        assert!(question.contains(part), "{question}");
+    }
     assert!(
-        question.contains("Remove 1 secret ") && question.contains("bring back 1 secret,"),
-        "{question}"
+        doctor
+            .terminal
+            .noted
+            .contains("To be removed: the device my phone of carol (client shop).")
     );
-    assert!(question.contains("remove 1 device "), "{question}");
     assert!(world.seeds.has(&removed) && !world.seeds.has(&unnamed));
     assert!(world.devices.peek(&dead).is_none());
     assert!(world.devices.peek(&kept).is_some() && world.devices.peek(&restored).is_some());
@@ -694,16 +716,21 @@ async fn a_secret_that_somebody_may_be_about_to_name_is_left_alone() -> Result<(
     world.clock.advance(YOUNG - Duration::from_secs(1));
     let mut doctor = doctor(&world, []);
     doctor.examine(&FIXING, &AtOnce).await?;
-    let said = &doctor.desk.terminal.said;
+    let said = &doctor.terminal.said;
     assert!(said.contains("no device names 1 secret of the last hour"), "{said}");
     assert!(world.seeds.has(&young));
-    // A clock that is ahead does not make it older.
+    // A clock that is ahead does not make it older, and one that is behind not younger.
+    doctor.yes = true;
     world.clock.advance(Duration::from_secs(10));
     doctor.inspector.clock = Some(ClockFound::Ahead(9_001));
-    doctor.examine(&FIXING, &AtOnce).await.err();
+    assert!(doctor.examine(&FIXING, &AtOnce).await.is_err(), "the clock is wrong");
     assert!(world.seeds.has(&young));
+    world.clock.set(NOW);
+    doctor.inspector.clock = Some(ClockFound::Behind(3_599_000));
+    assert!(doctor.examine(&FIXING, &AtOnce).await.is_err(), "the clock is wrong");
+    assert!(world.seeds.has(&young));
+    world.clock.set(NOW.plus(YOUNG));
     doctor.inspector.clock = Some(ClockFound::Right);
-    doctor.desk.yes = true;
     doctor.examine(&FIXING, &AtOnce).await?;
     assert!(!world.seeds.has(&young));
     Ok(())
@@ -715,6 +742,7 @@ async fn a_pending_seed_is_named_and_an_other_prefix_is_not_looked_at() -> Resul
     let mut desk = world.desk([]);
     desk.register(&Registering {
         activate: false,
+        pending_for: Duration::from_hours(24),
         ..world.replacing()?
     })
     .await?;
@@ -729,7 +757,7 @@ async fn a_pending_seed_is_named_and_an_other_prefix_is_not_looked_at() -> Resul
     }
     world.clock.advance(YOUNG * 2);
     let mut doctor = doctor(&world, []);
-    doctor.desk.yes = true;
+    doctor.yes = true;
     doctor.examine(&FIXING, &AtOnce).await?;
     assert_eq!(world.seeds.count(), 2 + others.len());
     let record = world.record()?;
@@ -750,38 +778,243 @@ async fn a_device_without_its_secret_but_with_a_new_one_is_left_to_its_activatio
         .desk([])
         .register(&Registering {
             activate: false,
+            pending_for: Duration::from_hours(24),
             ..world.replacing()?
         })
         .await?;
     let seed_ref = world.record()?.device.seed_ref;
     world.seeds.remove(&seed_ref, Removal::AtOnce).await?;
+    world.clock.advance(Duration::from_hours(2));
     let mut doctor = doctor(&world, []);
-    doctor.desk.yes = true;
+    doctor.yes = true;
     let left = told(doctor.examine(&FIXING, &AtOnce).await);
     assert!(left.contains("1 problem") && world.record().is_ok(), "{left}");
-    // When its time is over, so is the device's.
-    world.clock.advance(Duration::from_hours(2));
+    let said = &doctor.terminal.said;
+    assert!(
+        said.contains("has a new seed that waits for its first code") && said.contains("device activate"),
+        "{said}"
+    );
+    // When its time is over, so is the device's; the next run finds what it named.
+    world.clock.advance(Duration::from_hours(24));
     doctor.examine(&FIXING, &AtOnce).await?;
     assert!(world.record().is_err());
+    doctor.examine(&FIXING, &AtOnce).await?;
     assert_eq!(world.seeds.count(), 1);
     Ok(())
 }
 
 #[tokio::test]
-async fn nothing_is_mended_if_it_looks_like_the_wrong_place_or_not_all_can_be_read() -> Result<()> {
+async fn nothing_is_mended_if_it_looks_like_the_wrong_place() -> Result<()> {
+    // Devices without secrets, secrets without devices, and both.
+    for (lost, unnamed) in [(2, 0), (0, 2), (1, 2), (2, 1)] {
+        let world = World::new()?;
+        for number in 0..lost {
+            let (_, seed) = put(&world, &format!("user{number}"), number)?;
+            world.seeds.remove(&seed, Removal::AtOnce).await?;
+        }
+        for number in 0..unnamed {
+            put_unnamed(&world, 100 + number)?;
+        }
+        let mut doctor = doctor(&world, []);
+        doctor.yes = true;
+        assert!(doctor.examine(&FIXING, &AtOnce).await.is_err());
+        let said = &doctor.terminal.said;
+        assert!(
+            said.contains("nothing was mended: not one device of the table Devices-1"),
+            "{said}"
+        );
+        let left = (world.devices.count(), world.seeds.count());
+        assert_eq!(left, (usize::from(lost), usize::from(unnamed)));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_mended_while_the_stack_is_not_settled() -> Result<()> {
+    for status in ["UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "ROLLBACK_COMPLETE"] {
+        let world = World::new()?;
+        put(&world, "alice", 1)?;
+        put_unnamed(&world, 2)?;
+        let mut doctor = doctor(&world, []);
+        doctor.yes = true;
+        status.clone_into(&mut doctor.stack.status);
+        assert!(doctor.examine(&FIXING, &AtOnce).await.is_err());
+        let said = &doctor.terminal.said;
+        assert!(said.contains("nothing was mended: the stack is in the state") && said.contains("no device names"));
+        assert_eq!(world.seeds.count(), 2);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn secrets_that_are_older_than_the_stack_or_no_seeds_by_name_are_left_alone() -> Result<()> {
     let world = World::new()?;
-    for (user, number) in [("alice", 1), ("bob", 2)] {
-        let (_, seed) = put(&world, user, number)?;
-        world.seeds.remove(&seed, Removal::AtOnce).await?;
+    put(&world, "alice", 1)?;
+    let hour = |hours| NOW.minus(Duration::from_hours(hours));
+    world.seeds.set_time(hour(10));
+    let earlier = put_unnamed(&world, 2)?;
+    world.seeds.set_time(hour(8));
+    let own = put_unnamed(&world, 3)?;
+    let seed = Seed::from_bytes(&[9; 20], OtpParameters::default())?;
+    let by_hand = [
+        "mfa/seed/by-hand".to_owned(),
+        format!("mfa/seed/{}", "F".repeat(32)),
+        format!("mfa/seed/{}", "f".repeat(33)),
+    ];
+    for name in &by_hand {
+        world.seeds.put(name, &seed)?;
     }
     let mut doctor = doctor(&world, []);
-    doctor.desk.yes = true;
-    let refused = told(doctor.examine(&FIXING, &AtOnce).await);
-    assert!(
-        refused.contains("nothing was mended: not one of 2 devices"),
-        "{refused}"
+    doctor.yes = true;
+    doctor.stack.created_at = Some(hour(9));
+    let told = told(doctor.examine(&FIXING, &AtOnce).await);
+    assert!(told.contains("1 problem"), "{told}");
+    let said = &doctor.terminal.said;
+    let of_earlier = format!(
+        "no device names the secret {}, which is older than the stack",
+        earlier.name()
     );
-    assert_eq!(world.devices.count(), 2);
+    assert!(
+        said.contains(&of_earlier) && said.contains("3 secrets under the prefix"),
+        "{said}"
+    );
+    assert!(!world.seeds.has(&own) && world.seeds.has(&earlier));
+    assert_eq!(world.seeds.count(), 2 + by_hand.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_whose_secret_is_there_in_another_form_is_told_of_and_left() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let (other_version, own) = put(&world, "bob", 2)?;
+    let (elsewhere, _) = put(&world, "carol", 3)?;
+    let (disabled, gone) = put(&world, "dave", 4)?;
+    let naming = |key: &DeviceKey, seed_ref: SeedRef, status: Status| {
+        let device = Device::registered(9, status, seed_ref, OtpParameters::default());
+        world.devices.put(key, &device);
+    };
+    naming(&other_version, SeedRef::new(own.name(), "another")?, Status::Active);
+    let seed = Seed::from_bytes(&[5; 20], OtpParameters::default())?;
+    let of_another_stack = world
+        .seeds
+        .put("mfa-dev/seed/00000000000000000000000000000000", &seed)?;
+    naming(&elsewhere, of_another_stack, Status::Active);
+    world.seeds.remove(&gone, Removal::AtOnce).await?;
+    naming(&disabled, gone, Status::Disabled);
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    let told = told(doctor.examine(&FIXING, &AtOnce).await);
+    // carol's own secret is not named any more, and that is mended.
+    assert!(told.contains("3 problems") && world.seeds.count() == 3, "{told}");
+    assert_eq!(world.devices.count(), 4);
+    let said = &doctor.terminal.said;
+    for words in [
+        "of bob (client shop) has other values",
+        "update-secret-version-stage --secret-id",
+        "of carol (client shop) names a secret of another stack",
+        "of dave (client shop) is gone\n",
+        "mfactl --stack mfa device remove --client 'shop' --user 'dave'",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_that_is_not_an_hour_old_is_left_alone() -> Result<()> {
+    let world = World::active().await?;
+    put(&world, "alice", 1)?;
+    let seed_ref = world.record()?.device.seed_ref;
+    world.seeds.remove(&seed_ref, Removal::AtOnce).await?;
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    doctor.examine(&FIXING, &AtOnce).await?;
+    assert!(world.record().is_ok() && doctor.terminal.said.contains("not an hour old: look again"));
+    world.clock.advance(YOUNG);
+    doctor.examine(&FIXING, &AtOnce).await?;
+    assert!(world.record().is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_removed_secret_is_not_brought_back_for_a_device_that_is_gone_or_has_another_meanwhile() -> Result<()> {
+    for gone in [true, false] {
+        let world = World::new()?;
+        put(&world, "alice", 1)?;
+        let (key, removed) = put(&world, "bob", 2)?;
+        world.seeds.remove(&removed, Removal::Recoverable).await?;
+        let reads = AtomicUsize::new(0);
+        let meanwhile = |when| {
+            // It is read once to confirm, and once more before anything is done.
+            if when == When::BeforeRecord && reads.fetch_add(1, Ordering::Relaxed) == 1 {
+                world.devices.take(&key);
+                if !gone {
+                    put(&world, "bob", 3).unwrap_or_else(|_| unreachable!("a device"));
+                }
+            }
+        };
+        let told = fixed_meanwhile(&world, meanwhile).await;
+        assert_eq!(told, "");
+        assert!(!world.seeds.has(&removed));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_could_not_be_mended_is_said_and_stays_a_problem() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let (_, removed) = put(&world, "bob", 2)?;
+    let (_, gone) = put(&world, "carol", 3)?;
+    let unnamed = put_unnamed(&world, 4)?;
+    world.seeds.remove(&removed, Removal::Recoverable).await?;
+    world.seeds.remove(&gone, Removal::AtOnce).await?;
+    for json in [false, true] {
+        world.seeds.inject(Op::Restore, Fault::Before);
+        world.seeds.inject(Op::Remove, Fault::Before);
+        world.devices.inject(Op::Remove, Fault::Before);
+        let mut doctor = doctor(&world, []);
+        doctor.yes = true;
+        let told = told(doctor.examine(&Examining { json, ..FIXING }, &AtOnce).await);
+        assert!(told.contains("6 problems"), "{told}");
+        let said = &doctor.terminal.said;
+        assert_eq!(said.matches("not mended: ").count(), 3, "{said}");
+        let times = if json { 1 } else { 2 };
+        assert_eq!(
+            said.matches(&format!("no device names the secret {}", unnamed.name()))
+                .count(),
+            times
+        );
+        if json {
+            serde_json::from_str::<Value>(said)?;
+        }
+    }
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    doctor.examine(&FIXING, &AtOnce).await?;
+    assert!(
+        doctor
+            .terminal
+            .said
+            .ends_with("2 devices, 2 secrets: each device has its own, and each secret its device\n")
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stack_that_does_not_say_where_devices_are_is_looked_at_all_the_same() -> Result<()> {
+    let world = World::new()?;
+    let mut doctor = doctor(&world, []);
+    doctor.stack.outputs.remove("DevicesTable");
+    doctor.stores = None;
+    let told = told(doctor.examine(&FIXING, &AtOnce).await);
+    let said = &doctor.terminal.said;
+    assert!(
+        told.contains("1 problem") && said.contains("has no output DevicesTable"),
+        "{told}\n{said}"
+    );
+    assert!(said.contains("refuses a POST") && !said.contains("orphans"), "{said}");
     Ok(())
 }
 
@@ -873,7 +1106,7 @@ async fn a_fix_that_is_cut_short_leaves_nothing_worse_and_is_finished_by_the_nex
     };
     let fix = async |world: &World| {
         let mut doctor = doctor(world, []);
-        doctor.desk.yes = true;
+        doctor.yes = true;
         until_it_hangs(doctor.examine(&FIXING, &AtOnce)).await
     };
     let world = prepare().await?;
