@@ -74,7 +74,7 @@ async fn doctor(arguments: &Arguments, given: &DoctorArguments) -> Result<bool> 
         None => {
             let settings = arguments.settings();
             target::doctor(
-                settings,
+                &settings,
                 arguments.stack()?,
                 token_url,
                 Console::default(),
