@@ -1,7 +1,5 @@
 //! `list`, `show`, `export` and `check`: what there is, for people and for scripts. No seed is ever part of it.
 
-use std::ops::RangeInclusive;
-
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use shared::clock::{Clock, Timestamp};
@@ -12,7 +10,7 @@ use shared::policy::Policy;
 use shared::ports::{DeviceRegistry, Of, Random, SeedRegistry};
 use shared::telemetry::rfc3339;
 use subtle::ConstantTimeEq as _;
-use unicode_normalization::char::is_combining_mark;
+use unicode_width::UnicodeWidthStr as _;
 
 use super::{Desk, options_of, shown};
 use crate::encodings::bits_of;
@@ -341,47 +339,19 @@ pub(super) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Strin
     let mut widths = [0; COLUMNS];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = columns(cell).max(*width);
+            *width = cell.width().max(*width);
         }
     }
     let lines = rows.iter().map(|row| {
         let cells: Vec<String> = row
             .iter()
             .zip(widths)
-            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width.saturating_sub(columns(cell)))))
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width.saturating_sub(cell.width()))))
             .collect();
         cells.join("  ").trim_end().to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")
 }
-
-/// The columns of a terminal that a text takes: two for a wide character, none for what is drawn over the one before.
-fn columns(text: &str) -> usize {
-    let of_one = |character| match character {
-        _ if is_combining_mark(character) => 0,
-        '\u{200b}'..='\u{200d}' => 0,
-        _ if WIDE.iter().any(|block| block.contains(&character)) => 2,
-        _ => 1,
-    };
-    text.chars().map(of_one).sum()
-}
-
-/// Blocks of wide characters, by Unicode's annex 11. In others there are single ones, and a name with one of those is a
-/// column out.
-const WIDE: [RangeInclusive<char>; 12] = [
-    '\u{1100}'..='\u{115f}',   // Hangul that begins a syllable
-    '\u{2e80}'..='\u{303e}',   // radicals, punctuation
-    '\u{3041}'..='\u{4dbf}',   // kana, Hangul letters, rare ideographs
-    '\u{4e00}'..='\u{a4cf}',   // ideographs, Yi
-    '\u{a960}'..='\u{a97f}',   // Hangul that begins a syllable
-    '\u{ac00}'..='\u{d7a3}',   // Hangul syllables
-    '\u{f900}'..='\u{faff}',   // ideographs
-    '\u{fe30}'..='\u{fe6f}',   // punctuation
-    '\u{ff01}'..='\u{ff60}',   // fullwidth forms
-    '\u{ffe0}'..='\u{ffe6}',   // fullwidth signs
-    '\u{1f300}'..='\u{1faff}', // pictures
-    '\u{20000}'..='\u{3fffd}', // rare ideographs
-];
 
 /// What a person types to see more of a device.
 pub(super) fn check_command(key: &DeviceKey) -> String {

@@ -247,10 +247,7 @@ fn is_young(created_at: Timestamp, now: Timestamp) -> bool {
 }
 
 /// Where a seed is, if not where it should be. Of one that was removed, the versions may not be said.
-fn where_is(listed: Option<&SeedListed>, seed: &SeedRef, prefix: &str) -> Option<Missing> {
-    if !seed.name().starts_with(prefix) {
-        return Some(Missing::Elsewhere);
-    }
+fn where_is(listed: Option<&SeedListed>, seed: &SeedRef) -> Option<Missing> {
     let Some(listed) = listed else {
         return Some(Missing::Gone);
     };
@@ -302,7 +299,7 @@ impl<D: DeviceRegistry, S: SeedRegistry> Stores<D, S> {
         }
         let described = self.seeds.describe(seed.name()).await;
         let described = described.with_context(|| format!("cannot look at the secret {}", seed.name()))?;
-        Ok(where_is(described.as_ref(), seed, &self.prefix))
+        Ok(where_is(described.as_ref(), seed))
     }
 
     async fn record(&self, of: &DeviceRecord) -> Result<Option<DeviceRecord>> {
@@ -409,7 +406,7 @@ where
         found.unreadable = stores
             .every_device(page, |record| {
                 found.devices += 1;
-                let missing = |seed: &SeedRef| where_is(listed.get(seed.name()), seed, &stores.prefix).is_some();
+                let missing = |seed: &SeedRef| where_is(listed.get(seed.name()), seed).is_some();
                 named.extend(record.seeds().map(|seed| seed.name().to_owned()));
                 if record.seeds().any(missing) {
                     suspects.push(record);

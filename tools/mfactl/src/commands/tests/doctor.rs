@@ -765,8 +765,17 @@ async fn a_pending_seed_is_named_and_an_other_prefix_is_not_looked_at() -> Resul
 
     let pending = record.pending.context("no pending seed")?;
     world.seeds.remove(&pending.seed_ref, Removal::AtOnce).await?;
+    let asked = doctor.terminal.asked.len();
+    assert!(doctor.examine(&FIXING, &AtOnce).await.is_err());
+    let said = std::mem::take(&mut doctor.terminal.said);
+    assert!(
+        said.contains("the old one works") && doctor.terminal.asked.len() == asked,
+        "{said}"
+    );
+    // When its time is over, it is of no use to anyone, there or not.
+    world.clock.advance(Duration::from_hours(24));
     let (well, said) = looked_at(&mut doctor).await;
-    assert!(!well && said.contains("the old one works"), "{said}");
+    assert!(well, "{said}");
     Ok(())
 }
 
@@ -900,17 +909,25 @@ async fn a_device_whose_secret_is_there_in_another_form_is_told_of_and_left() ->
         .seeds
         .put("mfa-dev/seed/00000000000000000000000000000000", &seed)?;
     naming(&elsewhere, of_another_stack, Status::Active);
+    let (removed_with_others, removed) = put(&world, "erin", 6)?;
+    naming(
+        &removed_with_others,
+        SeedRef::new(removed.name(), "another")?,
+        Status::Active,
+    );
+    world.seeds.remove(&removed, Removal::Recoverable).await?;
     world.seeds.remove(&gone, Removal::AtOnce).await?;
     naming(&disabled, gone, Status::Disabled);
     let mut doctor = doctor(&world, []);
     doctor.yes = true;
     let told = told(doctor.examine(&FIXING, &AtOnce).await);
     // carol's own secret is not named any more, and that is mended.
-    assert!(told.contains("3 problems") && world.seeds.count() == 3, "{told}");
-    assert_eq!(world.devices.count(), 4);
+    assert!(told.contains("4 problems") && world.seeds.count() == 3, "{told}");
+    assert_eq!(world.devices.count(), 5);
     let said = &doctor.terminal.said;
     for words in [
         "of bob (client shop) has other values",
+        "of erin (client shop) has other values",
         "update-secret-version-stage --secret-id",
         "of carol (client shop) names a secret of another stack",
         "of dave (client shop) is gone\n",
@@ -958,6 +975,28 @@ async fn a_removed_secret_is_not_brought_back_for_a_device_that_is_gone_or_has_a
         assert_eq!(told, "");
         assert!(!world.seeds.has(&removed));
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_whose_secret_is_seen_after_all_is_not_removed() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let (key, gone) = put(&world, "bob", 2)?;
+    world.seeds.remove(&gone, Removal::AtOnce).await?;
+    let reads = AtomicUsize::new(0);
+    let meanwhile = |when| {
+        if when == When::BeforeRecord && reads.fetch_add(1, Ordering::Relaxed) == 1 {
+            let seed = Seed::from_bytes(&[2; 20], OtpParameters::default());
+            let seed = seed.unwrap_or_else(|_| unreachable!("a seed"));
+            world
+                .seeds
+                .put(gone.name(), &seed)
+                .unwrap_or_else(|_| unreachable!("a secret"));
+        }
+    };
+    fixed_meanwhile(&world, meanwhile).await;
+    assert!(world.devices.peek(&key).is_some());
     Ok(())
 }
 

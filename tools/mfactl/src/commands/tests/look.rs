@@ -156,7 +156,7 @@ fn columns_line_up_whatever_characters_a_name_has() {
         ("\u{ff71}\u{ff72}", 2),
         ("\u{d55c}\u{ae00}", 4),
         ("\u{1f511} key", 6),
-        ("\u{915}\u{93f}", 1),
+        ("\u{915}\u{93f}", 2),
         ("m\u{fc}ller", 6),
         ("x\u{323}\u{302}", 1),
         ("a\u{200d}b", 2),
