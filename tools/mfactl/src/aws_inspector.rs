@@ -14,7 +14,7 @@ use aws_sdk_cloudformation::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_cloudformation::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudformation::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_cloudwatch::types::StateValue;
-use aws_sdk_cognitoidentityprovider::types::DeletionProtectionType;
+use aws_sdk_cognitoidentityprovider::types::{DeletionProtectionType, ResourceServerType};
 use aws_sdk_dynamodb::types::{KeyType, PointInTimeRecoveryStatus, TableStatus, TimeToLiveStatus};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Connector, tls};
@@ -194,7 +194,7 @@ impl AwsInspector {
             Err(error) if error.code() == Some("ResourceNotFoundException") => return Ok(Vec::new()),
             Err(error) => return Err(failed("cognito-idp:DescribeResourceServer", &error)),
         };
-        let scopes = described.resource_server().map(|server| server.scopes());
+        let scopes = described.resource_server().map(ResourceServerType::scopes);
         let scopes = scopes.unwrap_or_default().iter();
         Ok(scopes.map(|scope| format!("{server}/{}", scope.scope_name())).collect())
     }
@@ -345,16 +345,16 @@ impl Inspector for AwsInspector {
 /// What an answer shows of two clocks: when it was asked for and received by this machine's, and its second by the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    sent_at: Timestamp,
-    received_at: Timestamp,
-    answered_at: Timestamp,
+    sent: Timestamp,
+    received: Timestamp,
+    answered: Timestamp,
 }
 
 impl Seen {
     /// The answer was made in some moment of its second, and that was between the two others.
     fn clock(self) -> ClockFound {
-        let (sent, received) = (self.sent_at.as_millis(), self.received_at.as_millis());
-        let (first, last) = (self.answered_at.as_millis(), self.answered_at.as_millis() + 999);
+        let (sent, received) = (self.sent.as_millis(), self.received.as_millis());
+        let (first, last) = (self.answered.as_millis(), self.answered.as_millis() + 999);
         if first > received {
             ClockFound::Behind(first - received)
         } else if sent > last {
@@ -394,16 +394,16 @@ impl<C: Clock + fmt::Debug> Intercept for WatchClock<C> {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let received_at = self.clock.now();
-        let sent_at = *self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let received = self.clock.now();
+        let sent = *self.sent_at.lock().unwrap_or_else(PoisonError::into_inner);
         let date = context.response().headers().get("date");
         let date = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
-        let answered_at = date.as_ref().and_then(time);
-        if let Some((sent_at, answered_at)) = sent_at.zip(answered_at) {
+        let answered = date.as_ref().and_then(time);
+        if let Some((sent, answered)) = sent.zip(answered) {
             *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen {
-                sent_at,
-                received_at,
-                answered_at,
+                sent,
+                received,
+                answered,
             });
         }
         Ok(())
@@ -428,9 +428,9 @@ mod tests {
             (9_000, 9_100, 60_000, ClockFound::Behind(50_900)),
         ] {
             let seen = Seen {
-                sent_at: at(sent),
-                received_at: at(received),
-                answered_at: at(answered),
+                sent: at(sent),
+                received: at(received),
+                answered: at(answered),
             };
             assert_eq!(seen.clock(), expected, "{seen:?}");
         }

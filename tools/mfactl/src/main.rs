@@ -69,19 +69,11 @@ async fn run(arguments: &Arguments) -> Result<bool> {
 
 async fn doctor(arguments: &Arguments, given: &DoctorArguments) -> Result<bool> {
     let token_url = given.token_url.clone();
-    let mut doctor = match &arguments.local {
-        Some(file) => target::local_doctor(file, token_url, Console::default(), arguments.yes).await?,
-        None => {
-            let settings = arguments.settings();
-            target::doctor(
-                &settings,
-                arguments.stack()?,
-                token_url,
-                Console::default(),
-                arguments.yes,
-            )
-            .await?
-        }
+    let mut doctor = if let Some(file) = &arguments.local {
+        target::local_doctor(file, token_url, Console::default(), arguments.yes).await?
+    } else {
+        let (settings, name) = (arguments.settings(), arguments.stack()?);
+        target::doctor(&settings, name, token_url, Console::default(), arguments.yes).await?
     };
     doctor.api_url.clone_from(&given.api_url);
     doctor.examine(&given.examining(), &Waits).await?;

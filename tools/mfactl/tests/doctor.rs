@@ -51,10 +51,14 @@ impl Practice {
     async fn problems(&self) -> Result<Vec<(String, String)>> {
         let (code, said, noted) = self.run(&["--json"]).await?;
         let value: Value = serde_json::from_str(&said).with_context(|| noted.clone())?;
-        let text = |finding: &Value, member: &str| finding[member].as_str().unwrap_or_default().to_owned();
-        let findings = value["findings"].as_array().context("no findings")?.iter();
+        let text = |finding: &Value, member: &str| {
+            let text = finding.get(member).and_then(Value::as_str);
+            text.unwrap_or_default().to_owned()
+        };
+        let findings = value.get("findings").and_then(Value::as_array).context("no findings")?;
         let problems: Vec<_> = findings
-            .filter(|finding| finding["state"] == "problem")
+            .iter()
+            .filter(|finding| text(finding, "state") == "problem")
             .map(|finding| (text(finding, "part"), text(finding, "says")))
             .collect();
         assert_eq!(code, Some(i32::from(!problems.is_empty())), "{noted}");
@@ -132,7 +136,7 @@ async fn what_is_changed_by_hand_is_found() -> Outcome {
     );
     restore();
     plane.change(|deployed| {
-        deployed.authorizers[0].provider_arns = vec!["arn:aws:cognito-idp:us-east-1:1:userpool/other".to_owned()]
+        deployed.authorizers[0].provider_arns = vec!["arn:aws:cognito-idp:us-east-1:1:userpool/other".to_owned()];
     });
     let problems = practice.problems().await?;
     assert!(

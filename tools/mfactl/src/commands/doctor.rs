@@ -221,9 +221,9 @@ where
         self.stores = stores;
         if what.json || !mended {
             findings.extend(of_stores);
-            self.report(&findings, what)?;
+            self.report(&findings, what.json)?;
         } else {
-            self.report(&of_stores, what)?;
+            self.report(&of_stores, false)?;
             findings.extend(of_stores);
         }
         let problems = findings
@@ -260,13 +260,13 @@ where
         }
         if !what.json {
             let shown: Vec<Finding> = before.iter().chain(&findings).cloned().collect();
-            self.report(&shown, what)?;
+            self.report(&shown, false)?;
         }
         Ok((self.mend(stores, found, what.page, patience).await?, true))
     }
 
-    fn report(&mut self, findings: &[Finding], what: &Examining) -> Result<()> {
-        let text = if what.json {
+    fn report(&mut self, findings: &[Finding], json: bool) -> Result<()> {
+        let text = if json {
             let all: Vec<Value> = findings.iter().map(Finding::json).collect();
             format!(
                 "{:#}",

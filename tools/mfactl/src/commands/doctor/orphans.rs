@@ -423,7 +423,8 @@ where
             let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
             if seed.removed || named.contains(&seed.name) {
                 continue;
-            } else if random.len() != DIGITS || !random.bytes().all(is_digit) {
+            }
+            if random.len() != DIGITS || !random.bytes().all(is_digit) {
                 found.foreign += 1;
             } else if is_young(seed.created_at, found.now) {
                 found.young += 1;
@@ -456,12 +457,12 @@ where
         }
         self.ask(stores, &orphans)?;
         let mut failed = Vec::new();
-        let mut pace = Pace::default();
+        let mut rhythm = Pace::default();
         let mut kept = Vec::new();
         for device in std::mem::take(&mut orphans.lacking) {
             let name = shown(&device.record.key);
             if device.restorable() {
-                pace.keep(&self.clock, patience).await;
+                rhythm.keep(&self.clock, patience).await;
                 match stores.restore(&device).await {
                     Ok(true) => {
                         orphans.seeds += 1;
@@ -502,7 +503,7 @@ where
         let unnamed = std::mem::take(&mut orphans.unnamed);
         let before = unnamed.len();
         orphans.unnamed = self
-            .remove_unnamed(stores, unnamed, page, &mut pace, patience, &mut failed)
+            .remove_unnamed(stores, unnamed, page, &mut rhythm, patience, &mut failed)
             .await?;
         orphans.seeds -= before - orphans.unnamed.len();
         Ok(left(&orphans).into_iter().chain(failed).collect())
@@ -564,7 +565,7 @@ where
         stores: &Stores<D, S>,
         mut unnamed: Vec<String>,
         page: u16,
-        pace: &mut Pace,
+        rhythm: &mut Pace,
         patience: &impl Patience,
         failed: &mut Vec<Finding>,
     ) -> Result<Vec<String>> {
@@ -574,7 +575,7 @@ where
         let mut named = HashSet::new();
         let unreadable = stores
             .every_device(page, |record| {
-                named.extend(record.seeds().map(|seed| seed.name().to_owned()))
+                named.extend(record.seeds().map(|seed| seed.name().to_owned()));
             })
             .await?;
         if unreadable > 0 {
@@ -592,7 +593,7 @@ where
         unnamed.retain(|name| !named.contains(name));
         let (mut done, mut left) = (0, Vec::new());
         for name in unnamed {
-            pace.keep(&self.clock, patience).await;
+            rhythm.keep(&self.clock, patience).await;
             // Its version is not known, and does not matter here.
             let outcome = match SeedRef::new(&name, "unknown") {
                 Ok(seed) => {

@@ -227,7 +227,7 @@ impl Damaged {
     fn unreadable<T>(found: Option<T>) -> Result<Option<T>, StoreError> {
         match found {
             None => Ok(None),
-            Some(_) => Err(StoreError::Corrupt {
+            Some(_found) => Err(StoreError::Corrupt {
                 store: "memory",
                 what: "an item without a version",
             }),

@@ -218,12 +218,12 @@ struct Meanwhile<F> {
     happens: F,
 }
 
-/// When something happens meanwhile.
+/// Before what something happens meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
-    BeforeScan(usize),
-    BeforeRecord,
-    BeforeRemoval,
+    Scanning(usize),
+    Reading,
+    Removing,
 }
 
 impl<F: Fn(When) + Send + Sync> DeviceStore for Meanwhile<F> {
@@ -244,13 +244,13 @@ impl<F: Fn(When) + Send + Sync> DeviceStore for Meanwhile<F> {
 
 impl<F: Fn(When) + Send + Sync> DeviceRegistry for Meanwhile<F> {
     async fn record(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
-        (self.happens)(When::BeforeRecord);
+        (self.happens)(When::Reading);
         self.devices.record(key).await
     }
 
     async fn page(&self, of: &Of, after: Option<&DeviceKey>, most: u16) -> Result<Page, StoreError> {
         if after.is_none() {
-            (self.happens)(When::BeforeScan(self.scans.fetch_add(1, Ordering::Relaxed)));
+            (self.happens)(When::Scanning(self.scans.fetch_add(1, Ordering::Relaxed)));
         }
         self.devices.page(of, after, most).await
     }
@@ -264,12 +264,12 @@ impl<F: Fn(When) + Send + Sync> DeviceRegistry for Meanwhile<F> {
     }
 
     async fn remove(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
-        (self.happens)(When::BeforeRemoval);
+        (self.happens)(When::Removing);
         DeviceRegistry::remove(&self.devices, key).await
     }
 
     async fn remove_held(&self, key: &DeviceKey, held: &Device) -> Result<Written, StoreError> {
-        (self.happens)(When::BeforeRemoval);
+        (self.happens)(When::Removing);
         self.devices.remove_held(key, held).await
     }
 }
@@ -353,6 +353,9 @@ async fn a_stack_that_is_well_is_said_to_be() -> Result<()> {
     Ok(())
 }
 
+/// What is done to a stack that is well.
+type Change<'a> = &'a dyn Fn(&mut MemoryDoctor);
+
 /// Something that is wrong, and words that are said about it.
 type Wrong = (fn(&mut MemoryDoctor), &'static str);
 
@@ -384,148 +387,149 @@ fn pool(doctor: &mut MemoryDoctor) -> &mut PoolFound {
     doctor.inspector.pool.as_mut().unwrap_or_else(|| unreachable!("a pool"))
 }
 
+const WRONG: [Wrong; 42] = [
+    (
+        |it| it.stack.status = "ROLLBACK_COMPLETE".to_owned(),
+        "describe-stack-events --stack-name mfa",
+    ),
+    (|it| it.stack.status = "DELETE_FAILED".to_owned(), "mfa: DELETE_FAILED"),
+    (
+        |it| drop(it.stack.outputs.remove("SeedPrefix")),
+        "has no output SeedPrefix",
+    ),
+    (
+        |it| it.stack.resources.retain(|one| one.logical != "Api"),
+        "has no resource Api",
+    ),
+    (|it| it.inspector.auths = None, "Auths-1 is not there"),
+    (|it| it.inspector.devices = None, "docs/operations.md, Restore"),
+    (|it| auths(it).active = false, "Auths-1 takes no requests"),
+    (|it| auths(it).key = vec!["id".to_owned()], "Auths-1 has the key id"),
+    (|it| devices(it).key.reverse(), "Devices-1 has the key sk, pk"),
+    (
+        |it| auths(it).ttl = None,
+        "--table-name Auths-1 --time-to-live-specification Enabled=true,AttributeName=expiresAt",
+    ),
+    (
+        |it| auths(it).ttl = Some("issuedAt".to_owned()),
+        "Enabled=false,AttributeName=issuedAt; when that is done",
+    ),
+    (
+        |it| devices(it).ttl = Some("createdAt".to_owned()),
+        "Devices-1 deletes devices by createdAt",
+    ),
+    (
+        |it| devices(it).backups = Some(false),
+        "update-continuous-backups --table-name Devices-1",
+    ),
+    (
+        |it| devices(it).protected = false,
+        "update-table --table-name Devices-1 --deletion-protection-enabled",
+    ),
+    (|it| it.inspector.access = None, "the API abc is not there"),
+    (
+        |it| drop(access(it).methods.pop()),
+        "POST /deviceAuthentications/{authId} is not there",
+    ),
+    (
+        |it| access(it).methods[0].authorization = "NONE".to_owned(),
+        "POST /deviceAuthentications is not authorized by Cognito but by NONE",
+    ),
+    (
+        |it| access(it).methods[1].authorizer = None,
+        "{authId} is not authorized by Cognito",
+    ),
+    (
+        |it| access(it).authorizers[0].kind = "TOKEN".to_owned(),
+        "create-deployment --rest-api-id abc",
+    ),
+    (
+        |it| access(it).authorizers[0].pools = Vec::new(),
+        "tokens of another user pool",
+    ),
+    (
+        |it| {
+            access(it).authorizers[0]
+                .pools
+                .push("arn:aws:cognito-idp:eu-west-1:1:userpool/other".to_owned());
+        },
+        "tokens of another user pool",
+    ),
+    (|it| access(it).methods[0].scopes = Vec::new(), "asks for no scope"),
+    (
+        |it| access(it).methods[1].scopes.push("mfa/other".to_owned()),
+        "takes the scopes mfa/authenticate, mfa/other",
+    ),
+    (
+        |it| {
+            let method = MethodFound {
+                verb: "GET".to_owned(),
+                authorization: "NONE".to_owned(),
+                ..access(it).methods[0].clone()
+            };
+            access(it).methods.push(method);
+        },
+        "GET /deviceAuthentications is not authorized",
+    ),
+    (
+        |it| it.inspector.status = 200,
+        "answers 200 to a POST /deviceAuthentications without a token",
+    ),
+    (|it| it.inspector.status = 403, "--api-url"),
+    (
+        |it| it.inspector.pool = None,
+        "the user pool eu-west-1_pool is not there",
+    ),
+    (
+        |it| pool(it).scopes = vec!["mfa/other".to_owned()],
+        "create-resource-server --user-pool-id eu-west-1_pool",
+    ),
+    (|it| pool(it).protected = false, "the user pool is not protected"),
+    (
+        |it| {
+            it.clients = MemoryPool::default();
+            it.clients.put_with("one", "mfa/other");
+        },
+        "no client may ask",
+    ),
+    (|it| drop(it.inspector.alarms.remove(0)), "FailuresAlarm is not there"),
+    (|it| drop(it.inspector.alarms.remove(7)), "ThrottlesAlarm is not there"),
+    (
+        |it| it.stack.resources.retain(|one| one.logical != "GatedAlarm"),
+        "GatedAlarm is not there",
+    ),
+    (
+        |it| it.inspector.alarms[3].actions_enabled = false,
+        "enable-alarm-actions --alarm-names mfa-WrongPairsAlarm",
+    ),
+    (
+        |it| it.inspector.alarms[5].rings = true,
+        "docs/operations.md, Alarms, Seed failures",
+    ),
+    (|it| it.inspector.alarms[1].actions.clear(), "1 alarm has no topic"),
+    (
+        |it| it.inspector.clock = Some(ClockFound::Behind(5_000)),
+        "clock is 5.0 s behind AWS's",
+    ),
+    (
+        |it| it.inspector.clock = Some(ClockFound::Ahead(62_345)),
+        "clock is 62.3 s ahead of AWS's",
+    ),
+    (|it| it.inspector.clock = None, "no answer of AWS had a date"),
+    (|it| it.inspector.fails = "auths", "not looked at: auths: AccessDenied"),
+    (
+        |it| it.inspector.fails = "status",
+        "not looked at: status: AccessDenied",
+    ),
+    (
+        |it| it.inspector.fails = "alarms",
+        "not looked at: alarms: AccessDenied",
+    ),
+];
+
 #[tokio::test]
 async fn everything_that_is_wrong_is_a_problem_of_its_own_with_its_remedy() -> Result<()> {
-    let wrong: [Wrong; 42] = [
-        (
-            |it| it.stack.status = "ROLLBACK_COMPLETE".to_owned(),
-            "describe-stack-events --stack-name mfa",
-        ),
-        (|it| it.stack.status = "DELETE_FAILED".to_owned(), "mfa: DELETE_FAILED"),
-        (
-            |it| drop(it.stack.outputs.remove("SeedPrefix")),
-            "has no output SeedPrefix",
-        ),
-        (
-            |it| it.stack.resources.retain(|one| one.logical != "Api"),
-            "has no resource Api",
-        ),
-        (|it| it.inspector.auths = None, "Auths-1 is not there"),
-        (|it| it.inspector.devices = None, "docs/operations.md, Restore"),
-        (|it| auths(it).active = false, "Auths-1 takes no requests"),
-        (|it| auths(it).key = vec!["id".to_owned()], "Auths-1 has the key id"),
-        (|it| devices(it).key.reverse(), "Devices-1 has the key sk, pk"),
-        (
-            |it| auths(it).ttl = None,
-            "--table-name Auths-1 --time-to-live-specification Enabled=true,AttributeName=expiresAt",
-        ),
-        (
-            |it| auths(it).ttl = Some("issuedAt".to_owned()),
-            "Enabled=false,AttributeName=issuedAt; when that is done",
-        ),
-        (
-            |it| devices(it).ttl = Some("createdAt".to_owned()),
-            "Devices-1 deletes devices by createdAt",
-        ),
-        (
-            |it| devices(it).backups = Some(false),
-            "update-continuous-backups --table-name Devices-1",
-        ),
-        (
-            |it| devices(it).protected = false,
-            "update-table --table-name Devices-1 --deletion-protection-enabled",
-        ),
-        (|it| it.inspector.access = None, "the API abc is not there"),
-        (
-            |it| drop(access(it).methods.pop()),
-            "POST /deviceAuthentications/{authId} is not there",
-        ),
-        (
-            |it| access(it).methods[0].authorization = "NONE".to_owned(),
-            "POST /deviceAuthentications is not authorized by Cognito but by NONE",
-        ),
-        (
-            |it| access(it).methods[1].authorizer = None,
-            "{authId} is not authorized by Cognito",
-        ),
-        (
-            |it| access(it).authorizers[0].kind = "TOKEN".to_owned(),
-            "create-deployment --rest-api-id abc",
-        ),
-        (
-            |it| access(it).authorizers[0].pools = Vec::new(),
-            "tokens of another user pool",
-        ),
-        (
-            |it| {
-                access(it).authorizers[0]
-                    .pools
-                    .push("arn:aws:cognito-idp:eu-west-1:1:userpool/other".to_owned())
-            },
-            "tokens of another user pool",
-        ),
-        (|it| access(it).methods[0].scopes = Vec::new(), "asks for no scope"),
-        (
-            |it| access(it).methods[1].scopes.push("mfa/other".to_owned()),
-            "takes the scopes mfa/authenticate, mfa/other",
-        ),
-        (
-            |it| {
-                let method = MethodFound {
-                    verb: "GET".to_owned(),
-                    authorization: "NONE".to_owned(),
-                    ..access(it).methods[0].clone()
-                };
-                access(it).methods.push(method);
-            },
-            "GET /deviceAuthentications is not authorized",
-        ),
-        (
-            |it| it.inspector.status = 200,
-            "answers 200 to a POST /deviceAuthentications without a token",
-        ),
-        (|it| it.inspector.status = 403, "--api-url"),
-        (
-            |it| it.inspector.pool = None,
-            "the user pool eu-west-1_pool is not there",
-        ),
-        (
-            |it| pool(it).scopes = vec!["mfa/other".to_owned()],
-            "create-resource-server --user-pool-id eu-west-1_pool",
-        ),
-        (|it| pool(it).protected = false, "the user pool is not protected"),
-        (
-            |it| {
-                it.clients = MemoryPool::default();
-                it.clients.put_with("one", "mfa/other");
-            },
-            "no client may ask",
-        ),
-        (|it| drop(it.inspector.alarms.remove(0)), "FailuresAlarm is not there"),
-        (|it| drop(it.inspector.alarms.remove(7)), "ThrottlesAlarm is not there"),
-        (
-            |it| it.stack.resources.retain(|one| one.logical != "GatedAlarm"),
-            "GatedAlarm is not there",
-        ),
-        (
-            |it| it.inspector.alarms[3].actions_enabled = false,
-            "enable-alarm-actions --alarm-names mfa-WrongPairsAlarm",
-        ),
-        (
-            |it| it.inspector.alarms[5].rings = true,
-            "docs/operations.md, Alarms, Seed failures",
-        ),
-        (|it| it.inspector.alarms[1].actions.clear(), "1 alarm has no topic"),
-        (
-            |it| it.inspector.clock = Some(ClockFound::Behind(5_000)),
-            "clock is 5.0 s behind AWS's",
-        ),
-        (
-            |it| it.inspector.clock = Some(ClockFound::Ahead(62_345)),
-            "clock is 62.3 s ahead of AWS's",
-        ),
-        (|it| it.inspector.clock = None, "no answer of AWS had a date"),
-        (|it| it.inspector.fails = "auths", "not looked at: auths: AccessDenied"),
-        (
-            |it| it.inspector.fails = "status",
-            "not looked at: status: AccessDenied",
-        ),
-        (
-            |it| it.inspector.fails = "alarms",
-            "not looked at: alarms: AccessDenied",
-        ),
-    ];
-    for (break_it, words) in wrong {
+    for (break_it, words) in WRONG {
         let world = World::new()?;
         put(&world, "alice", 1)?;
         let mut doctor = doctor(&world, []);
@@ -546,7 +550,7 @@ async fn everything_that_is_wrong_is_a_problem_of_its_own_with_its_remedy() -> R
 async fn what_is_only_worth_knowing_is_no_problem() -> Result<()> {
     let trial = |it: &mut MemoryDoctor| drop(it.stack.parameters.insert("Protect".to_owned(), "false".to_owned()));
     let unwatched = |it: &mut MemoryDoctor| drop(it.stack.parameters.insert("Watch".to_owned(), "false".to_owned()));
-    let worth_knowing: [(&dyn Fn(&mut MemoryDoctor), &str); 9] = [
+    let worth_knowing: [(Change<'_>, &str); 9] = [
         (&trial, "Protect=false"),
         (&unwatched, "Watch=false"),
         (
@@ -713,7 +717,7 @@ async fn a_secret_that_somebody_may_be_about_to_name_is_left_alone() -> Result<(
     put(&world, "alice", 1)?;
     world.seeds.set_time(NOW);
     let young = put_unnamed(&world, 2)?;
-    world.clock.advance(YOUNG - Duration::from_secs(1));
+    world.clock.advance(YOUNG.saturating_sub(Duration::from_secs(1)));
     let mut doctor = doctor(&world, []);
     doctor.examine(&FIXING, &AtOnce).await?;
     let said = &doctor.terminal.said;
@@ -964,7 +968,7 @@ async fn a_removed_secret_is_not_brought_back_for_a_device_that_is_gone_or_has_a
         let reads = AtomicUsize::new(0);
         let meanwhile = |when| {
             // It is read once to confirm, and once more before anything is done.
-            if when == When::BeforeRecord && reads.fetch_add(1, Ordering::Relaxed) == 1 {
+            if when == When::Reading && reads.fetch_add(1, Ordering::Relaxed) == 1 {
                 world.devices.take(&key);
                 if !gone {
                     put(&world, "bob", 3).unwrap_or_else(|_| unreachable!("a device"));
@@ -986,7 +990,7 @@ async fn a_device_whose_secret_is_seen_after_all_is_not_removed() -> Result<()> 
     world.seeds.remove(&gone, Removal::AtOnce).await?;
     let reads = AtomicUsize::new(0);
     let meanwhile = |when| {
-        if when == When::BeforeRecord && reads.fetch_add(1, Ordering::Relaxed) == 1 {
+        if when == When::Reading && reads.fetch_add(1, Ordering::Relaxed) == 1 {
             let seed = Seed::from_bytes(&[2; 20], OtpParameters::default());
             let seed = seed.unwrap_or_else(|_| unreachable!("a seed"));
             world
@@ -1064,7 +1068,7 @@ async fn a_device_that_was_registered_anew_meanwhile_is_not_removed() -> Result<
     let (key, gone) = put(&world, "bob", 2)?;
     world.seeds.remove(&gone, Removal::AtOnce).await?;
     let anew = |when| {
-        if when == When::BeforeRemoval {
+        if when == When::Removing {
             put(&world, "bob", 3).unwrap_or_else(|_| unreachable!("a device"));
         }
     };
@@ -1082,7 +1086,7 @@ async fn a_device_that_is_still_the_same_but_was_written_meanwhile_is_left_for_t
     let (key, gone) = put(&world, "bob", 2)?;
     world.seeds.remove(&gone, Removal::AtOnce).await?;
     let written = |when| {
-        if when == When::BeforeRemoval {
+        if when == When::Removing {
             let mut device = world.devices.peek(&key).unwrap_or_else(|| unreachable!("a device"));
             device.version += 1;
             world.devices.put(&key, &device);
@@ -1103,7 +1107,7 @@ async fn a_secret_that_a_device_came_to_name_while_the_person_thought_is_not_rem
     let late = put_unnamed(&world, 2)?;
     let never = put_unnamed(&world, 3)?;
     let named = |when| {
-        if when == When::BeforeScan(1) {
+        if when == When::Scanning(1) {
             let device = Device::registered(7, Status::Active, late.clone(), OtpParameters::default());
             world.devices.put(&world.key, &device);
         }
@@ -1120,7 +1124,7 @@ async fn a_device_whose_secret_the_list_does_not_have_yet_is_whole() -> Result<(
     put(&world, "alice", 1)?;
     // After the secrets were listed, and before the devices are read.
     let registered = |when| {
-        if when == When::BeforeScan(0) {
+        if when == When::Scanning(0) {
             put(&world, "bob", 2).unwrap_or_else(|_| unreachable!("a device"));
         }
     };
