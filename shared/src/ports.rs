@@ -174,7 +174,7 @@ pub struct SeedListed {
     pub name: String,
     /// The versions of it that can be read.
     pub versions: Vec<String>,
-    /// When it was created, by the store's clock.
+    /// When it was created, by the store's clock, in whole seconds.
     pub created_at: Timestamp,
     /// Whether it was removed, and can be brought back.
     pub removed: bool,

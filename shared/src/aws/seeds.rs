@@ -270,8 +270,7 @@ fn with_stages(versions: Option<&HashMap<String, Vec<String>>>) -> Vec<String> {
 }
 
 fn time(date: Option<&DateTime>) -> Option<Timestamp> {
-    let millis = date?.to_millis().ok()?;
-    u64::try_from(millis).ok().map(Timestamp::from_millis)
+    u64::try_from(date?.secs()).ok().map(Timestamp::from_secs)
 }
 
 fn seed_in(found: GetSecretValueOutput) -> Result<Seed, StoreError> {
