@@ -109,13 +109,16 @@ impl DeviceStore for DynamoDevices {
             return Ok(Written::Yes);
         };
         match error.as_service_error() {
-            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                let stored = failed.item.as_ref().map(items::read_device).transpose()?;
-                Ok(Written::No(stored.map(Box::new)))
-            }
+            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => not_written(failed.item.as_ref()),
             _ => Err(unavailable("UpdateItem devices", &error)),
         }
     }
+}
+
+/// What a write means whose condition was not met: what is there instead.
+fn not_written(found: Option<&Item>) -> Result<Written, StoreError> {
+    let stored = found.map(items::read_device).transpose()?;
+    Ok(Written::No(stored.map(Box::new)))
 }
 
 /// What every write needs: the state that was read, by its version and its seed.
@@ -314,10 +317,7 @@ impl DeviceRegistry for DynamoDevices {
             return Ok(Written::Yes);
         };
         match error.as_service_error() {
-            Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
-                let stored = failed.item.as_ref().map(items::read_device).transpose()?;
-                Ok(Written::No(stored.map(Box::new)))
-            }
+            Some(DeleteItemError::ConditionalCheckFailedException(failed)) => not_written(failed.item.as_ref()),
             _ => Err(unavailable("DeleteItem devices", &error)),
         }
     }

@@ -59,7 +59,13 @@ impl Clients {
 
     /// The same for a person at a terminal: far from the region, and with nobody who waits for an answer.
     pub async fn for_an_operator() -> Self {
-        Self::new(&Self::settings_of_an_operator().await, None)
+        Self::with(&Self::settings_of_an_operator().await)
+    }
+
+    /// Clients of settings that were read before, with their endpoints.
+    #[must_use]
+    pub fn with(settings: &SdkConfig) -> Self {
+        Self::new(settings, None)
     }
 
     /// What the client of a further service is made of, for such a person.

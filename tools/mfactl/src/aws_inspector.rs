@@ -93,27 +93,6 @@ impl AwsInspector {
         }
     }
 
-    async fn resources(&self, name: &str) -> Result<Vec<Resource>, InspectError> {
-        let mut pages = self
-            .cloudformation
-            .list_stack_resources()
-            .stack_name(name)
-            .into_paginator()
-            .send();
-        let mut all = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| failed("cloudformation:ListStackResources", &error))?;
-            // One that could not be created has no name yet.
-            all.extend(page.stack_resource_summaries().iter().filter_map(|resource| {
-                Some(Resource {
-                    logical: resource.logical_resource_id()?.to_owned(),
-                    physical: resource.physical_resource_id()?.to_owned(),
-                })
-            }));
-        }
-        Ok(all)
-    }
-
     async fn ttl(&self, table: &str) -> Result<Option<String>, InspectError> {
         let described = self.dynamodb.describe_time_to_live().table_name(table).send().await;
         let described = described.map_err(|error| failed("dynamodb:DescribeTimeToLive", &error))?;
@@ -243,8 +222,29 @@ impl Inspector for AwsInspector {
             parameters: parameters
                 .filter_map(|given| Some((given.parameter_key()?.to_owned(), given.parameter_value()?.to_owned())))
                 .collect(),
-            resources: self.resources(name).await?,
+            resources: Vec::new(),
         }))
+    }
+
+    async fn resources(&self, name: &str) -> Result<Vec<Resource>, InspectError> {
+        let mut pages = self
+            .cloudformation
+            .list_stack_resources()
+            .stack_name(name)
+            .into_paginator()
+            .send();
+        let mut all = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| failed("cloudformation:ListStackResources", &error))?;
+            // One that could not be created has no name yet.
+            all.extend(page.stack_resource_summaries().iter().filter_map(|resource| {
+                Some(Resource {
+                    logical: resource.logical_resource_id()?.to_owned(),
+                    physical: resource.physical_resource_id()?.to_owned(),
+                })
+            }));
+        }
+        Ok(all)
     }
 
     async fn table(&self, name: &str) -> Result<Option<TableFound>, InspectError> {

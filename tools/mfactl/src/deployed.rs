@@ -18,7 +18,7 @@ pub struct DeployedStack {
     pub outputs: HashMap<String, String>,
     /// Its parameters, by their names in the template.
     pub parameters: HashMap<String, String>,
-    /// What it consists of.
+    /// What it consists of, if that was asked for: settings are read without it.
     pub resources: Vec<Resource>,
 }
 
@@ -141,11 +141,17 @@ pub struct InspectError {
 
 /// Looks at what is deployed, and changes nothing.
 pub trait Inspector: Send + Sync {
-    /// A stack by its name; `None` if there is none.
+    /// A stack by its name, without its resources; `None` if there is none.
     ///
     /// # Errors
     /// [`InspectError`].
     fn stack(&self, name: &str) -> impl Future<Output = Result<Option<DeployedStack>, InspectError>> + Send;
+
+    /// What a stack that is there consists of.
+    ///
+    /// # Errors
+    /// [`InspectError`].
+    fn resources(&self, name: &str) -> impl Future<Output = Result<Vec<Resource>, InspectError>> + Send;
 
     /// A table by its name; `None` if there is none.
     ///

@@ -29,8 +29,7 @@ async fn main() -> ExitCode {
 async fn settings(arguments: &Arguments) -> Result<Settings> {
     let mut settings = arguments.settings();
     if let Some(name) = arguments.stack()? {
-        let (_, stack) = target::deployed_stack(name).await?;
-        settings.add_stack(&stack);
+        settings.add_stack(&target::deployed_stack(name).await?);
     }
     Ok(settings)
 }

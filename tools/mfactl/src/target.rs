@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::aws_inspector::{AwsInspector, LocalEndpoints};
 use crate::cognito::CognitoClients;
-use crate::commands::{ClientDesk, Desk, Doctor, Stores, stack_by_name};
+use crate::commands::{ClientDesk, Desk, Doctor, Stores, stack_by_name, stack_with_resources};
 use crate::deployed::DeployedStack;
 
 /// The command line, or what it stands for, cannot be carried out as it is. The program ends with 2.
@@ -245,14 +245,11 @@ pub async fn pool<T>(
              local stack"
         ))
     })?;
+    let shared = Clients::settings_of_an_operator().await;
     let table = Both(settings)
         .get(config::DEVICES_TABLE)
         .filter(|table| !table.is_empty());
-    let devices = match table {
-        Some(table) => Some(DynamoDevices::new(&Clients::for_an_operator().await.dynamodb, table)),
-        None => None,
-    };
-    let shared = Clients::settings_of_an_operator().await;
+    let devices = table.map(|table| DynamoDevices::new(&Clients::with(&shared).dynamodb, table));
     Ok(ClientDesk {
         clients: CognitoClients::new(&shared, None, pool, token_url),
         devices,
@@ -292,15 +289,13 @@ pub fn local_pool<T>(
 pub type TargetDoctor<T> =
     Doctor<AwsInspector, CognitoClients, DynamoDevices, SecretsManagerSeeds<StackClock>, StackClock, T>;
 
-/// Reads a stack by its name.
+/// Reads what a stack says of itself, by its name.
 ///
 /// # Errors
 /// If it is not there or cannot be read.
-pub async fn deployed_stack(name: &str) -> Result<(AwsInspector, DeployedStack)> {
+pub async fn deployed_stack(name: &str) -> Result<DeployedStack> {
     let shared = Clients::settings_of_an_operator().await;
-    let inspector = AwsInspector::new(&shared, StackClock::default(), None);
-    let stack = stack_by_name(&inspector, name).await?;
-    Ok((inspector, stack))
+    stack_by_name(&AwsInspector::new(&shared, StackClock::default(), None), name).await
 }
 
 /// Opens a stack by its name, to look at it. All that it is looked at with is what the stack says: what is mended must be
@@ -321,12 +316,12 @@ pub async fn doctor<T>(
     }
     let name =
         name.ok_or_else(|| Usage("give --stack and the stack's name, or --local for the local stack".to_owned()))?;
-    let (inspector, stack) = deployed_stack(name).await?;
-    let pool = stack.outputs.get("UserPoolId").cloned().unwrap_or_default();
     let shared = Clients::settings_of_an_operator().await;
-    let clients = Clients::for_an_operator().await;
+    let inspector = AwsInspector::new(&shared, StackClock::default(), None);
+    let stack = stack_with_resources(&inspector, name).await?;
+    let pool = stack.outputs.get("UserPoolId").cloned().unwrap_or_default();
     Ok(Doctor {
-        stores: stores(&stack, &clients, StackClock::default()),
+        stores: stores(&stack, &Clients::with(&shared), StackClock::default()),
         stack,
         inspector,
         clients: CognitoClients::new(&shared, None, pool, token_url),
@@ -358,7 +353,7 @@ pub async fn local_doctor<T>(
         cognito: &local.cognito_url,
     };
     let inspector = AwsInspector::new(&shared, clock, Some(endpoints));
-    let stack = stack_by_name(&inspector, &local.stack_name).await?;
+    let stack = stack_with_resources(&inspector, &local.stack_name).await?;
     let clients = Clients::of_local_stores_for_an_operator(&local.dynamodb_url, &local.secrets_manager_url);
     let token_url = token_url.or(Some(local.token_url));
     Ok(Doctor {

@@ -117,15 +117,18 @@ impl Finding {
         }
     }
 
-    fn not_looked_at(part: Part, error: &(dyn std::error::Error + 'static)) -> Self {
-        let says = format!("not looked at: {}", shared::error::chain(error));
+    /// A call failed.
+    fn failed(part: Part, says: String) -> Self {
         let mend = "run it again; if the code says that access is denied, allow that call to whoever runs this";
         Self::problem(part, says, mend)
     }
 
+    fn not_looked_at(part: Part, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::failed(part, format!("not looked at: {}", shared::error::chain(error)))
+    }
+
     fn not_mended(error: &anyhow::Error) -> Self {
-        let mend = "run it again; if the code says that access is denied, allow that call to whoever runs this";
-        Self::problem(Part::Orphans, format!("not mended: {error:#}"), mend)
+        Self::failed(Part::Orphans, format!("not mended: {error:#}"))
     }
 
     fn lines(&self) -> String {
@@ -320,9 +323,8 @@ where
             Ok(found) => parts::pool(&self.stack, pool, found.as_ref()),
             Err(error) => vec![Finding::not_looked_at(Part::Clients, &error)],
         };
-        match self.clients.token_url().await {
-            Ok(_) => {}
-            Err(error) => findings.push(parts::no_token_url(&error)),
+        if let Err(error) = self.clients.token_url().await {
+            findings.push(parts::no_token_url(&error));
         }
         findings.push(match self.scopes_of_clients().await {
             Ok(clients) => parts::clients(&self.program, &clients),
@@ -380,19 +382,38 @@ where
 /// # Errors
 /// If it is not there or cannot be read.
 pub async fn stack_by_name(inspector: &impl Inspector, name: &str) -> Result<DeployedStack> {
-    let refused = |error: InspectError| {
-        let off = match inspector.clock() {
-            Some(ClockFound::Behind(millis)) => format!("; this machine's clock is {} s behind", millis / 1_000),
-            Some(ClockFound::Ahead(millis)) => format!("; this machine's clock is {} s ahead", millis / 1_000),
-            Some(ClockFound::Right) | None => String::new(),
-        };
-        anyhow::Error::new(error).context(format!("cannot read the stack {name}{off}"))
-    };
-    match inspector.stack(name).await.map_err(refused)? {
+    match inspector
+        .stack(name)
+        .await
+        .map_err(|error| unreadable(inspector, name, error))?
+    {
         Some(stack) => Ok(stack),
         None => bail!(
             "there is no stack {name} in this account and region: aws cloudformation describe-stacks --query \
              'Stacks[].StackName' lists what there is"
         ),
     }
+}
+
+/// The same with what it consists of.
+///
+/// # Errors
+/// If it is not there or cannot be read.
+pub async fn stack_with_resources(inspector: &impl Inspector, name: &str) -> Result<DeployedStack> {
+    let stack = stack_by_name(inspector, name).await?;
+    let resources = inspector.resources(name).await;
+    Ok(DeployedStack {
+        resources: resources.map_err(|error| unreadable(inspector, name, error))?,
+        ..stack
+    })
+}
+
+/// A clock that is far off is a reason for which every call is refused.
+fn unreadable(inspector: &impl Inspector, name: &str, error: InspectError) -> anyhow::Error {
+    let off = match inspector.clock() {
+        Some(ClockFound::Behind(millis)) => format!("; this machine's clock is {} s behind", millis / 1_000),
+        Some(ClockFound::Ahead(millis)) => format!("; this machine's clock is {} s ahead", millis / 1_000),
+        Some(ClockFound::Right) | None => String::new(),
+    };
+    anyhow::Error::new(error).context(format!("cannot read the stack {name}{off}"))
 }

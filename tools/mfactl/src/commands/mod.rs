@@ -25,7 +25,7 @@ mod register;
 
 pub use change::Removing;
 pub use client::{ClientDesk, Rotating, SecretTo};
-pub use doctor::{Doctor, Examining, Finding, Part, State, Stores, stack_by_name};
+pub use doctor::{Doctor, Examining, Finding, Part, State, Stores, stack_by_name, stack_with_resources};
 pub use files::existing;
 pub use import::{Importing, Patience};
 pub use look::{Checking, Listing};

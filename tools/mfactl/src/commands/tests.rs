@@ -215,6 +215,15 @@ impl World {
         }
     }
 
+    /// Makes a command fail at a point; says when that is.
+    fn cut_short(&self, (of, op, calls, fault): Point) -> String {
+        match of {
+            Store::Devices => self.devices.inject_after(calls, op, fault),
+            Store::Seeds => self.seeds.inject_after(calls, op, fault),
+        }
+        format!("{fault:?} of {op:?} of {of:?} after {calls}")
+    }
+
     /// Seeds that nothing names.
     fn orphans(&self) -> usize {
         let all = self.devices.all();
@@ -281,6 +290,22 @@ const OPS: [(Store, Op); 12] = [
     (Store::Seeds, Op::Restore),
 ];
 
+/// Where a command is cut short: at which call, after how many of its kind, and how.
+type Point = (Store, Op, usize, Fault);
+
+/// Every point of a command that ran in a world, by the calls that it made.
+fn points_since<const KINDS: usize>(before: [usize; KINDS], world: &World) -> Vec<Point> {
+    let made = OPS
+        .into_iter()
+        .zip(before)
+        .map(|(op, before)| (op, world.calls(op) - before));
+    made.flat_map(|((of, op), made)| {
+        let ways = FAULTS.into_iter();
+        ways.flat_map(move |fault| (0..made).map(move |calls| (of, op, calls, fault)))
+    })
+    .collect()
+}
+
 /// Cuts a command short at every call of a store in every way, and runs it again.
 async fn at_every_point<F: Future<Output = Result<World>>>(
     prepare: impl Fn() -> F,
@@ -292,43 +317,32 @@ async fn at_every_point<F: Future<Output = Result<World>>>(
     let world = prepare().await?;
     let before = OPS.map(|op| world.calls(op));
     command(&world, &mut world.desk(replies.to_vec())).await?;
-    let after = OPS.map(|op| world.calls(op));
-    let made = OPS.into_iter().zip(before.into_iter().zip(after));
     let mut points = 0;
-    for ((of, op), (before, after)) in made {
-        for (fault, calls) in FAULTS
-            .into_iter()
-            .flat_map(|fault| (0..after - before).map(move |calls| (fault, calls)))
-        {
-            let world = prepare().await?;
-            match of {
-                Store::Devices => world.devices.inject_after(calls, op, fault),
-                Store::Seeds => world.seeds.inject_after(calls, op, fault),
-            }
-            let when = format!("{fault:?} of {op:?} of {of:?} after {calls}");
-            let mut desk = world.desk(replies.to_vec());
-            let outcome = until_it_hangs(command(&world, &mut desk)).await;
-            points += 1;
-            world.assert_safe(&when);
-            let quiet = matches!(outcome, Some(Ok(()))) && !desk.left_behind;
-            assert!(!quiet || is_done(&world), "it says that all is well, {when}");
-            assert!(
-                world.orphans() == 0 || !quiet,
-                "nothing was said about a secret that is left over, {when}"
-            );
-            let known_orphans = world.orphans();
+    for point in points_since(before, &world) {
+        let world = prepare().await?;
+        let when = world.cut_short(point);
+        let mut desk = world.desk(replies.to_vec());
+        let outcome = until_it_hangs(command(&world, &mut desk)).await;
+        points += 1;
+        world.assert_safe(&when);
+        let quiet = matches!(outcome, Some(Ok(()))) && !desk.left_behind;
+        assert!(!quiet || is_done(&world), "it says that all is well, {when}");
+        assert!(
+            world.orphans() == 0 || !quiet,
+            "nothing was said about a secret that is left over, {when}"
+        );
+        let known_orphans = world.orphans();
 
-            // Run again, it finishes the job.
-            world.clock.advance(std::time::Duration::from_mins(2));
-            let mut desk = world.desk(replies.to_vec());
-            let again = told(command(&world, &mut desk).await);
-            assert!(is_done(&world), "{again}: {when}");
-            world.assert_safe(&when);
-            assert!(
-                world.orphans() <= known_orphans,
-                "running it again leaves more over, {when}"
-            );
-        }
+        // Run again, it finishes the job.
+        world.clock.advance(std::time::Duration::from_mins(2));
+        let mut desk = world.desk(replies.to_vec());
+        let again = told(command(&world, &mut desk).await);
+        assert!(is_done(&world), "{again}: {when}");
+        world.assert_safe(&when);
+        assert!(
+            world.orphans() <= known_orphans,
+            "running it again leaves more over, {when}"
+        );
     }
     Ok(points)
 }
