@@ -43,7 +43,7 @@ impl<'a> Members<'a> {
             .and_then(|members| parser.end().map(|()| members));
         members
             .map(Self)
-            .map_err(|_| Failure::invalid("The body must be one JSON object in UTF-8 with every member once"))
+            .map_err(|_| Failure::invalid("The body must be a single JSON object in UTF-8 without repeated members"))
     }
 
     /// A member, if it is there.

@@ -94,7 +94,7 @@ impl Code {
             Self::Unauthorized => (
                 S::UNAUTHORIZED,
                 "UNAUTHORIZED",
-                "Send a valid access token as bearer token",
+                "Send a valid access token as a bearer token",
             ),
             Self::Forbidden => (
                 S::FORBIDDEN,
@@ -104,27 +104,27 @@ impl Code {
             Self::DeviceNotFound => (
                 S::NOT_FOUND,
                 "DEVICE_NOT_FOUND",
-                "The user has no registered device by that name",
+                "The user has no device with this name",
             ),
             Self::AuthNotFound => (
                 S::NOT_FOUND,
                 "AUTH_NOT_FOUND",
-                "There is no authentication by that authId",
+                "No authentication has this authId",
             ),
             Self::AuthAlreadyUsed => (
                 S::CONFLICT,
                 "AUTH_ALREADY_USED",
-                "This authentication has been used; start a new one",
+                "This authentication has already been used; start a new one",
             ),
             Self::AuthAttemptsExhausted => (
                 S::CONFLICT,
                 "AUTH_ATTEMPTS_EXHAUSTED",
-                "This authentication had too many wrong codes; start a new one",
+                "Too many wrong codes for this authentication; start a new one",
             ),
             Self::AuthSuperseded => (
                 S::CONFLICT,
                 "AUTH_SUPERSEDED",
-                "The device was registered anew; start a new authentication",
+                "The device has been registered again; start a new authentication",
             ),
             Self::AuthExpired => (
                 S::GONE,
@@ -140,9 +140,9 @@ impl Code {
             Self::TwoCodesRequired => (
                 S::UNPROCESSABLE_ENTITY,
                 "TWO_CODES_REQUIRED",
-                "The code was not looked at; send two codes in a row as otps",
+                "Too many wrong codes: send two consecutive codes in otps",
             ),
-            Self::DeviceDisabled => (S::LOCKED, "DEVICE_DISABLED", "The device was disabled; ask an operator"),
+            Self::DeviceDisabled => (S::LOCKED, "DEVICE_DISABLED", "The device is disabled; ask an operator"),
             Self::DeviceNotActive => (
                 S::LOCKED,
                 "DEVICE_NOT_ACTIVE",
@@ -151,17 +151,17 @@ impl Code {
             Self::TooManyAttempts => (
                 S::TOO_MANY_REQUESTS,
                 "TOO_MANY_ATTEMPTS",
-                "Too many attempts with two codes; try again later",
+                "Too many wrong pairs of codes; try again later",
             ),
             Self::InternalError => (
                 S::INTERNAL_SERVER_ERROR,
                 "INTERNAL_ERROR",
-                "The service failed; try again",
+                "Internal error; try again",
             ),
             Self::ServiceUnavailable => (
                 S::SERVICE_UNAVAILABLE,
                 "SERVICE_UNAVAILABLE",
-                "The service cannot decide now; try again",
+                "Temporarily unavailable; try again",
             ),
         }
     }

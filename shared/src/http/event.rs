@@ -53,7 +53,7 @@ pub fn must_be_one(request: &Request) -> Result<(), Failure> {
     match request.extensions().get() {
         None => Ok(()),
         Some(NotAnEvent) => Err(Failure {
-            message: "The function answers events of an API Gateway REST API only",
+            message: "Only events of an API Gateway REST API are supported",
             ..Failure::new(Code::InvalidRequest, "not_an_event")
         }),
     }
