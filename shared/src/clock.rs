@@ -1,8 +1,11 @@
-//! Points in time, and the only place where the wall clock is read.
+//! Points in time, and the only read of the wall clock.
 //!
-//! Everything below a `main` takes `now` as an argument or a [`Clock`]; the linter forbids the rest.
+//! Everything below a `main` takes `now` as an argument or a [`Clock`]; the linter forbids other reads.
 
 use std::time::{Duration, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// A point in time: milliseconds since the Unix epoch, UTC, without leap seconds. Arithmetic saturates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -46,6 +49,27 @@ impl Timestamp {
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
+    }
+
+    /// RFC 3339, UTC, whole seconds, rounded down. After the year 9999, where the format ends, it is the epoch.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        i64::try_from(self.as_secs())
+            .ok()
+            .and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok())
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+            .format(&Rfc3339)
+            .unwrap_or_default()
+    }
+
+    /// RFC 3339, UTC, always with three digits of milliseconds, so that log lines sort as text.
+    #[must_use]
+    pub fn rfc3339_millis(self) -> String {
+        format!(
+            "{}.{:03}Z",
+            self.rfc3339().trim_end_matches('Z'),
+            self.as_millis() % 1_000
+        )
     }
 
     /// Whole seconds from `now` to this point, rounded up; 0 if it has passed. What `Retry-After` carries.
@@ -98,6 +122,14 @@ mod tests {
         assert_eq!(Timestamp::from_millis(12_501).seconds_from(now), 3);
         assert_eq!(Timestamp::from_millis(10_500).seconds_from(now), 0);
         assert_eq!(Timestamp::EPOCH.seconds_from(now), 0);
+    }
+
+    #[test]
+    fn times_are_written_in_utc() {
+        let time = Timestamp::from_millis(1_764_039_600_042);
+        assert_eq!(time.rfc3339(), "2025-11-25T03:00:00Z");
+        assert_eq!(time.rfc3339_millis(), "2025-11-25T03:00:00.042Z");
+        assert_eq!(Timestamp::from_millis(u64::MAX).rfc3339(), "1970-01-01T00:00:00Z");
     }
 
     #[test]

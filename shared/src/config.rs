@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use crate::error::RandomError;
 use crate::policy::{Policy, PolicyError};
-use crate::ports::Random;
 
 /// Name of the table of auths.
 pub const AUTHS_TABLE: &str = "AUTHS_TABLE";
@@ -23,7 +21,7 @@ pub const SEED_CACHE_SECONDS: &str = "SEED_CACHE_SECONDS";
 pub const DEVICE_HASH_KEY: &str = "DEVICE_HASH_KEY";
 /// `standard` (by default), `strict` or `custom`.
 pub const GUESS_POLICY: &str = "GUESS_POLICY";
-/// With `custom`: wrong single codes at once, 6–50.
+/// With `custom`: the burst of wrong single codes, 6–50.
 pub const GUESS_BURST: &str = "GUESS_BURST";
 /// With `custom`: hours until one more is allowed, 1–1440.
 pub const GUESS_REFILL_HOURS: &str = "GUESS_REFILL_HOURS";
@@ -45,12 +43,12 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// The numbers of the policy are out of range or too weak together. Its text is part of this one's, so it is not
-    /// the source as well: a chain would say it twice.
+    /// the source as well, which would print it twice.
     #[error("GUESS_POLICY and its numbers: {0}")]
     Policy(PolicyError),
 }
 
-/// Where settings come from: the environment, or a map in tests and tools.
+/// A source of settings: the environment, or a map in tests and tools.
 pub trait Source {
     /// The value of a variable; `None` if it is not set or not Unicode.
     fn get(&self, name: &str) -> Option<String>;
@@ -97,44 +95,24 @@ impl std::fmt::Debug for HashKey {
     }
 }
 
-/// The settings of `init-auth`.
+/// The settings that every function has.
 #[derive(Debug, Clone)]
-pub struct InitAuthConfig {
+pub struct ServiceConfig {
     /// Name of the table of auths.
     pub auths_table: String,
     /// Name of the table of devices.
     pub devices_table: String,
-    /// How long an authId lives, unless four periods of the device are longer.
-    pub auth_life: Duration,
-    /// How guesses are rationed.
+    /// The limits on guessing.
     pub policy: Policy,
     /// Key of the hash that stands for a device in the log.
     pub device_hash_key: HashKey,
 }
 
-/// The settings of `validate-otp`.
-#[derive(Debug, Clone)]
-pub struct ValidateOtpConfig {
-    /// Name of the table of auths.
-    pub auths_table: String,
-    /// Name of the table of devices.
-    pub devices_table: String,
-    /// What the names of seeds begin with.
-    pub seed_prefix: String,
-    /// How long a seed may stay in memory.
-    pub seed_cache: Duration,
-    /// How guesses are rationed.
-    pub policy: Policy,
-    /// Key of the hash that stands for a device in the log.
-    pub device_hash_key: HashKey,
-}
-
-impl InitAuthConfig {
+impl ServiceConfig {
     /// Every variable that it reads.
-    pub const VARIABLES: [&str; 8] = [
+    pub const VARIABLES: [&str; 7] = [
         AUTHS_TABLE,
         DEVICES_TABLE,
-        AUTH_LIFE_SECONDS,
         DEVICE_HASH_KEY,
         GUESS_POLICY,
         GUESS_BURST,
@@ -142,34 +120,28 @@ impl InitAuthConfig {
         GUESS_PAIR_GAP_SECONDS,
     ];
 
-    /// Reads and checks every setting.
-    ///
-    /// # Errors
-    /// [`ConfigError`], which names the first variable that is missing or out of range.
-    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+    fn read(source: &impl Source) -> Result<Self, ConfigError> {
         Ok(Self {
             auths_table: required(source, AUTHS_TABLE)?,
             devices_table: required(source, DEVICES_TABLE)?,
-            auth_life: auth_life(source)?,
             policy: policy(source)?,
             device_hash_key: device_hash_key(source)?,
         })
     }
 }
 
-impl ValidateOtpConfig {
-    /// Every variable that it reads.
-    pub const VARIABLES: [&str; 9] = [
-        AUTHS_TABLE,
-        DEVICES_TABLE,
-        SEED_PREFIX,
-        SEED_CACHE_SECONDS,
-        DEVICE_HASH_KEY,
-        GUESS_POLICY,
-        GUESS_BURST,
-        GUESS_REFILL_HOURS,
-        GUESS_PAIR_GAP_SECONDS,
-    ];
+/// The settings of `init-auth`.
+#[derive(Debug, Clone)]
+pub struct InitAuthConfig {
+    /// Those that every function has.
+    pub service: ServiceConfig,
+    /// How long an authId lives, unless four periods of the device are longer.
+    pub auth_life: Duration,
+}
+
+impl InitAuthConfig {
+    /// Every variable that it reads besides [`ServiceConfig::VARIABLES`].
+    pub const VARIABLES: [&str; 1] = [AUTH_LIFE_SECONDS];
 
     /// Reads and checks every setting.
     ///
@@ -177,12 +149,36 @@ impl ValidateOtpConfig {
     /// [`ConfigError`], which names the first variable that is missing or out of range.
     pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
         Ok(Self {
-            auths_table: required(source, AUTHS_TABLE)?,
-            devices_table: required(source, DEVICES_TABLE)?,
+            service: ServiceConfig::read(source)?,
+            auth_life: auth_life(source)?,
+        })
+    }
+}
+
+/// The settings of `validate-otp`.
+#[derive(Debug, Clone)]
+pub struct ValidateOtpConfig {
+    /// Those that every function has.
+    pub service: ServiceConfig,
+    /// What the names of seeds begin with.
+    pub seed_prefix: String,
+    /// How long a seed may stay in memory.
+    pub seed_cache: Duration,
+}
+
+impl ValidateOtpConfig {
+    /// Every variable that it reads besides [`ServiceConfig::VARIABLES`].
+    pub const VARIABLES: [&str; 2] = [SEED_PREFIX, SEED_CACHE_SECONDS];
+
+    /// Reads and checks every setting.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the first variable that is missing or out of range.
+    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        Ok(Self {
+            service: ServiceConfig::read(source)?,
             seed_prefix: required(source, SEED_PREFIX)?,
             seed_cache: seed_cache(source)?,
-            policy: policy(source)?,
-            device_hash_key: device_hash_key(source)?,
         })
     }
 }
@@ -247,7 +243,7 @@ fn device_hash_key(source: &impl Source) -> Result<HashKey, ConfigError> {
     Ok(key)
 }
 
-/// How guesses are rationed: [`GUESS_POLICY`] and, with `custom`, its three numbers.
+/// The limits on guessing: [`GUESS_POLICY`] and, with `custom`, its three numbers.
 ///
 /// # Errors
 /// [`ConfigError`], which names the first variable that is missing or out of range.
@@ -266,18 +262,6 @@ pub fn policy(source: &impl Source) -> Result<Policy, ConfigError> {
             name: GUESS_POLICY,
             expected: "standard, strict or custom",
         }),
-    }
-}
-
-/// The operating system's generator.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemRandom;
-
-impl Random for SystemRandom {
-    fn sixteen_bytes(&self) -> Result<[u8; 16], RandomError> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|error| RandomError(Box::new(error)))?;
-        Ok(bytes)
     }
 }
 
@@ -317,7 +301,10 @@ mod tests {
     #[test]
     fn the_defaults_are_the_documented_ones() -> Result<(), ConfigError> {
         let config = InitAuthConfig::read(&settings(&[]))?;
-        assert_eq!((config.auth_life.as_secs(), config.policy), (300, Policy::standard()));
+        assert_eq!(
+            (config.auth_life.as_secs(), config.service.policy),
+            (300, Policy::standard())
+        );
         assert_eq!(ValidateOtpConfig::read(&settings(&[]))?.seed_cache.as_secs(), 300);
         Ok(())
     }

@@ -1,8 +1,8 @@
-//! What both functions are made of.
+//! The protocol of one-time-code authentication, and the adapters that the functions are built from.
 //!
-//! The core ([`clock`], [`names`], [`otp`], [`device`], [`settlement`], [`policy`], [`ports`], [`error`]) has no I/O, no
-//! clock, no environment, no HTTP and no SDK: it compiles with `--no-default-features`. The adapters stand behind
-//! features and point inward: `config`, `telemetry`, `http`, `aws`, `testing`.
+//! The core ([`clock`], [`random`], [`names`], [`otp`], [`device`], [`settlement`], [`policy`], [`ports`], [`error`]) has no
+//! I/O, no environment, no HTTP and no SDK: it compiles with `--no-default-features`. The adapters (`config`, `telemetry`,
+//! `http`, `aws`, `testing`) are behind features and depend on the core, never the other way round.
 
 pub mod clock;
 pub mod device;
@@ -11,6 +11,7 @@ pub mod names;
 pub mod otp;
 pub mod policy;
 pub mod ports;
+pub mod random;
 pub mod settlement;
 
 #[cfg(feature = "aws")]

@@ -15,14 +15,14 @@ use shared::clock::{Clock, Timestamp};
 use shared::config::InitAuthConfig;
 use shared::device::{Auth, Device, Status};
 use shared::http::body::Members;
-use shared::http::caller;
 use shared::http::error::{Code, Failure};
 use shared::http::response::Success;
-use shared::http::{Boundary, Endpoint};
+use shared::http::{ApiRequest, Boundary, Endpoint, Event, Notes};
 use shared::names::{AuthId, ClientId, DeviceKey, DeviceName, UserName};
 use shared::policy::Policy;
-use shared::ports::{AuthStore, DeviceStore, Random, Stored};
-use shared::telemetry::{DeviceHasher, Notes, RequestLog, rfc3339};
+use shared::ports::{AuthStore, DeviceStore, Stored};
+use shared::random::Random;
+use shared::telemetry::{DeviceHasher, RequestLog};
 
 /// An authId lives at least this many periods of its device, so that its user sees several codes.
 const FEWEST_PERIODS: u32 = 4;
@@ -44,8 +44,8 @@ pub type OnAws<C, R, L> = InitAuth<DynamoAuths, DynamoDevices, C, R, L>;
 impl<C: Clock, R: Random, L: RequestLog> OnAws<C, R, L> {
     /// Over the tables that the settings name.
     pub fn on_aws(config: &InitAuthConfig, clients: &Clients, clock: C, random: R, log: L) -> Self {
-        let auths = DynamoAuths::new(&clients.dynamodb, config.auths_table.clone());
-        let devices = DynamoDevices::new(&clients.dynamodb, config.devices_table.clone());
+        let auths = DynamoAuths::new(&clients.dynamodb, config.service.auths_table.clone());
+        let devices = DynamoDevices::new(&clients.dynamodb, config.service.devices_table.clone());
         Self::new(auths, devices, config, clock, random, log)
     }
 
@@ -58,20 +58,20 @@ impl<C: Clock, R: Random, L: RequestLog> OnAws<C, R, L> {
 impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> InitAuth<A, D, C, R, L> {
     /// Over any ports.
     pub fn new(auths: A, devices: D, config: &InitAuthConfig, clock: C, random: R, log: L) -> Self {
-        let hasher = DeviceHasher::new(config.device_hash_key.as_bytes());
+        let hasher = DeviceHasher::new(config.service.device_hash_key.as_bytes());
         Self {
             auths,
             devices,
             random,
             boundary: Boundary::new(clock, log, hasher),
             auth_life: config.auth_life,
-            policy: config.policy,
+            policy: config.service.policy,
         }
     }
 
-    /// Answers a request; it never fails as an invocation.
-    pub async fn handle(&self, request: Request) -> Response<Body> {
-        self.boundary.serve(self, &request).await
+    /// Answers an event; it never fails as an invocation.
+    pub async fn handle(&self, event: Event) -> Response<Body> {
+        self.boundary.serve(self, event).await
     }
 
     async fn issue(&self, key: DeviceKey, device: Device, now: Timestamp) -> Result<Auth, Failure> {
@@ -100,14 +100,12 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> InitAuth<
 impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Endpoint for InitAuth<A, D, C, R, L> {
     const FUNCTION: &'static str = "init-auth";
 
-    async fn answer(&self, request: &Request, now: Timestamp, notes: &mut Notes) -> Result<Success, Failure> {
-        #[cfg(feature = "panic-on-demand")]
-        assert!(!request.headers().contains_key("x-panic"), "a panic on demand");
-        let client = caller::client(request)?;
+    async fn answer(&self, request: &ApiRequest, now: Timestamp, notes: &mut Notes) -> Result<Success, Failure> {
+        let client = request.caller.client()?;
         notes.client = Some(client.clone());
-        let called_path = caller::called_path(request)?;
-        let key = device_key(request, client)?;
-        notes.device = Some(self.boundary.hasher.hash(&key));
+        let called_path = request.caller.path()?;
+        let key = device_key(&request.http, client)?;
+        notes.device = Some(key.clone());
         let device = self
             .devices
             .get(&key)
@@ -129,7 +127,7 @@ fn device_key(request: &Request, client: ClientId) -> Result<DeviceKey, Failure>
                              white space at either end";
     const DEVICE_NAME: &str = "deviceName must be a string of 1 to 64 characters, without control characters and \
                                without white space at either end";
-    let members = Members::of(request)?;
+    let members = Members::read(request)?;
     let user: String = members.required("userName", USER_NAME)?;
     let device: String = members.required("deviceName", DEVICE_NAME)?;
     members.device_type(true)?;
@@ -164,7 +162,7 @@ fn created(auth: &Auth, called_path: &str, two_codes_required: bool) -> Result<S
     };
     let success = Success::json(StatusCode::CREATED, &body, reason)?
         .with_header("location", &location)?
-        .with_header("auth-expires-at", &rfc3339(auth.expires_at))?;
+        .with_header("auth-expires-at", &auth.expires_at.rfc3339())?;
     if two_codes_required {
         success.with_header("auth-codes-required", "2")
     } else {

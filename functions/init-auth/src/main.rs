@@ -4,21 +4,22 @@ use std::convert::Infallible;
 
 use init_auth::InitAuth;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use shared::aws::sdk::Clients;
+use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::clock::SystemClock;
-use shared::config::{Environment, InitAuthConfig, SystemRandom};
-use shared::http::event::{self, Event};
-use shared::telemetry::{StdoutLog, listen_to_libraries};
+use shared::config::{Environment, InitAuthConfig};
+use shared::http::event::{Event, into_proxy_response};
+use shared::random::SystemRandom;
+use shared::telemetry::{StdoutLog, log_libraries};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    listen_to_libraries();
+    log_libraries();
     let config = InitAuthConfig::read(&Environment)?;
-    let clients = Clients::from_environment().await;
+    let clients = Clients::new(Endpoints::Environment, Limits::REQUEST).await;
     let endpoint = &InitAuth::on_aws(&config, &clients, SystemClock, SystemRandom, StdoutLog);
     endpoint.warm_up().await;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| async move {
-        Ok::<_, Infallible>(event::answer(endpoint.handle(event.payload.into()).await))
+        Ok::<_, Infallible>(into_proxy_response(endpoint.handle(event.payload).await))
     }))
     .await
 }

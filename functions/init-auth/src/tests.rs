@@ -120,7 +120,7 @@ trait Handle {
 
 impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Handle for InitAuth<A, D, C, R, L> {
     async fn handle_event(&self, event: &Event) -> Response<Body> {
-        self.handle(shared::http::event::request(&event.json())).await
+        self.handle(event.payload()).await
     }
 }
 

@@ -15,16 +15,16 @@ use shared::config::ValidateOtpConfig;
 use shared::device::{Attempt, Auth, Device, Refusal, Verdict, admit};
 use shared::error::StoreError;
 use shared::http::body::Members;
-use shared::http::caller;
 use shared::http::error::{Code, Failure};
 use shared::http::response::Success;
-use shared::http::{Boundary, Endpoint};
+use shared::http::{ApiRequest, Boundary, Endpoint, Event, Notes};
 use shared::names::{AuthId, ClientId, WriteId};
 use shared::otp::{Offer, OfferKind, OtpCode};
 use shared::policy::Policy;
-use shared::ports::{AuthStore, DeviceStore, Random, SeedStore};
+use shared::ports::{AuthStore, DeviceStore, SeedStore};
+use shared::random::Random;
 use shared::settlement::{Settlement, Unsettled, settle};
-use shared::telemetry::{DeviceHasher, Notes, RequestLog};
+use shared::telemetry::{DeviceHasher, RequestLog};
 
 /// The endpoint over its ports.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ pub type OnAws<C, R, L> = ValidateOtp<DynamoAuths, DynamoDevices, SecretsManager
 impl<C: Clock + Clone, R: Random, L: RequestLog> OnAws<C, R, L> {
     /// Over the tables and secrets that the settings name.
     pub fn on_aws(config: &ValidateOtpConfig, clients: &Clients, clock: C, random: R, log: L) -> Self {
-        let auths = DynamoAuths::new(&clients.dynamodb, config.auths_table.clone());
-        let devices = DynamoDevices::new(&clients.dynamodb, config.devices_table.clone());
+        let auths = DynamoAuths::new(&clients.dynamodb, config.service.auths_table.clone());
+        let devices = DynamoDevices::new(&clients.dynamodb, config.service.devices_table.clone());
         let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock.clone(), config.seed_cache);
         Self::new(auths, devices, seeds, config, clock, random, log)
     }
@@ -58,20 +58,20 @@ impl<C: Clock + Clone, R: Random, L: RequestLog> OnAws<C, R, L> {
 impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: RequestLog> ValidateOtp<A, D, S, C, R, L> {
     /// Over any ports.
     pub fn new(auths: A, devices: D, seeds: S, config: &ValidateOtpConfig, clock: C, random: R, log: L) -> Self {
-        let hasher = DeviceHasher::new(config.device_hash_key.as_bytes());
+        let hasher = DeviceHasher::new(config.service.device_hash_key.as_bytes());
         Self {
             auths,
             devices,
             seeds,
             random,
             boundary: Boundary::new(clock, log, hasher),
-            policy: config.policy,
+            policy: config.service.policy,
         }
     }
 
-    /// Answers a request; it never fails as an invocation.
-    pub async fn handle(&self, request: Request) -> Response<Body> {
-        self.boundary.serve(self, &request).await
+    /// Answers an event; it never fails as an invocation.
+    pub async fn handle(&self, event: Event) -> Response<Body> {
+        self.boundary.serve(self, event).await
     }
 
     async fn auth(&self, request: &Request, client: &ClientId) -> Result<Auth, Failure> {
@@ -125,12 +125,12 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
 {
     const FUNCTION: &'static str = "validate-otp";
 
-    async fn answer(&self, request: &Request, now: Timestamp, notes: &mut Notes) -> Result<Success, Failure> {
-        let client = caller::client(request)?;
+    async fn answer(&self, request: &ApiRequest, now: Timestamp, notes: &mut Notes) -> Result<Success, Failure> {
+        let client = request.caller.client()?;
         notes.client = Some(client.clone());
-        let offer = offer(request)?;
-        let auth = self.auth(request, &client).await?;
-        notes.device = Some(self.boundary.hasher.hash(&auth.key));
+        let offer = offer(&request.http)?;
+        let auth = self.auth(&request.http, &client).await?;
+        notes.device = Some(auth.key.clone());
         // A gate that refuses on the snapshot answers without a seed and without a further call.
         admit(&auth.device, auth.id, auth.expires_at, offer.kind(), now, &self.policy)
             .map_err(|refusal| refused(refusal, now))?;
@@ -187,7 +187,7 @@ fn offer(request: &Request) -> Result<Offer, Failure> {
     const OTP: &str = "otp must be a string of 6 or 8 digits; spaces and hyphens between them are ignored";
     const OTPS: &str = "otps must be an array of two strings of 6 or 8 digits each, the earlier code first; spaces and \
                         hyphens between digits are ignored";
-    let members = Members::of(request)?;
+    let members = Members::read(request)?;
     members.device_type(false)?;
     let code = |raw: &str, expected| OtpCode::parse(raw).map_err(|_| Failure::invalid(expected));
     match (

@@ -3,22 +3,23 @@
 use std::convert::Infallible;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use shared::aws::sdk::Clients;
+use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::clock::SystemClock;
-use shared::config::{Environment, SystemRandom, ValidateOtpConfig};
-use shared::http::event::{self, Event};
-use shared::telemetry::{StdoutLog, listen_to_libraries};
+use shared::config::{Environment, ValidateOtpConfig};
+use shared::http::event::{Event, into_proxy_response};
+use shared::random::SystemRandom;
+use shared::telemetry::{StdoutLog, log_libraries};
 use validate_otp::ValidateOtp;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    listen_to_libraries();
+    log_libraries();
     let config = ValidateOtpConfig::read(&Environment)?;
-    let clients = Clients::from_environment().await;
+    let clients = Clients::new(Endpoints::Environment, Limits::REQUEST).await;
     let endpoint = &ValidateOtp::on_aws(&config, &clients, SystemClock, SystemRandom, StdoutLog);
     endpoint.warm_up(&config.seed_prefix).await;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| async move {
-        Ok::<_, Infallible>(event::answer(endpoint.handle(event.payload.into()).await))
+        Ok::<_, Infallible>(into_proxy_response(endpoint.handle(event.payload).await))
     }))
     .await
 }

@@ -149,7 +149,7 @@ impl World {
     }
 
     async fn send(&self, event: &Event) -> Result<Answer, Box<dyn Error>> {
-        let response = self.endpoint.handle(shared::http::event::request(&event.json())).await;
+        let response = self.endpoint.handle(event.payload()).await;
         let retry_after = response
             .headers()
             .get("retry-after")
@@ -559,7 +559,7 @@ async fn a_seed_that_cannot_be_read_is_told_from_a_device_that_is_gone_or_new() 
     world.seeds.inject(Op::Get, Fault::Before);
     assert!(world.otp(id, &world.code(0)).await?.is(409, "AUTH_SUPERSEDED"));
 
-    shared::ports::DeviceRegistry::remove(&world.devices, &world.key).await?;
+    world.devices.take(&world.key);
     world.seeds.inject(Op::Get, Fault::Before);
     assert!(world.otp(id, &world.code(0)).await?.is(404, "AUTH_NOT_FOUND"));
     Ok(())
@@ -584,7 +584,7 @@ async fn a_device_that_was_disabled_removed_or_given_a_new_seed_is_refused_at_on
     assert!(world.otp(id, &world.code(0)).await?.is(409, "AUTH_SUPERSEDED"));
     assert_eq!(world.device()?, again);
 
-    shared::ports::DeviceRegistry::remove(&world.devices, &world.key).await?;
+    world.devices.take(&world.key);
     assert!(world.otp(id, &world.code(0)).await?.is(404, "AUTH_NOT_FOUND"));
     Ok(())
 }
@@ -701,7 +701,7 @@ async fn an_attempt_is_decided_three_times_and_then_given_up_uncounted() -> Outc
             policy: Policy::standard(),
         };
         let event = Event::validate_otp(CLIENT, &id).otp(&code);
-        let response = endpoint.handle(shared::http::event::request(&event.json())).await;
+        let response = endpoint.handle(event.payload()).await;
         assert_eq!(response.status().as_u16(), status, "{rivals} rivals");
         assert_eq!(world.devices.calls(Op::Replace), writes, "{rivals} rivals");
         assert_eq!(world.device()?.accepted.len(), usize::from(status == 200));
@@ -784,7 +784,7 @@ async fn without_a_write_id_of_its_own_nothing_is_decided() -> Outcome {
         policy: Policy::standard(),
     };
     let event = Event::validate_otp(CLIENT, &id).otp(&world.code(0));
-    let response = endpoint.handle(shared::http::event::request(&event.json())).await;
+    let response = endpoint.handle(event.payload()).await;
     assert_eq!(response.status().as_u16(), 500);
     assert_eq!((world.device()?, world.devices.calls(Op::Replace)), (before, 0));
     Ok(())

@@ -1,10 +1,9 @@
 //! Auths in `DynamoDB`: one item each, written once, deleted by TTL some time after it expired.
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 
-use super::devices::{STORE, unavailable};
+use super::conditional::{Outcome, unavailable};
 use super::items::{self, PK};
 use crate::device::Auth;
 use crate::error::StoreError;
@@ -19,7 +18,7 @@ pub struct DynamoAuths {
 }
 
 impl DynamoAuths {
-    /// The table by a name.
+    /// The table with this name.
     #[must_use]
     pub fn new(client: &Client, table: String) -> Self {
         Self {
@@ -28,7 +27,7 @@ impl DynamoAuths {
         }
     }
 
-    /// Opens a connection by reading an item that is not there. It does not matter whether it succeeds.
+    /// Opens a connection by reading an item that does not exist. Its result does not matter.
     pub async fn warm_up(&self) {
         let _ = self.get(AuthId::from_bytes([0; 16])).await;
     }
@@ -45,17 +44,11 @@ impl AuthStore for DynamoAuths {
             .expression_attribute_names("#pk", PK)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send();
-        let Err(error) = put.await else {
-            return Ok(Stored::Yes);
+        let taken = match Outcome::new("PutItem auths", put.await)? {
+            Outcome::Done => return Ok(Stored::Yes),
+            Outcome::Refused(item) => item.ok_or(items::corrupt("no item with a failed condition"))?,
         };
-        let Some(PutItemError::ConditionalCheckFailedException(failed)) = error.as_service_error() else {
-            return Err(unavailable("PutItem auths", &error));
-        };
-        let taken = failed.item.as_ref().ok_or(StoreError::Corrupt {
-            store: STORE,
-            what: "no item with a failed condition",
-        })?;
-        let taken = items::read_auth(taken)?;
+        let taken = items::read_auth(&taken)?;
         // This call's own repeated write: its response was lost.
         let own = taken.key == auth.key && taken.issued_at == auth.issued_at;
         Ok(if own { Stored::Yes } else { Stored::Taken })

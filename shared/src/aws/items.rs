@@ -8,10 +8,14 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::clock::Timestamp;
-use crate::device::{Accepted, Auth, Device, DeviceRecord, Failing, LastWrite, PendingSeed, Status, Verdict};
+use crate::device::{Accepted, Auth, Device, Failing, LastWrite, Status, Verdict};
+#[cfg(feature = "registry")]
+use crate::device::{DeviceRecord, PendingSeed};
 use crate::error::StoreError;
 use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, SeedRef, UserName, WriteId};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Step};
+
+pub(super) const STORE: &str = "dynamodb";
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -21,6 +25,7 @@ pub(super) const VERSION: &str = "version";
 pub(super) const SEED_REF: &str = "seedRef";
 pub(super) const PENDING_SEED_REF: &str = "pendingSeedRef";
 pub(super) const PENDING_UNTIL: &str = "pendingUntil";
+#[cfg(feature = "registry")]
 pub(super) const CREATED_AT: &str = "createdAt";
 pub(super) const LAST_USED_AT: &str = "lastUsedAt";
 const STATUS: &str = "status";
@@ -74,24 +79,31 @@ fn item<const N: usize>(members: [(&str, AttributeValue); N]) -> Item {
 const AFTER_CLIENT: char = '#';
 
 /// What the keys of a client's devices begin with.
-pub(super) fn of_client(client: &ClientId) -> String {
+pub(super) fn client_prefix(client: &ClientId) -> String {
     format!("{}{AFTER_CLIENT}", client.as_str())
 }
 
 /// The partition of a user's devices.
-pub(super) fn of_user(client: &ClientId, user: &UserName) -> String {
-    format!("{}{}", of_client(client), user.as_str())
+pub(super) fn user_partition(client: &ClientId, user: &UserName) -> String {
+    format!("{}{}", client_prefix(client), user.as_str())
 }
 
 /// The key of a device's item.
 pub(super) fn device_key(key: &DeviceKey) -> [(&'static str, AttributeValue); 2] {
     [
-        (PK, text(of_user(&key.client, &key.user))),
+        (PK, text(user_partition(&key.client, &key.user))),
         (SK, text(key.device.as_str())),
     ]
 }
 
+/// The key of a device's item, as an item.
+#[cfg(feature = "registry")]
+pub(super) fn key_item(key: &DeviceKey) -> Item {
+    item(device_key(key))
+}
+
 /// The device that a key names.
+#[cfg(feature = "registry")]
 pub(super) fn read_device_key(item: &Item) -> Result<DeviceKey, StoreError> {
     let attributes = Attributes(item);
     let (client, user) = attributes.text(PK)?.split_once(AFTER_CLIENT).ok_or(corrupt(PK))?;
@@ -102,7 +114,8 @@ pub(super) fn read_device_key(item: &Item) -> Result<DeviceKey, StoreError> {
     })
 }
 
-/// All of a device's item.
+/// Everything in a device's item.
+#[cfg(feature = "registry")]
 pub(super) fn read_record(item: &Item) -> Result<DeviceRecord, StoreError> {
     let attributes = Attributes(item);
     let pending = match (item.contains_key(PENDING_SEED_REF), item.contains_key(PENDING_UNTIL)) {
@@ -177,11 +190,8 @@ pub(super) fn auth(auth: &Auth) -> Item {
     ])
 }
 
-fn corrupt(what: &'static str) -> StoreError {
-    StoreError::Corrupt {
-        store: super::devices::STORE,
-        what,
-    }
+pub(super) const fn corrupt(what: &'static str) -> StoreError {
+    StoreError::Corrupt { store: STORE, what }
 }
 
 /// Reads attributes by name; what is missing or of another type is named in the error.

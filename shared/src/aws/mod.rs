@@ -1,9 +1,15 @@
 //! The ports on AWS: `DynamoDB` for auths and devices, Secrets Manager for seeds.
 //!
-//! Failures are told apart by the SDK's types, never by their text; what an item must look like is in `items`.
+//! Failures are told apart by the SDK's types, never by their text. `items` says what an item looks like, `registry` and
+//! `operator` do what a sign-in never needs.
 
 pub mod auths;
+mod conditional;
 pub mod devices;
 mod items;
+#[cfg(feature = "operator")]
+mod operator;
+#[cfg(feature = "registry")]
+mod registry;
 pub mod sdk;
 pub mod seeds;

@@ -4,22 +4,21 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::time::Duration;
 
-pub use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, RuntimeComponents, SharedCredentialsProvider};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls;
 
-use crate::error::{Throttled, chain};
+use crate::error::{StoreError, Throttled, chain};
 use crate::telemetry::calls;
 
 /// How long a call may take. The SDK has no limit of its own.
-#[derive(Clone, Copy)]
-struct Limits {
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
     /// One try of one call.
     attempt: Duration,
     /// One call with its repetitions.
@@ -27,12 +26,13 @@ struct Limits {
 }
 
 impl Limits {
-    /// The request's deadline is a little longer.
-    const OF_A_REQUEST: Self = Self {
+    /// For a request: a little less than its deadline.
+    pub const REQUEST: Self = Self {
         attempt: Duration::from_millis(500),
         call: Duration::from_secs(2),
     };
-    const OF_AN_OPERATOR: Self = Self {
+    /// For an operator's command: far from the region, long lists, and no user who waits.
+    pub const OPERATOR: Self = Self {
         attempt: Duration::from_secs(5),
         call: Duration::from_secs(15),
     };
@@ -42,6 +42,20 @@ impl Limits {
 const FIRST_BACKOFF: Duration = Duration::from_millis(25);
 const TRIES: u32 = 3;
 
+/// Where the stores are.
+#[derive(Debug, Clone, Copy)]
+pub enum Endpoints<'a> {
+    /// AWS, or wherever region, credentials and endpoints of the environment point to.
+    Environment,
+    /// Stores on this machine, with credentials that mean nothing.
+    Local {
+        /// URL of `DynamoDB`.
+        dynamodb: &'a str,
+        /// URL of Secrets Manager.
+        secrets_manager: &'a str,
+    },
+}
+
 /// The clients of both services.
 #[derive(Debug, Clone)]
 pub struct Clients {
@@ -49,61 +63,29 @@ pub struct Clients {
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// Secrets Manager.
     pub secrets_manager: aws_sdk_secretsmanager::Client,
+    /// For the client of any further service: region, credentials, limits and the connection pool of these two.
+    pub config: SdkConfig,
 }
 
 impl Clients {
-    /// Clients with region, credentials and endpoints as the environment gives them.
-    pub async fn from_environment() -> Self {
-        Self::new(&limited(from_environment().await, Limits::OF_A_REQUEST), None)
-    }
-
-    /// The same for a person at a terminal: far from the region, and with nobody who waits for an answer.
-    pub async fn for_an_operator() -> Self {
-        Self::with(&Self::settings_of_an_operator().await)
-    }
-
-    /// Clients of settings that were read before, with their endpoints.
-    #[must_use]
-    pub fn with(settings: &SdkConfig) -> Self {
-        Self::new(settings, None)
-    }
-
-    /// What the client of a further service is made of, for such a person.
-    pub async fn settings_of_an_operator() -> SdkConfig {
-        limited(from_environment().await, Limits::OF_AN_OPERATOR)
-    }
-
-    /// Clients of stores on this machine, with credentials that mean nothing.
-    #[must_use]
-    pub fn of_local_stores(dynamodb_url: &str, secrets_manager_url: &str) -> Self {
-        let shared = limited(of_this_machine(), Limits::OF_A_REQUEST);
-        Self::new(&shared, Some([dynamodb_url, secrets_manager_url]))
-    }
-
-    /// The same for a person at a terminal, who has long lists read.
-    #[must_use]
-    pub fn of_local_stores_for_an_operator(dynamodb_url: &str, secrets_manager_url: &str) -> Self {
-        Self::new(
-            &Self::settings_of_local_stores(),
-            Some([dynamodb_url, secrets_manager_url]),
-        )
-    }
-
-    /// What the client of a further service on this machine is made of.
-    #[must_use]
-    pub fn settings_of_local_stores() -> SdkConfig {
-        limited(of_this_machine(), Limits::OF_AN_OPERATOR)
-    }
-
-    /// An endpoint that is not given stays what the environment says.
-    fn new(shared: &SdkConfig, local_urls: Option<[&str; 2]>) -> Self {
+    /// Clients with one connection pool between them.
+    pub async fn new(endpoints: Endpoints<'_>, limits: Limits) -> Self {
+        let config = match endpoints {
+            Endpoints::Environment => from_environment().await,
+            Endpoints::Local { .. } => for_this_machine(),
+        };
+        let config = with_limits(config, limits);
         let mut dynamodb =
-            aws_sdk_dynamodb::config::Builder::from(shared).interceptor(CountCalls(calls::Service::DynamoDb));
-        let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(shared)
+            aws_sdk_dynamodb::config::Builder::from(&config).interceptor(CountCalls(calls::Service::DynamoDb));
+        let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(&config)
             .interceptor(CountCalls(calls::Service::SecretsManager));
-        if let Some([dynamodb_url, secrets_manager_url]) = local_urls {
-            // The quota of repetitions is the process's, as on Lambda, where a process has one store of each kind; many
-            // stores in one process must not use up each other's.
+        if let Endpoints::Local {
+            dynamodb: dynamodb_url,
+            secrets_manager: secrets_manager_url,
+        } = endpoints
+        {
+            // The quota of repetitions belongs to the process, as on Lambda, where a process has one store of each kind;
+            // many stores in one process must not use up each other's.
             let own_quota = || RetryPartition::custom("local stores").build();
             dynamodb = dynamodb.endpoint_url(dynamodb_url).retry_partition(own_quota());
             secrets_manager = secrets_manager
@@ -113,12 +95,12 @@ impl Clients {
         Self {
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
             secrets_manager: aws_sdk_secretsmanager::Client::from_conf(secrets_manager.build()),
+            config,
         }
     }
 }
 
-/// How long calls may take, and how often they are tried.
-fn limited(shared: SdkConfig, limits: Limits) -> SdkConfig {
+fn with_limits(config: SdkConfig, limits: Limits) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(limits.attempt)
         .operation_timeout(limits.call)
@@ -127,11 +109,11 @@ fn limited(shared: SdkConfig, limits: Limits) -> SdkConfig {
     let retries = RetryConfig::standard()
         .with_max_attempts(TRIES)
         .with_initial_backoff(FIRST_BACKOFF);
-    let builder = shared.into_builder().timeout_config(timeouts);
+    let builder = config.into_builder().timeout_config(timeouts);
     builder.retry_config(retries).build()
 }
 
-fn of_this_machine() -> SdkConfig {
+fn for_this_machine() -> SdkConfig {
     let credentials = Credentials::new("local", "local", None, None, "local stores");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
@@ -175,15 +157,15 @@ impl Intercept for CountCalls {
     }
 }
 
-/// What the SDK said, without what the store said: the text of a store's error may quote a call or an answer, and with
-/// it a name or a seed. Of an error of a store, its code is kept; of any other, the messages of the whole chain. Never
-/// the `Debug` of one, which would show the raw response.
+/// An SDK error without the store's own text, which may quote a call or an answer and with it a name or a seed. Of a
+/// service error only the code is kept; of any other, the messages of the whole chain. Never its `Debug`, which would
+/// show the raw response.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct SdkMessage(String);
+struct SdkMessage(String);
 
 impl SdkMessage {
-    pub(super) fn of<E, R>(error: &SdkError<E, R>) -> Self
+    fn new<E, R>(error: &SdkError<E, R>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
         R: Debug + 'static,
@@ -195,7 +177,7 @@ impl SdkMessage {
     }
 }
 
-/// The codes of a store that asks for a slower pace.
+/// The error codes that ask for a slower pace.
 const THROTTLING: [&str; 5] = [
     "ThrottlingException",
     "Throttling",
@@ -204,17 +186,22 @@ const THROTTLING: [&str; 5] = [
     "ProvisionedThroughputExceededException",
 ];
 
-/// What goes under a store's error.
-pub(super) fn said<E, R>(error: &SdkError<E, R>) -> Box<dyn Error + Send + Sync>
+/// A call of a store that failed, as the core sees it.
+pub(super) fn unavailable<E, R>(store: &'static str, operation: &'static str, error: &SdkError<E, R>) -> StoreError
 where
     E: ProvideErrorMetadata + Error + 'static,
     R: Debug + 'static,
 {
-    let message = SdkMessage::of(error);
-    if error.code().is_some_and(|code| THROTTLING.contains(&code)) {
-        Box::new(Throttled(message.0))
-    } else {
-        Box::new(message)
+    let message = SdkMessage::new(error);
+    let throttled = error.code().is_some_and(|code| THROTTLING.contains(&code));
+    StoreError::Unavailable {
+        store,
+        operation,
+        source: if throttled {
+            Box::new(Throttled(message.0))
+        } else {
+            Box::new(message)
+        },
     }
 }
 
@@ -234,7 +221,7 @@ mod tests {
     #[test]
     fn the_sdks_messages_are_kept_and_neither_its_debug_output_nor_a_stores_text() {
         let error: SdkError<GetItemError, ()> = SdkError::timeout_error(NoAnswer { raw_response: "a seed" });
-        let text = SdkMessage::of(&error).to_string();
+        let text = SdkMessage::new(&error).to_string();
         assert!(text.contains("no answer") && !text.contains("a seed"), "{text}");
 
         for (code, text) in [
@@ -246,7 +233,7 @@ mod tests {
                 metadata = metadata.code(code);
             }
             let error = SdkError::service_error(GetItemError::generic(metadata.build()), "a name");
-            let message = SdkMessage::of(&error);
+            let message = SdkMessage::new(&error);
             assert_eq!(message.to_string(), text);
             assert!(!format!("{message:?}").contains("a name"));
         }

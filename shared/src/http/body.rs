@@ -13,20 +13,20 @@ use serde_json::value::RawValue;
 
 use super::error::{Code, Failure};
 
-/// The longest body that is read, in bytes.
+/// The longest body accepted, in bytes.
 pub const LONGEST: usize = 8_192;
 
-/// The members of a JSON object, none of them twice.
+/// The members of a JSON object, without repetitions.
 #[derive(Debug)]
 pub struct Members<'a>(BTreeMap<String, &'a RawValue>);
 
 impl<'a> Members<'a> {
-    /// The members of a request's body. A missing content type is read as JSON.
+    /// Reads a request's body. A missing content type is read as JSON.
     ///
     /// # Errors
     /// [`Failure`]: 415 for another content type, 413 for more than [`LONGEST`] bytes, 400 for anything that is not
-    /// one JSON object with every member once.
-    pub fn of(request: &'a Request) -> Result<Self, Failure> {
+    /// a single JSON object without repeated members.
+    pub fn read(request: &'a Request) -> Result<Self, Failure> {
         if !request.headers().get_all(CONTENT_TYPE).iter().all(is_json) {
             return Err(Failure::new(Code::UnsupportedMediaType, "content_type"));
         }
@@ -46,7 +46,7 @@ impl<'a> Members<'a> {
             .map_err(|_| Failure::invalid("The body must be a single JSON object in UTF-8 without repeated members"))
     }
 
-    /// A member, if it is there.
+    /// A member, if it is present.
     ///
     /// # Errors
     /// [`Failure`] (400) with `expected` as its text if it has another JSON type; `null` is one.
@@ -55,7 +55,7 @@ impl<'a> Members<'a> {
         value.transpose().map_err(|_| Failure::invalid(expected))
     }
 
-    /// A member that must be there.
+    /// A member that is required.
     ///
     /// # Errors
     /// [`Failure`] (400) with `expected` as its text if it is missing or has another JSON type.
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_one_object_with_every_member_once_is_refused() {
+    fn anything_but_a_single_object_without_repeated_members_is_refused() {
         let deep = [b"[".repeat(4_000), b"]".repeat(4_000)].concat();
         for body in [
             &b""[..],
@@ -164,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn only_json_and_no_type_at_all_are_read() {
+    fn only_json_or_no_content_type_is_read() {
         let status = |content_type: Option<&str>| {
             let mut request = lambda_http::http::Request::builder();
             if let Some(content_type) = content_type {
                 request = request.header(CONTENT_TYPE, content_type);
             }
             let request = request.body(lambda_http::Body::from("{}")).ok()?;
-            Some(Members::of(&request).map_or_else(|failure| failure.code.status().as_u16(), |_| 200))
+            Some(Members::read(&request).map_or_else(|failure| failure.code.status().as_u16(), |_| 200))
         };
         for read in [None, Some("application/json"), Some("APPLICATION/JSON ;charset=utf-8")] {
             assert_eq!(status(read), Some(200), "{read:?}");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_have_8192_bytes_and_no_more() {
+    fn a_body_has_at_most_8192_bytes() {
         let padded = |length: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(length - 8));
         assert!(text(padded(LONGEST).as_bytes(), "a").is_ok());
         assert!(matches!(text(padded(LONGEST + 1).as_bytes(), "a"), Err((413, _))));

@@ -1,5 +1,5 @@
-//! What both functions do around an endpoint: one clock reading, one deadline, one log line, and an answer whatever
-//! happens.
+//! What every function does around an endpoint: one clock reading, one deadline, one log line, and an answer in every
+//! case.
 //!
 //! An invocation never fails: an error would become API Gateway's own 502. A panic costs one request.
 
@@ -9,28 +9,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use lambda_http::{Body, Request, Response};
+use lambda_http::{Body, Response};
 use tokio::time::{Instant, timeout};
 
 use super::error::{Code, Failure};
-use super::response::{self, Success};
-use super::{caller, event};
+use super::event::{ApiRequest, Event};
+use super::response::Success;
 use crate::clock::{Clock, Timestamp};
+use crate::names::{ClientId, DeviceKey};
 use crate::telemetry::calls::{self, Calls, Service};
-use crate::telemetry::{DeviceHasher, Level, Notes, RequestLine, RequestLog, rfc3339_millis};
+use crate::telemetry::{DeviceHasher, Level, RequestLine, RequestLog};
 
 /// How long a request may take in the function: a hang anywhere is a 503 well within 3 s.
 pub const DEADLINE: Duration = Duration::from_millis(2_500);
+
+/// What an endpoint finds out about a request, for the log.
+#[derive(Debug, Clone, Default)]
+pub struct Notes {
+    /// The client, once it is known.
+    pub client: Option<ClientId>,
+    /// The device, once it is known. Only a hash of it is logged.
+    pub device: Option<DeviceKey>,
+}
 
 /// One operation of the API.
 pub trait Endpoint: Send + Sync {
     /// The name of the function, for the log.
     const FUNCTION: &'static str;
 
-    /// Answers a request at a time. What it finds out about the caller goes into `notes`, also if it never finishes.
+    /// Answers a request at a time. What it finds out for the log goes into `notes`, even if it never finishes.
     fn answer(
         &self,
-        request: &Request,
+        request: &ApiRequest,
         now: Timestamp,
         notes: &mut Notes,
     ) -> impl Future<Output = Result<Success, Failure>> + Send;
@@ -41,8 +51,7 @@ pub trait Endpoint: Send + Sync {
 pub struct Boundary<C, L> {
     clock: C,
     log: L,
-    /// Turns devices into words for the log.
-    pub hasher: DeviceHasher,
+    hasher: DeviceHasher,
 }
 
 impl<C: Clock, L: RequestLog> Boundary<C, L> {
@@ -51,32 +60,33 @@ impl<C: Clock, L: RequestLog> Boundary<C, L> {
         Self { clock, log, hasher }
     }
 
-    /// Answers a request, whatever the endpoint does.
-    pub async fn serve<E: Endpoint>(&self, endpoint: &E, request: &Request) -> Response<Body> {
+    /// Answers an event, whatever it is and whatever the endpoint does.
+    pub async fn serve<E: Endpoint>(&self, endpoint: &E, event: Event) -> Response<Body> {
         let started = Instant::now();
         let now = self.clock.now();
-        let trace_id = caller::trace_id(request);
         let calls = Arc::new(Calls::default());
+        let mut trace_id = String::new();
         let mut notes = Notes::default();
         // Boxed: the SDK's futures are tens of kilobytes, and would be copied from frame to frame.
         let work = Box::pin(calls::counted(Arc::clone(&calls), async {
-            event::must_be_one(request)?;
-            endpoint.answer(request, now, &mut notes).await
+            let request = event.read()?;
+            request.caller.trace_id().clone_into(&mut trace_id);
+            endpoint.answer(&request, now, &mut notes).await
         }));
         let answer = match timeout(DEADLINE, AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(answer)) => answer,
-            // What it panicked with may quote a code, so it is dropped; the hook of `telemetry` prints the place.
+            // The panic's payload may quote a code, so it is dropped; the hook of `telemetry` prints the place.
             Ok(Err(_panic)) => Err(Failure::new(Code::InternalError, "panic")),
             Err(_elapsed) => Err(Failure::unavailable("deadline", None)),
         };
         let mut line = RequestLine {
-            timestamp: rfc3339_millis(now),
+            timestamp: now.rfc3339_millis(),
             level: Level::Info,
             message: "request",
             trace_id,
             function: E::FUNCTION,
             client_id: notes.client.map(|client| client.as_str().to_owned()),
-            device: notes.device,
+            device: notes.device.map(|key| self.hasher.hash(&key)),
             status: 0,
             outcome: "SUCCESS",
             reason: "",
@@ -88,14 +98,14 @@ impl<C: Clock, L: RequestLog> Boundary<C, L> {
         let response = match answer {
             Ok(success) => {
                 line.reason = success.reason;
-                response::of_success(success)
+                success.into_response()
             }
             Err(failure) => {
                 line.level = failure.code.level();
                 line.outcome = failure.code.as_str();
                 line.reason = failure.reason;
                 line.error = failure.operator_text();
-                response::of_failure(&failure, &line.trace_id, now)
+                failure.to_response(&line.trace_id, now)
             }
         };
         line.status = response.status().as_u16();

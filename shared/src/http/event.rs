@@ -1,23 +1,24 @@
-//! Events of a REST API (Lambda proxy integration) as requests, and answers as what the gateway expects back.
+//! Events of a REST API (Lambda proxy integration) as requests, and answers as the gateway expects them.
 //!
 //! Own code, and total: `lambda_http`'s conversion refuses or panics on what a caller can put into a header, a query or
-//! a body, before an endpoint sees it. Here only what an endpoint reads is looked at, and whatever is no such event
-//! becomes a request that the boundary answers with 400.
+//! a body, before an endpoint sees it. Here only what an endpoint uses is read, and what is no such event is a
+//! [`Failure`] like any other.
 
 use std::collections::HashMap;
 
-use lambda_http::aws_lambda_events::apigw::{ApiGatewayProxyRequestContext, ApiGatewayProxyResponse};
+use lambda_http::aws_lambda_events::apigw::ApiGatewayProxyResponse;
 use lambda_http::http::{HeaderMap, HeaderName, HeaderValue};
-use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::caller::Caller;
 use super::error::{Code, Failure};
 
-/// What Lambda hands to a function, whatever it is: reading it never fails, as that would fail the invocation. It has no
+/// The payload of an invocation, not read yet. Receiving it never fails, as that would fail the invocation. It has no
 /// `Debug`, which would show a code.
+#[derive(Clone)]
 pub struct Event(Option<Box<RawValue>>);
 
 impl<'de> Deserialize<'de> for Event {
@@ -26,42 +27,42 @@ impl<'de> Deserialize<'de> for Event {
     }
 }
 
-impl From<Event> for Request {
-    fn from(event: Event) -> Self {
-        request(event.0.as_deref().map_or("", RawValue::get))
+/// A request of the API: the HTTP request, and its caller.
+pub struct ApiRequest {
+    /// Headers, path parameters and body.
+    pub http: Request,
+    /// What the gateway says about the caller.
+    pub caller: Caller,
+}
+
+impl Event {
+    /// The payload as text; anything may be in it.
+    #[must_use]
+    pub fn from_text(payload: String) -> Self {
+        Self(RawValue::from_string(payload).ok())
     }
-}
 
-/// The request that an event carries.
-#[must_use]
-pub fn request(event: &str) -> Request {
-    // Serde reads a struct from an array, too.
-    let object = event.trim_ascii_start().starts_with('{');
-    let read = || serde_json::from_str::<ProxyEvent>(event).ok()?.into_request();
-    object.then(read).flatten().unwrap_or_else(|| {
-        let mut request = Request::default();
-        request.extensions_mut().insert(NotAnEvent);
-        request
-    })
-}
-
-/// That a request was an event of a REST API.
-///
-/// # Errors
-/// [`Failure`] (400) if it was something else.
-pub fn must_be_one(request: &Request) -> Result<(), Failure> {
-    match request.extensions().get() {
-        None => Ok(()),
-        Some(NotAnEvent) => Err(Failure {
+    /// The request in it.
+    ///
+    /// # Errors
+    /// [`Failure`] (400) if it is not an event of a REST API.
+    pub fn read(self) -> Result<ApiRequest, Failure> {
+        let read = |payload: &RawValue| {
+            // Serde reads a struct from an array, too.
+            let object = payload.get().trim_ascii_start().starts_with('{');
+            let event = object.then(|| serde_json::from_str::<ProxyEvent>(payload.get()).ok());
+            event.flatten()?.into_request()
+        };
+        self.0.as_deref().and_then(read).ok_or_else(|| Failure {
             message: "Only events of an API Gateway REST API are supported",
             ..Failure::new(Code::InvalidRequest, "not_an_event")
-        }),
+        })
     }
 }
 
 /// An answer as the gateway expects it.
 #[must_use]
-pub fn answer(response: Response<Body>) -> ApiGatewayProxyResponse {
+pub fn into_proxy_response(response: Response<Body>) -> ApiGatewayProxyResponse {
     let (head, body) = response.into_parts();
     let mut answer = ApiGatewayProxyResponse::default();
     answer.status_code = head.status.as_u16().into();
@@ -72,11 +73,7 @@ pub fn answer(response: Response<Body>) -> ApiGatewayProxyResponse {
     answer
 }
 
-/// In the extensions of a request that was none.
-#[derive(Debug, Clone, Copy)]
-struct NotAnEvent;
-
-/// What is read of an event. Members of any kind are ignored where nothing depends on them.
+/// The members of an event that an endpoint depends on, each of any kind where a wrong one means that it is not there.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ProxyEvent {
@@ -92,35 +89,20 @@ struct ProxyEvent {
 }
 
 impl ProxyEvent {
-    fn into_request(self) -> Option<Request> {
+    fn into_request(self) -> Option<ApiRequest> {
         let body = match (self.body, self.is_base64_encoded.unwrap_or_default()) {
             (None, _) => Body::Empty,
             (Some(text), false) => Body::Text(text),
             (Some(text), true) => Body::Binary(data_encoding::BASE64.decode(text.as_bytes()).ok()?),
         };
-        let context = context(self.request_context)?;
-        let mut request = Request::new(body);
-        *request.headers_mut() = headers(&self.multi_value_headers, &self.headers);
-        Some(
-            request
-                .with_path_parameters(texts(self.path_parameters))
-                .with_request_context(RequestContext::ApiGatewayV1(context)),
-        )
+        let caller = Caller::read(self.request_context)?;
+        let mut http = Request::new(body);
+        *http.headers_mut() = headers(&self.multi_value_headers, &self.headers);
+        Some(ApiRequest {
+            http: http.with_path_parameters(texts(self.path_parameters)),
+            caller,
+        })
     }
-}
-
-/// Its path tells a REST API from everything else that invokes functions: HTTP APIs and load balancers have none here.
-fn context(mut read: Map<String, Value>) -> Option<ApiGatewayProxyRequestContext> {
-    let mut context = ApiGatewayProxyRequestContext::default();
-    let Value::String(path) = read.remove("path")? else {
-        return None;
-    };
-    context.path = Some(path);
-    context.other.extend(read.remove_entry("extendedRequestId"));
-    if let Some(Value::Object(fields)) = read.remove("authorizer") {
-        context.authorizer.fields.extend(fields);
-    }
-    Some(context)
 }
 
 /// The gateway sends every header in both forms; the one with all values counts.
@@ -136,10 +118,10 @@ fn headers(many: &Value, single: &Value) -> HeaderMap {
         };
         let values = values.as_array().map_or(std::slice::from_ref(values), Vec::as_slice);
         for value in values.iter().filter(|value| !value.is_null()) {
-            // It was sent, so it must not look as if it was not: a content type that cannot be read is not JSON.
+            // Kept as present, never dropped: a content type that cannot be read is not JSON.
             let unreadable = HeaderValue::from_static("");
             let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
-            // More than fit: nobody reads those.
+            // More than fit: no one reads those.
             let _ = headers.try_append(name.clone(), value.unwrap_or(unreadable));
         }
     }
@@ -162,7 +144,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::http::caller;
 
     fn event(members: &Value) -> Value {
         let mut event = json!({
@@ -179,43 +160,41 @@ mod tests {
         event
     }
 
-    fn read(members: &Value) -> Request {
-        request(&event(members).to_string())
+    fn read(members: &Value) -> Result<ApiRequest, Failure> {
+        Event::from_text(event(members).to_string()).read()
     }
 
-    fn values(request: &Request, name: &str) -> Vec<String> {
-        let values = request.headers().get_all(name).into_iter();
+    fn values(request: &ApiRequest, name: &str) -> Vec<String> {
+        let values = request.http.headers().get_all(name).into_iter();
         values
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
             .collect()
     }
 
     #[test]
-    fn an_event_is_read_as_it_is() {
-        let request = read(&json!({}));
-        assert!(must_be_one(&request).is_ok());
-        assert_eq!(&request.body()[..], b"{}");
+    fn an_event_is_read_as_it_is() -> Result<(), Failure> {
+        let claims = json!({ "client_id": "shop", "scope": "mfa/other mfa/authenticate" });
+        let context = json!({ "path": "/v1/x", "extendedRequestId": "id", "authorizer": { "claims": claims } });
+        let request = read(&json!({ "requestContext": context }))?;
+        assert_eq!(&request.http.body()[..], b"{}");
         assert_eq!(values(&request, "accept"), ["a", "b"]);
-        assert_eq!(request.path_parameters().first("authId"), Some("a%20b"));
-        assert_eq!(caller::trace_id(&request), "id");
-        assert!(matches!(
-            request.request_context_ref(),
-            Some(RequestContext::ApiGatewayV1(context)) if context.authorizer.fields["claims"]["scope"] == "s"
-        ));
+        assert_eq!(request.http.path_parameters().first("authId"), Some("a%20b"));
+        assert_eq!((request.caller.trace_id(), request.caller.path()?), ("id", "/v1/x"));
+        assert_eq!(request.caller.client()?.as_str(), "shop");
+        Ok(())
     }
 
     #[test]
-    fn a_trace_id_is_never_one_that_a_caller_can_choose() {
+    fn a_trace_id_is_never_one_that_a_caller_can_choose() -> Result<(), Failure> {
         let context = json!({ "path": "/v1/x", "requestId": "chosen", "extendedRequestId": null });
         let mut without = context.clone();
         without
             .as_object_mut()
             .map(|context| context.remove("extendedRequestId"));
         for context in [context, without] {
-            let request = read(&json!({ "requestContext": context }));
-            assert!(must_be_one(&request).is_ok());
-            assert_eq!(caller::trace_id(&request), "");
+            assert_eq!(read(&json!({ "requestContext": context }))?.caller.trace_id(), "");
         }
+        Ok(())
     }
 
     #[test]
@@ -228,7 +207,7 @@ mod tests {
             json!({ "queryStringParameters": { "\u{0}": "\u{0}" }, "multiValueQueryStringParameters": [1] }),
             json!({ "pathParameters": ["authId"] }),
         ] {
-            assert!(must_be_one(&read(&members)).is_ok(), "{members}");
+            assert!(read(&members).is_ok(), "{members}");
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let with = |deep: &str| {
@@ -237,21 +216,22 @@ mod tests {
                 event(&json!({})).to_string().trim_start_matches('{')
             )
         };
-        assert!(must_be_one(&request(&with(&deep))).is_ok());
-        assert!(must_be_one(&request(&with("1e999999"))).is_ok());
+        assert!(Event::from_text(with(&deep)).read().is_ok());
+        assert!(Event::from_text(with("1e999999")).read().is_ok());
     }
 
     #[test]
-    fn more_headers_than_fit_are_left_out() {
+    fn more_headers_than_fit_are_left_out() -> Result<(), Failure> {
         let many: Map<_, _> = (0..40_000)
             .map(|number| (format!("x-{number}"), json!(["x"])))
             .collect();
-        let request = read(&json!({ "multiValueHeaders": many }));
-        assert!(must_be_one(&request).is_ok() && request.headers().len() > 20_000);
+        let request = read(&json!({ "multiValueHeaders": many }))?;
+        assert!(request.http.headers().len() > 20_000);
+        Ok(())
     }
 
     #[test]
-    fn a_header_that_was_sent_never_looks_as_if_it_was_not() {
+    fn a_header_that_was_sent_is_never_missing() -> Result<(), Failure> {
         for (sent, seen) in [
             (json!(["a\nb"]), vec![""]),
             (json!([7]), vec![""]),
@@ -262,15 +242,16 @@ mod tests {
             (json!([null]), vec![]),
             (json!([]), vec![]),
         ] {
-            let request = read(&json!({ "multiValueHeaders": { "Content-Type": sent } }));
+            let request = read(&json!({ "multiValueHeaders": { "Content-Type": sent } }))?;
             assert_eq!(values(&request, "content-type"), seen, "{sent}");
         }
-        let single = read(&json!({ "multiValueHeaders": null, "headers": { "Content-Type": "x" } }));
+        let single = read(&json!({ "multiValueHeaders": null, "headers": { "Content-Type": "x" } }))?;
         assert_eq!(values(&single, "content-type"), ["x"]);
+        Ok(())
     }
 
     #[test]
-    fn whatever_is_no_event_of_a_rest_api_is_known_as_such() {
+    fn everything_but_an_event_of_a_rest_api_is_refused() {
         let http_api = json!({
             "version": "2.0", "routeKey": "$default", "rawPath": "/", "headers": {}, "isBase64Encoded": false,
             "requestContext": { "http": { "method": "POST", "path": "/" }, "stage": "$default" },
@@ -294,26 +275,24 @@ mod tests {
             event(&json!({ "isBase64Encoded": true })).to_string(),
             event(&json!({ "isBase64Encoded": true, "body": "e30" })).to_string(),
         ] {
-            let request = request(&event);
-            let failure = must_be_one(&request).err();
+            let failure = Event::from_text(event.clone()).read().err();
             assert_eq!(
                 failure.map(|failure| (failure.code, failure.reason)),
                 Some((Code::InvalidRequest, "not_an_event")),
                 "{event}"
             );
-            assert!(caller::client(&request).is_err() && request.body().is_empty());
         }
     }
 
     #[test]
-    fn reading_what_lambda_hands_over_never_fails() -> Result<(), serde_json::Error> {
+    fn receiving_a_payload_never_fails() -> Result<(), serde_json::Error> {
         for payload in [&b"{}"[..], b"", b"{", b"\xff", b"\"\xff\"", b"[1, 2"] {
             // As the runtime reads it.
             let event = Event::deserialize(&mut serde_json::Deserializer::from_slice(payload))?;
-            assert!(must_be_one(&event.into()).is_err());
+            assert!(event.read().is_err());
         }
         let event: Event = serde_json::from_value(event(&json!({})))?;
-        assert!(must_be_one(&event.into()).is_ok());
+        assert!(event.read().is_ok());
         Ok(())
     }
 
@@ -324,7 +303,7 @@ mod tests {
             .header("location", "/x")
             .body(Body::from("{}"))?;
         assert_eq!(
-            serde_json::to_value(answer(response))?,
+            serde_json::to_value(into_proxy_response(response))?,
             json!({
                 "statusCode": 201, "headers": {}, "multiValueHeaders": { "location": ["/x"] },
                 "body": "{}", "isBase64Encoded": false,

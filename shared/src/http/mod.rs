@@ -1,7 +1,8 @@
 //! HTTP as API Gateway's REST proxy events carry it: events, bodies, callers, errors, answers, and the boundary around
 //! them.
 //!
-//! Nothing here knows a table or a seed. Endpoints implement [`Endpoint`]; [`Boundary`] does what all have in common.
+//! Nothing here knows a table or a seed. Functions implement [`Endpoint`]; [`Boundary`] does what every function does
+//! around one.
 
 pub mod body;
 pub mod boundary;
@@ -10,4 +11,5 @@ pub mod error;
 pub mod event;
 pub mod response;
 
-pub use boundary::{Boundary, Endpoint};
+pub use boundary::{Boundary, Endpoint, Notes};
+pub use event::{ApiRequest, Event};

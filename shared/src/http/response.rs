@@ -1,4 +1,4 @@
-//! Answers: the headers that all carry, and the body of an error.
+//! Answers: the headers of every one, and the body of an error.
 
 use lambda_http::http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -9,16 +9,15 @@ use serde::Serialize;
 
 use super::error::{Code, Failure};
 use crate::clock::Timestamp;
-use crate::telemetry::rfc3339;
 
-/// What an endpoint answers when all went well.
+/// A successful answer of an endpoint.
 #[derive(Debug)]
 pub struct Success {
     /// The HTTP status.
     pub status: StatusCode,
     /// The JSON body.
     pub body: String,
-    /// Headers besides those that every answer carries.
+    /// Headers besides those of every answer.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Why, in one word, for the log.
     pub reason: &'static str,
@@ -42,11 +41,19 @@ impl Success {
     /// With one more header.
     ///
     /// # Errors
-    /// [`Failure`] (500) if the value cannot stand in a header.
+    /// [`Failure`] (500) if the value is not valid in a header.
     pub fn with_header(mut self, name: &'static str, value: &str) -> Result<Self, Failure> {
         let value = HeaderValue::from_str(value).map_err(|error| internal(Box::new(error)))?;
         self.headers.push((HeaderName::from_static(name), value));
         Ok(self)
+    }
+
+    /// The answer to the client.
+    #[must_use]
+    pub fn into_response(self) -> Response<Body> {
+        let mut response = answer(self.status, self.body);
+        response.headers_mut().extend(self.headers);
+        response
     }
 }
 
@@ -69,39 +76,32 @@ struct ErrorBody<'a> {
     single_codes_after_seconds: Option<u64>,
 }
 
-/// The answer that a success becomes.
-#[must_use]
-pub fn of_success(success: Success) -> Response<Body> {
-    let mut response = answer(success.status, success.body);
-    response.headers_mut().extend(success.headers);
-    response
-}
-
-/// The answer that a failure becomes.
-#[must_use]
-pub fn of_failure(failure: &Failure, trace_id: &str, now: Timestamp) -> Response<Body> {
-    let body = ErrorBody {
-        status: "FAILED",
-        code: failure.code.as_str(),
-        message: failure.message,
-        trace_id,
-        timestamp: rfc3339(now),
-        codes_required: failure.codes_required,
-        attempts_remaining: failure.attempts_remaining,
-        retry_after_seconds: failure.retry_after_seconds,
-        single_codes_after_seconds: failure.single_codes_after_seconds,
-    };
-    let mut response = answer(failure.code.status(), json(&body).unwrap_or_default());
-    let headers = response.headers_mut();
-    if let (Code::TooManyAttempts | Code::ServiceUnavailable, Some(seconds)) =
-        (failure.code, failure.retry_after_seconds)
-    {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+impl Failure {
+    /// The answer to the client.
+    #[must_use]
+    pub fn to_response(&self, trace_id: &str, now: Timestamp) -> Response<Body> {
+        let body = ErrorBody {
+            status: "FAILED",
+            code: self.code.as_str(),
+            message: self.message,
+            trace_id,
+            timestamp: now.rfc3339(),
+            codes_required: self.codes_required,
+            attempts_remaining: self.attempts_remaining,
+            retry_after_seconds: self.retry_after_seconds,
+            single_codes_after_seconds: self.single_codes_after_seconds,
+        };
+        let mut response = answer(self.code.status(), json(&body).unwrap_or_default());
+        let headers = response.headers_mut();
+        if let (Code::TooManyAttempts | Code::ServiceUnavailable, Some(seconds)) = (self.code, self.retry_after_seconds)
+        {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code == Code::Unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
-    if failure.code == Code::Unauthorized {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    response
 }
 
 fn answer(status: StatusCode, body: String) -> Response<Body> {

@@ -14,7 +14,8 @@ use crate::error::StoreError;
 use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, NameError, SeedRef, UserName, WriteId, seed_name};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
 use crate::policy::Policy;
-use crate::ports::{AuthStore, DeviceRegistry, Of, Removal, SeedListed, SeedRegistry, Stored, Written};
+use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedSummary};
+use crate::ports::{AuthStore, Stored, Written};
 
 /// What a suite found: nothing, or the first promise that was broken.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -324,7 +325,7 @@ fn only_winner<T, R: Debug>(
 ///
 /// # Errors
 /// A text that says which promise was broken, or the store's own error.
-pub async fn device_store_contract(store: &impl DeviceRegistry) -> Outcome {
+pub async fn device_store_contract(store: &impl DeviceInventory) -> Outcome {
     let key = key("shop", "alice", "phone")?;
     what_is_not_there_is_not_made(store, &key).await?;
     a_name_is_registered_once(store, &key).await?;
@@ -343,7 +344,7 @@ fn created() -> Timestamp {
     Timestamp::from_secs(THEN)
 }
 
-async fn what_is_not_there_is_not_made(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+async fn what_is_not_there_is_not_made(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let device = device(1)?;
     same("a device that was never registered", &store.get(key).await?, &None)?;
     let new = Device {
@@ -359,7 +360,7 @@ async fn what_is_not_there_is_not_made(store: &impl DeviceRegistry, key: &Device
     same("its record", &store.record(key).await?, &None)?;
     same(
         "an offer to it",
-        &store.offer_seed(key, &device, &pending()?).await?,
+        &store.set_pending_seed(key, &device, &pending()?).await?,
         &Written::No(None),
     )?;
     same("it after that offer", &store.get(key).await?, &None)?;
@@ -374,7 +375,7 @@ fn pending() -> Result<PendingSeed, NameError> {
     })
 }
 
-async fn a_name_is_registered_once(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+async fn a_name_is_registered_once(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let (first, second) = (device(1)?, device(2)?);
     same(
         "a new device",
@@ -396,7 +397,7 @@ async fn a_name_is_registered_once(store: &impl DeviceRegistry, key: &DeviceKey)
     Ok(())
 }
 
-async fn devices_come_back_as_they_were_written(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+async fn devices_come_back_as_they_were_written(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let mut held = current(store, key).await?;
     // From every state to the next, and from the last, which has no last write, back to the first.
     let states = states()?;
@@ -409,7 +410,7 @@ async fn devices_come_back_as_they_were_written(store: &impl DeviceRegistry, key
             };
             same(
                 "an offer",
-                &store.offer_seed(key, &held, &pending).await?,
+                &store.set_pending_seed(key, &held, &pending).await?,
                 &Written::Yes,
             )?;
             held.version += 1;
@@ -445,14 +446,14 @@ fn other_seed() -> Result<SeedRef, NameError> {
     SeedRef::new("contract/seed/other", "v")
 }
 
-async fn current(store: &impl DeviceRegistry, key: &DeviceKey) -> Result<Device, Box<dyn Error + Send + Sync>> {
+async fn current(store: &impl DeviceInventory, key: &DeviceKey) -> Result<Device, Box<dyn Error + Send + Sync>> {
     store
         .get(key)
         .await?
         .ok_or_else(|| "a device that was registered is not there".into())
 }
 
-async fn a_write_needs_version_and_seed(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+async fn a_write_needs_version_and_seed(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let stored = current(store, key).await?;
     let seed_ref = SeedRef::new(stored.seed_ref.name(), "another-version")?;
     let name = SeedRef::new(&format!("{}0", stored.seed_ref.name()), stored.seed_ref.version())?;
@@ -513,7 +514,7 @@ async fn a_write_needs_version_and_seed(store: &impl DeviceRegistry, key: &Devic
     Ok(())
 }
 
-async fn one_of_racing_writes_takes_effect(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+async fn one_of_racing_writes_takes_effect(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let held = current(store, key).await?;
     let racing: Vec<_> = (0..RACERS)
         .map(|number| Device {
@@ -567,7 +568,7 @@ fn refused(stored: &Device) -> Written {
     Written::No(Some(Box::new(stored.clone())))
 }
 
-async fn a_pending_seed_is_swapped_in_by_one_write(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+async fn a_pending_seed_is_swapped_in_by_one_write(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let held = device(5)?;
     same(
         "a new device",
@@ -591,7 +592,7 @@ async fn a_pending_seed_is_swapped_in_by_one_write(store: &impl DeviceRegistry, 
 }
 
 async fn an_offer_needs_version_and_seed(
-    store: &impl DeviceRegistry,
+    store: &impl DeviceInventory,
     record: DeviceRecord,
 ) -> Result<DeviceRecord, Box<dyn Error + Send + Sync>> {
     let (key, held) = (&record.key, &record.device);
@@ -604,7 +605,7 @@ async fn an_offer_needs_version_and_seed(
             ..of_another_seed
         },
     ] {
-        let written = store.offer_seed(key, &stale, &pending).await?;
+        let written = store.set_pending_seed(key, &stale, &pending).await?;
         same("an offer to what is not held", &written, &refused(held))?;
     }
     let first = PendingSeed {
@@ -612,13 +613,13 @@ async fn an_offer_needs_version_and_seed(
         ..pending.clone()
     };
     for what in ["an offer", "the same offer again, as after a lost response"] {
-        same(what, &store.offer_seed(key, held, &first).await?, &Written::Yes)?;
+        same(what, &store.set_pending_seed(key, held, &first).await?, &Written::Yes)?;
     }
     let held = next(held, &held.seed_ref);
     same("the device after it", &store.get(key).await?.as_ref(), &Some(&held))?;
     same(
         "a second offer",
-        &store.offer_seed(key, &held, &pending).await?,
+        &store.set_pending_seed(key, &held, &pending).await?,
         &Written::Yes,
     )?;
     let offered = DeviceRecord {
@@ -634,7 +635,7 @@ async fn an_offer_needs_version_and_seed(
     Ok(offered)
 }
 
-async fn a_swap_takes_what_is_pending(store: &impl DeviceRegistry, offered: DeviceRecord) -> Outcome {
+async fn a_swap_takes_what_is_pending(store: &impl DeviceInventory, offered: DeviceRecord) -> Outcome {
     let (key, held, pending) = (&offered.key, &offered.device, pending()?);
     let former = store.replace(key, held, &next(held, &other_seed()?), None).await?;
     same("a swap for what was pending before", &former, &refused(held))?;
@@ -671,13 +672,13 @@ async fn a_swap_takes_what_is_pending(store: &impl DeviceRegistry, offered: Devi
 
 /// Every device, page by page.
 async fn listed(
-    store: &impl DeviceRegistry,
-    of: &Of,
+    store: &impl DeviceInventory,
+    filter: &DeviceFilter,
     most: u16,
 ) -> Result<Vec<DeviceKey>, Box<dyn Error + Send + Sync>> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let page = store.page(of, after.as_ref(), most).await?;
+        let page = store.page(filter, after.as_ref(), most).await?;
         ensure(
             page.records.len() <= usize::from(most),
             "no page is longer than was asked for",
@@ -692,9 +693,9 @@ async fn listed(
     }
 }
 
-async fn pages_have_every_device_once(store: &impl DeviceRegistry) -> Outcome {
+async fn pages_have_every_device_once(store: &impl DeviceInventory) -> Outcome {
     // A stack may have devices of its own.
-    let before = listed(store, &Of::All, 1_000).await?.len();
+    let before = listed(store, &DeviceFilter::All, 1_000).await?.len();
     let mut keys = confusable_keys()?;
     for number in 0..7 {
         keys.push(key("shop", "alice", &format!("phone {number}"))?);
@@ -708,22 +709,22 @@ async fn pages_have_every_device_once(store: &impl DeviceRegistry) -> Outcome {
     }
     let (shop, alice) = (ClientId::parse("shop")?, UserName::parse("alice")?);
     for (of, most) in [
-        (Of::All, 1),
-        (Of::All, 7),
-        (Of::All, 1_000),
-        (Of::Client(shop.clone()), 3),
-        (Of::Client(shop.clone()), 1_000),
-        (Of::User(shop.clone(), alice.clone()), 1),
-        (Of::User(shop.clone(), alice.clone()), 4),
-        (Of::User(shop.clone(), UserName::parse("nobody")?), 4),
-        (Of::Client(ClientId::parse("sh")?), 4),
+        (DeviceFilter::All, 1),
+        (DeviceFilter::All, 7),
+        (DeviceFilter::All, 1_000),
+        (DeviceFilter::Client(shop.clone()), 3),
+        (DeviceFilter::Client(shop.clone()), 1_000),
+        (DeviceFilter::User(shop.clone(), alice.clone()), 1),
+        (DeviceFilter::User(shop.clone(), alice.clone()), 4),
+        (DeviceFilter::User(shop.clone(), UserName::parse("nobody")?), 4),
+        (DeviceFilter::Client(ClientId::parse("sh")?), 4),
     ] {
         let expected = keys.iter().filter(|key| match &of {
-            Of::All => true,
-            Of::Client(client) => key.client == *client,
-            Of::User(client, user) => key.client == *client && key.user == *user,
+            DeviceFilter::All => true,
+            DeviceFilter::Client(client) => key.client == *client,
+            DeviceFilter::User(client, user) => key.client == *client && key.user == *user,
         });
-        let others = if of == Of::All { before } else { 0 };
+        let others = if of == DeviceFilter::All { before } else { 0 };
         let mut found = listed(store, &of, most).await?;
         let all = expected.clone().count() + others;
         same("how many devices are on the pages", &found.len(), &all)?;
@@ -735,12 +736,12 @@ async fn pages_have_every_device_once(store: &impl DeviceRegistry) -> Outcome {
     for key in &keys {
         store.remove(key).await?;
     }
-    let left = listed(store, &Of::All, 7).await?.len();
+    let left = listed(store, &DeviceFilter::All, 7).await?.len();
     same("devices that are left", &left, &before)?;
     Ok(())
 }
 
-async fn a_removed_device_is_gone(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+async fn a_removed_device_is_gone(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let former = current(store, key).await?;
     let new = Device {
         version: former.version + 1,
@@ -776,7 +777,7 @@ async fn a_removed_device_is_gone(store: &impl DeviceRegistry, key: &DeviceKey) 
     Ok(())
 }
 
-async fn a_device_is_removed_only_as_the_one_that_was_held(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+async fn a_device_is_removed_only_as_the_one_that_was_held(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let held = device(78)?;
     same(
         "a removal of no device",
@@ -810,7 +811,7 @@ async fn a_device_is_removed_only_as_the_one_that_was_held(store: &impl DeviceRe
     Ok(())
 }
 
-async fn one_of_racing_registrations_gets_the_name(store: &impl DeviceRegistry, key: &DeviceKey) -> Outcome {
+async fn one_of_racing_registrations_gets_the_name(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let racing = (1..=u64::from(RACERS)).map(device).collect::<Result<Vec<_>, _>>()?;
     let stored = join_all(racing.iter().map(|device| store.register(key, device, created()))).await;
     let winner = only_winner(racing, stored, |_, stored| *stored == Stored::Yes)?;
@@ -819,7 +820,7 @@ async fn one_of_racing_registrations_gets_the_name(store: &impl DeviceRegistry, 
     Ok(())
 }
 
-async fn names_are_kept_apart(store: &impl DeviceRegistry) -> Outcome {
+async fn names_are_kept_apart(store: &impl DeviceInventory) -> Outcome {
     let keys = confusable_keys()?;
     let devices = (1..)
         .zip(&keys)
@@ -876,7 +877,7 @@ async fn names_are_kept_apart(store: &impl DeviceRegistry) -> Outcome {
 ///
 /// # Errors
 /// A text that says which promise was broken, or the store's own error.
-pub async fn seed_store_contract(store: &impl SeedRegistry) -> Outcome {
+pub async fn seed_store_contract(store: &impl SeedInventory) -> Outcome {
     seeds_come_back_as_they_were(store).await?;
     a_seed_name_is_used_once(store).await?;
     a_seed_that_is_not_there_is_an_error(store).await?;
@@ -903,7 +904,7 @@ fn same_seed(what: &str, got: &Seed, expected: &Seed) -> Result<(), String> {
     ensure(equal && got.parameters() == expected.parameters(), what)
 }
 
-async fn seeds_come_back_as_they_were(store: &impl SeedRegistry) -> Outcome {
+async fn seeds_come_back_as_they_were(store: &impl SeedInventory) -> Outcome {
     let lengths = [10, 16, 20, 32, 33, 64, 128].into_iter().cycle();
     let mut stored = Vec::new();
     for (number, (parameters, length)) in (1..).zip(every_parameters().zip(lengths)) {
@@ -929,7 +930,7 @@ async fn seeds_come_back_as_they_were(store: &impl SeedRegistry) -> Outcome {
     Ok(())
 }
 
-async fn a_seed_name_is_used_once(store: &impl SeedRegistry) -> Outcome {
+async fn a_seed_name_is_used_once(store: &impl SeedInventory) -> Outcome {
     let parameters = OtpParameters::default();
     let (first, second) = (
         Seed::from_bytes(&[1; 20], parameters)?,
@@ -945,14 +946,14 @@ async fn a_seed_name_is_used_once(store: &impl SeedRegistry) -> Outcome {
     Ok(())
 }
 
-async fn a_seed_that_is_not_there_is_an_error(store: &impl SeedRegistry) -> Outcome {
+async fn a_seed_that_is_not_there_is_an_error(store: &impl SeedInventory) -> Outcome {
     let parameters = OtpParameters::default();
     let unknown = SeedRef::new(&name(102), "11111111-2222-4333-8444-555555555555")?;
     ensure(
         store.get(&holder(&unknown, parameters)?).await.is_err(),
         "a seed that was never stored is an error",
     )?;
-    store.remove(&unknown, Removal::Recoverable).await?;
+    store.remove(&unknown).await?;
 
     let seed_ref = store
         .create(&name(103), &Seed::from_bytes(&[3; 20], parameters)?)
@@ -968,18 +969,18 @@ async fn a_seed_that_is_not_there_is_an_error(store: &impl SeedRegistry) -> Outc
     let removed = store
         .create(&name(104), &Seed::from_bytes(&[4; 20], parameters)?)
         .await?;
-    store.remove(&removed, Removal::Recoverable).await?;
+    store.remove(&removed).await?;
     ensure(
         store.get(&holder(&removed, parameters)?).await.is_err(),
         "a removed seed is an error",
     )?;
-    store.remove(&removed, Removal::Recoverable).await?;
+    store.remove(&removed).await?;
     ensure(
         store.get(&holder(&removed, parameters)?).await.is_err(),
         "a seed that was removed twice is an error",
     )?;
     ensure(store.read(&removed).await?.is_none(), "a removed seed is not there")?;
-    store.remove(&removed, Removal::AtOnce).await?;
+    store.purge(&removed).await?;
     ensure(
         store.read(&removed).await?.is_none(),
         "a seed that was removed for good is not there",
@@ -1003,18 +1004,18 @@ async fn a_seed_that_is_not_there_is_an_error(store: &impl SeedRegistry) -> Outc
         .await?
         .ok_or("a seed that was stored is not there")?;
     same_seed("a seed is read with its own parameters", &read, &seed)?;
-    store.remove(&at_once, Removal::AtOnce).await?;
+    store.purge(&at_once).await?;
     ensure(
         store.read(&at_once).await?.is_none(),
         "a seed that was removed for good is not there",
     )?;
-    store.remove(&at_once, Removal::AtOnce).await?;
+    store.purge(&at_once).await?;
     ensure(
         store.create(&name(106), &seed).await.is_ok(),
         "the name of a seed that was removed for good is free",
     )?;
     let kept = store.create(&name(107), &seed).await?;
-    store.remove(&kept, Removal::Recoverable).await?;
+    store.remove(&kept).await?;
     ensure(
         store.create(&name(107), &seed).await.is_err(),
         "the name of a seed that can be recovered is taken",
@@ -1023,7 +1024,7 @@ async fn a_seed_that_is_not_there_is_an_error(store: &impl SeedRegistry) -> Outc
     Ok(())
 }
 
-async fn a_seed_for_other_parameters_is_an_error(store: &impl SeedRegistry) -> Outcome {
+async fn a_seed_for_other_parameters_is_an_error(store: &impl SeedInventory) -> Outcome {
     let parameters = OtpParameters::default();
     let seed_ref = store
         .create(&name(105), &Seed::from_bytes(&[5; 20], parameters)?)
@@ -1043,7 +1044,7 @@ async fn a_seed_for_other_parameters_is_an_error(store: &impl SeedRegistry) -> O
     Ok(())
 }
 
-async fn listed_seeds(store: &impl SeedRegistry, prefix: &str) -> Result<Vec<SeedListed>, StoreError> {
+async fn listed_seeds(store: &impl SeedInventory, prefix: &str) -> Result<Vec<SeedSummary>, StoreError> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let page = store.page(prefix, after.as_deref()).await?;
@@ -1057,7 +1058,7 @@ async fn listed_seeds(store: &impl SeedRegistry, prefix: &str) -> Result<Vec<See
     Ok(all)
 }
 
-async fn seeds_are_listed_and_brought_back(store: &impl SeedRegistry) -> Outcome {
+async fn seeds_are_listed_and_brought_back(store: &impl SeedInventory) -> Outcome {
     // More than a page of any store: Secrets Manager has at most a hundred on one.
     const MANY: u8 = 120;
     let parameters = OtpParameters::default();
@@ -1072,8 +1073,8 @@ async fn seeds_are_listed_and_brought_back(store: &impl SeedRegistry) -> Outcome
     let [first, second, ..] = created.as_slice() else {
         return Err("there are no seeds".into());
     };
-    store.remove(first, Removal::Recoverable).await?;
-    store.remove(second, Removal::AtOnce).await?;
+    store.remove(first).await?;
+    store.purge(second).await?;
     let all = listed_seeds(store, &prefix).await?;
     let names = all.iter().map(|listed| listed.name.as_str());
     let expected = created.iter().filter(|seed| *seed != second);
@@ -1104,7 +1105,7 @@ async fn seeds_are_listed_and_brought_back(store: &impl SeedRegistry) -> Outcome
         ensure(read.is_some(), "a seed that was brought back can be read")?;
     }
     for seed in &created {
-        store.remove(seed, Removal::AtOnce).await?;
+        store.purge(seed).await?;
     }
     same("seeds that are left", &listed_seeds(store, &prefix).await?, &Vec::new())?;
     Ok(())

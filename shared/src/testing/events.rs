@@ -1,4 +1,4 @@
-//! Events as API Gateway (REST, Cognito authorizer) hands them to a function, for `http::event::request`.
+//! Events as API Gateway (REST, Cognito authorizer) sends them to a function.
 
 use serde_json::{Map, Value, json};
 
@@ -253,6 +253,12 @@ impl Event {
         self
     }
 
+    /// The event as a function receives it.
+    #[must_use]
+    pub fn payload(&self) -> crate::http::Event {
+        crate::http::Event::from_text(self.json())
+    }
+
     /// The event as JSON.
     #[must_use]
     pub fn json(&self) -> String {
@@ -322,44 +328,36 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use lambda_http::RequestExt as _;
-    use lambda_http::request::RequestContext;
 
     use super::*;
-    use crate::http::caller;
+    use crate::http::ApiRequest;
 
     type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-    fn request(event: &Event) -> lambda_http::Request {
-        crate::http::event::request(&event.json())
+    fn request(event: &Event) -> Result<ApiRequest, &'static str> {
+        event.payload().read().map_err(|failure| failure.reason)
     }
 
     #[test]
     fn an_event_is_read_as_the_gateways_own() -> Outcome {
-        let init = request(&Event::init_auth("shop"));
-        assert_eq!(caller::called_path(&init).ok(), Some("/v1/deviceAuthentications"));
-        assert_eq!(caller::trace_id(&init), Event::TRACE_ID);
+        let init = request(&Event::init_auth("shop"))?;
+        assert_eq!(init.caller.path().ok(), Some("/v1/deviceAuthentications"));
+        assert_eq!(init.caller.trace_id(), Event::TRACE_ID);
         assert_eq!(
-            caller::client(&init).ok().as_ref().map(crate::names::ClientId::as_str),
+            init.caller.client().ok().as_ref().map(crate::names::ClientId::as_str),
             Some("shop")
         );
-        assert!(matches!(
-            init.request_context_ref(),
-            Some(RequestContext::ApiGatewayV1(_))
-        ));
-        let body: Value = serde_json::from_slice(init.body())?;
+        let body: Value = serde_json::from_slice(init.http.body())?;
         assert_eq!(
             body,
             json!({ "userName": "demouser", "deviceName": "mydevice", "deviceType": "TOTP" })
         );
 
-        let validate = request(&Event::validate_otp("shop", "a%20b").otp("523471").trace_id("x"));
-        assert_eq!(validate.path_parameters().first("authId"), Some("a%20b"));
-        assert_eq!(
-            caller::called_path(&validate).ok(),
-            Some("/v1/deviceAuthentications/a%20b")
-        );
-        assert_eq!(caller::trace_id(&validate), "x");
-        assert_eq!(&validate.body()[..], br#"{"otp":"523471"}"#);
+        let validate = request(&Event::validate_otp("shop", "a%20b").otp("523471").trace_id("x"))?;
+        assert_eq!(validate.http.path_parameters().first("authId"), Some("a%20b"));
+        assert_eq!(validate.caller.path().ok(), Some("/v1/deviceAuthentications/a%20b"));
+        assert_eq!(validate.caller.trace_id(), "x");
+        assert_eq!(&validate.http.body()[..], br#"{"otp":"523471"}"#);
         Ok(())
     }
 
@@ -367,13 +365,16 @@ mod tests {
     fn bodies_arrive_as_the_bytes_that_they_are() -> Outcome {
         let event = Event::validate_otp("shop", "id");
         for bytes in [&b""[..], b"{\"a\":1,\"a\":2}", b"\xff\xfe", "\u{1f511}".as_bytes()] {
-            assert_eq!(&request(&event.clone().raw_body(bytes)).body()[..], bytes);
-            assert_eq!(&request(&event.clone().raw_body(bytes).base64()).body()[..], bytes);
+            assert_eq!(&request(&event.clone().raw_body(bytes))?.http.body()[..], bytes);
+            assert_eq!(
+                &request(&event.clone().raw_body(bytes).base64())?.http.body()[..],
+                bytes
+            );
         }
-        assert!(request(&event.clone().otp("1").no_body()).body().is_empty());
+        assert!(request(&event.clone().otp("1").no_body())?.http.body().is_empty());
         let event = event.otps("523471", "000001").member("more", 1).without("otp").base64();
         assert_eq!(
-            serde_json::from_slice::<Value>(request(&event).body())?,
+            serde_json::from_slice::<Value>(request(&event)?.http.body())?,
             json!({ "otps": ["523471", "000001"], "more": 1 })
         );
         Ok(())
@@ -382,7 +383,8 @@ mod tests {
     #[test]
     fn headers_and_claims_can_be_changed_and_taken_away() -> Outcome {
         let event = Event::init_auth("shop").content_type("text/plain");
-        let content_types: Vec<_> = request(&event)
+        let content_types: Vec<_> = request(&event)?
+            .http
             .headers()
             .get_all("content-type")
             .iter()
@@ -390,16 +392,16 @@ mod tests {
             .collect();
         assert_eq!(content_types, ["text/plain"]);
         assert!(
-            request(&event.no_content_type())
+            request(&event.no_content_type())?
+                .http
                 .headers()
                 .get("content-type")
                 .is_none()
         );
 
-        let status = |event: Event| -> Result<u16, serde_json::Error> {
-            Ok(caller::client(&request(&event))
-                .err()
-                .map_or(200, |failure| failure.code.status().as_u16()))
+        let status = |event: Event| -> Result<u16, &'static str> {
+            let client = request(&event)?.caller.client();
+            Ok(client.err().map_or(200, |failure| failure.code.status().as_u16()))
         };
         let event = Event::init_auth("shop");
         assert_eq!(status(event.clone().scope("other/scope mfa/authenticate"))?, 200);

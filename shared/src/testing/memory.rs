@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::clock::Timestamp;
 use crate::device::{Accepted, Auth, Device, DeviceRecord, PendingSeed};
 use crate::error::{StoreError, Throttled};
-use crate::names::{AuthId, DeviceKey, SeedRef};
+use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, UserName};
 use crate::otp::Seed;
-use crate::ports::{
-    AuthStore, DeviceRegistry, DeviceStore, Of, Page, Removal, SeedListed, SeedPage, SeedRegistry, SeedStore, Stored,
-    Written,
-};
+use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedPage, SeedSummary};
+use crate::ports::registry::{DevicePage, DeviceRegistry, SeedRegistry};
+use crate::ports::{AuthStore, DeviceStore, SeedStore, Stored, Written};
 
 const STORE: &str = "memory";
 /// Seeds that are listed at once: few, so that tests see pages.
@@ -35,12 +34,14 @@ pub enum Op {
     Register,
     /// `remove` or `remove_held` of devices, `remove` of seeds.
     Remove,
+    /// `purge` of seeds.
+    Purge,
     /// `record` of devices.
     Record,
-    /// `page` of devices or of seeds.
+    /// `user_page` or `page` of devices, `page` of seeds.
     Page,
-    /// `offer_seed` of devices.
-    Offer,
+    /// `set_pending_seed` of devices.
+    SetPendingSeed,
     /// `read` of seeds.
     Read,
     /// `describe` of seeds.
@@ -57,9 +58,10 @@ impl Op {
             Self::Replace => "replace",
             Self::Register => "register",
             Self::Remove => "remove",
+            Self::Purge => "purge",
             Self::Record => "record",
             Self::Page => "page",
-            Self::Offer => "offer",
+            Self::SetPendingSeed => "set_pending_seed",
             Self::Read => "read",
             Self::Describe => "describe",
             Self::Restore => "restore",
@@ -451,41 +453,55 @@ fn sort_key(key: &DeviceKey) -> (String, String) {
     (partition, key.device.as_str().to_owned())
 }
 
+fn device_page(devices: &Devices, filter: &DeviceFilter, after: Option<&DeviceKey>, limit: u16) -> DevicePage {
+    let wanted = |key: &DeviceKey| match filter {
+        DeviceFilter::All => true,
+        DeviceFilter::Client(client) => key.client == *client,
+        DeviceFilter::User(client, user) => key.client == *client && key.user == *user,
+    };
+    let mut all: Vec<&DeviceKey> = devices.keys().collect();
+    all.sort_by_cached_key(|key| sort_key(key));
+    // As in a scan, items that are filtered out count towards the limit.
+    let scanned: Vec<&DeviceKey> = all
+        .into_iter()
+        .filter(|key| after.is_none_or(|after| sort_key(key) > sort_key(after)))
+        .take(limit.into())
+        .collect();
+    let next = (scanned.len() == usize::from(limit)).then(|| scanned.last().copied().cloned());
+    DevicePage {
+        records: scanned
+            .iter()
+            .filter(|key| wanted(key))
+            .filter_map(|key| devices.get(*key).map(|stored| Ok(stored.record(key))))
+            .collect(),
+        next: next.flatten(),
+    }
+}
+
 impl DeviceRegistry for MemoryDevices {
     async fn record(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
         let record = |devices: &mut Devices| devices.get(key).map(|stored| stored.record(key));
         self.0.call(Op::Record, record).await
     }
 
-    async fn page(&self, of: &Of, after: Option<&DeviceKey>, most: u16) -> Result<Page, StoreError> {
-        let wanted = |key: &DeviceKey| match of {
-            Of::All => true,
-            Of::Client(client) => key.client == *client,
-            Of::User(client, user) => key.client == *client && key.user == *user,
-        };
-        let page = |devices: &mut Devices| {
-            let mut all: Vec<&DeviceKey> = devices.keys().collect();
-            all.sort_by_cached_key(|key| sort_key(key));
-            // As a scan does: what is filtered out counts too.
-            let looked_at: Vec<&DeviceKey> = all
-                .into_iter()
-                .filter(|key| after.is_none_or(|after| sort_key(key) > sort_key(after)))
-                .take(most.into())
-                .collect();
-            let next = (looked_at.len() == usize::from(most)).then(|| looked_at.last().copied().cloned());
-            Page {
-                records: looked_at
-                    .iter()
-                    .filter(|key| wanted(key))
-                    .filter_map(|key| devices.get(*key).map(|stored| Ok(stored.record(key))))
-                    .collect(),
-                next: next.flatten(),
-            }
-        };
+    async fn user_page(
+        &self,
+        client: &ClientId,
+        user: &UserName,
+        after: Option<&DeviceKey>,
+        limit: u16,
+    ) -> Result<DevicePage, StoreError> {
+        let filter = DeviceFilter::User(client.clone(), user.clone());
+        let page = |devices: &mut Devices| device_page(devices, &filter, after, limit);
         self.0.call(Op::Page, page).await
     }
 
-    async fn offer_seed(&self, key: &DeviceKey, held: &Device, pending: &PendingSeed) -> Result<Written, StoreError> {
+    async fn set_pending_seed(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        pending: &PendingSeed,
+    ) -> Result<Written, StoreError> {
         let offer = |devices: &mut Devices| match devices.get_mut(key) {
             None => Written::No(None),
             // A seed's name is random: that it is pending can only be this call's own repeated write.
@@ -500,7 +516,7 @@ impl DeviceRegistry for MemoryDevices {
                 Written::Yes
             }
         };
-        self.0.call(Op::Offer, offer).await
+        self.0.call(Op::SetPendingSeed, offer).await
     }
 
     async fn register(&self, key: &DeviceKey, device: &Device, created_at: Timestamp) -> Result<Stored, StoreError> {
@@ -516,11 +532,6 @@ impl DeviceRegistry for MemoryDevices {
         self.0.call(Op::Register, register).await
     }
 
-    async fn remove(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
-        let remove = |devices: &mut Devices| devices.remove(key).map(|stored| stored.record(key));
-        self.0.call(Op::Remove, remove).await
-    }
-
     async fn remove_held(&self, key: &DeviceKey, held: &Device) -> Result<Written, StoreError> {
         let remove = |devices: &mut Devices| match devices.get(key) {
             None => Written::No(None),
@@ -534,6 +545,23 @@ impl DeviceRegistry for MemoryDevices {
     }
 }
 
+impl DeviceInventory for MemoryDevices {
+    async fn page(
+        &self,
+        filter: &DeviceFilter,
+        after: Option<&DeviceKey>,
+        limit: u16,
+    ) -> Result<DevicePage, StoreError> {
+        let page = |devices: &mut Devices| device_page(devices, filter, after, limit);
+        self.0.call(Op::Page, page).await
+    }
+
+    async fn remove(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        let remove = |devices: &mut Devices| devices.remove(key).map(|stored| stored.record(key));
+        self.0.call(Op::Remove, remove).await
+    }
+}
+
 #[derive(Debug)]
 struct StoredSeed {
     version: String,
@@ -543,8 +571,8 @@ struct StoredSeed {
 }
 
 impl StoredSeed {
-    fn listed(&self, name: &str) -> SeedListed {
-        SeedListed {
+    fn listed(&self, name: &str) -> SeedSummary {
+        SeedSummary {
             name: name.to_owned(),
             versions: vec![self.version.clone()],
             created_at: self.created_at,
@@ -689,16 +717,20 @@ impl SeedRegistry for MemorySeeds {
         self.0.call(Op::Read, read).await?
     }
 
-    async fn remove(&self, seed: &SeedRef, how: Removal) -> Result<(), StoreError> {
-        let remove = |seeds: &mut Seeds| match how {
-            Removal::Recoverable => {
-                if let Some(stored) = seeds.by_name.get_mut(seed.name()) {
-                    stored.removed = true;
-                }
+    async fn remove(&self, seed: &SeedRef) -> Result<(), StoreError> {
+        let remove = |seeds: &mut Seeds| {
+            if let Some(stored) = seeds.by_name.get_mut(seed.name()) {
+                stored.removed = true;
             }
-            Removal::AtOnce => drop(seeds.by_name.remove(seed.name())),
         };
         self.0.call(Op::Remove, remove).await
+    }
+}
+
+impl SeedInventory for MemorySeeds {
+    async fn purge(&self, seed: &SeedRef) -> Result<(), StoreError> {
+        let purge = |seeds: &mut Seeds| drop(seeds.by_name.remove(seed.name()));
+        self.0.call(Op::Purge, purge).await
     }
 
     async fn page(&self, prefix: &str, after: Option<&str>) -> Result<SeedPage, StoreError> {
@@ -706,7 +738,7 @@ impl SeedRegistry for MemorySeeds {
         let page = |seeds: &mut Seeds| {
             let mut found = seeds.by_name.range::<str, _>((start, Bound::Unbounded));
             let mut found = found.by_ref().take_while(|(name, _)| name.starts_with(prefix));
-            let page: Vec<SeedListed> = found
+            let page: Vec<SeedSummary> = found
                 .by_ref()
                 .take(PAGE)
                 .map(|(name, seed)| seed.listed(name))
@@ -719,7 +751,7 @@ impl SeedRegistry for MemorySeeds {
         self.0.call(Op::Page, page).await
     }
 
-    async fn describe(&self, name: &str) -> Result<Option<SeedListed>, StoreError> {
+    async fn describe(&self, name: &str) -> Result<Option<SeedSummary>, StoreError> {
         let describe = |seeds: &mut Seeds| seeds.by_name.get(name).map(|seed| seed.listed(name));
         self.0.call(Op::Describe, describe).await
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::RandomError;
-use crate::ports::Random;
+use crate::random::Random;
 
 /// Values that look random, are never the same within a run, and are the same in every run from the same start.
 #[derive(Debug)]

@@ -121,9 +121,9 @@ fn an_auth_and_a_registration_recognise_their_own_repeated_writes() -> Outcome {
         seed_ref: SeedRef::new("new-seed", "version")?,
         until: at,
     };
-    devices.inject(Op::Offer, Fault::LostThenRepeated);
+    devices.inject(Op::SetPendingSeed, Fault::LostThenRepeated);
     assert_eq!(
-        what_comes_of(devices.offer_seed(&key, &device, &pending)),
+        what_comes_of(devices.set_pending_seed(&key, &device, &pending)),
         Came::Answer(Written::Yes)
     );
     devices.inject(Op::Remove, Fault::LostThenRepeated);
@@ -144,7 +144,7 @@ fn a_seed_is_created_once_however_often_its_call_is_repeated() -> Outcome {
         what_comes_of(SeedRegistry::create(&seeds, "seed", &seed)),
         Came::Failure
     );
-    what_comes_of(seeds.remove(&SeedRef::new("seed", "version-1")?, Removal::Recoverable));
+    what_comes_of(seeds.remove(&SeedRef::new("seed", "version-1")?));
     assert_eq!(
         what_comes_of(SeedRegistry::create(&seeds, "seed", &seed)),
         Came::Failure

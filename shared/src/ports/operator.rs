@@ -1,0 +1,90 @@
+//! What only an operator's tool may do: read whole tables, delete for good, restore.
+
+use std::future::Future;
+
+use super::registry::{DevicePage, DeviceRegistry, SeedRegistry};
+use crate::clock::Timestamp;
+use crate::device::DeviceRecord;
+use crate::error::StoreError;
+use crate::names::{ClientId, DeviceKey, SeedRef, UserName};
+
+/// Which devices to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceFilter {
+    /// All of them; reads the whole table.
+    All,
+    /// Those of a client; reads the whole table.
+    Client(ClientId),
+    /// Those of a user; reads only them.
+    User(ClientId, UserName),
+}
+
+/// The store of devices, as an operator uses it.
+pub trait DeviceInventory: DeviceRegistry {
+    /// As [`DeviceRegistry::user_page`], for any filter.
+    ///
+    /// # Errors
+    /// [`StoreError`] if nothing can be read.
+    fn page(
+        &self,
+        filter: &DeviceFilter,
+        after: Option<&DeviceKey>,
+        limit: u16,
+    ) -> impl Future<Output = Result<DevicePage, StoreError>> + Send;
+
+    /// Removes a device whatever its state, even one that cannot be read, and returns what it was.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the device may be gone anyway.
+    fn remove(&self, key: &DeviceKey) -> impl Future<Output = Result<Option<DeviceRecord>, StoreError>> + Send;
+}
+
+/// What is known of a stored seed without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedSummary {
+    /// Its name.
+    pub name: String,
+    /// The versions of it that can be read.
+    pub versions: Vec<String>,
+    /// When it was created, by the store's clock, in whole seconds.
+    pub created_at: Timestamp,
+    /// Whether it was removed and can still be restored.
+    pub removed: bool,
+}
+
+/// Some of the seeds.
+#[derive(Debug)]
+pub struct SeedPage {
+    /// The seeds. May be empty although more follow.
+    pub seeds: Vec<SeedSummary>,
+    /// The next page begins here; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// The store of seeds, as an operator uses it.
+pub trait SeedInventory: SeedRegistry {
+    /// Lists some of the seeds whose names begin with a prefix, removed ones included, from where the page before says.
+    /// Writes of the last minutes may be missing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn page(&self, prefix: &str, after: Option<&str>) -> impl Future<Output = Result<SeedPage, StoreError>> + Send;
+
+    /// What is known of a seed; `None` if no seed has this name. Does not read the seed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn describe(&self, name: &str) -> impl Future<Output = Result<Option<SeedSummary>, StoreError>> + Send;
+
+    /// Deletes a seed, every version of its name, for good, if it exists.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the seed may be gone anyway.
+    fn purge(&self, seed: &SeedRef) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Restores a seed that was removed but not purged. One that was not removed stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError`], also if it cannot be restored any more; it may be restored anyway.
+    fn restore(&self, name: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+}

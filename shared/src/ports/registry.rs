@@ -1,0 +1,95 @@
+//! What registration needs besides a sign-in: storing, listing and removing the devices and seeds of a user.
+//!
+//! Nothing here reads a whole table or deletes a seed for good.
+
+use std::future::Future;
+
+use super::{DeviceStore, SeedStore, Stored, Written};
+use crate::clock::Timestamp;
+use crate::device::{Device, DeviceRecord, PendingSeed};
+use crate::error::StoreError;
+use crate::names::{ClientId, DeviceKey, SeedRef, UserName};
+use crate::otp::Seed;
+
+/// Some of the devices that were asked for.
+#[derive(Debug)]
+pub struct DevicePage {
+    /// Each device, or why it cannot be read. May be empty although more follow.
+    pub records: Vec<Result<DeviceRecord, StoreError>>,
+    /// The next page begins after this key; `None` at the end.
+    pub next: Option<DeviceKey>,
+}
+
+/// The store of devices, as registration uses it.
+pub trait DeviceRegistry: DeviceStore {
+    /// Reads everything stored about a device and sees every write acknowledged before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn record(&self, key: &DeviceKey) -> impl Future<Output = Result<Option<DeviceRecord>, StoreError>> + Send;
+
+    /// Reads at most `limit` devices of a user, after a key, and sees every write of them acknowledged before. A device
+    /// that exists throughout is on exactly one page.
+    ///
+    /// # Errors
+    /// [`StoreError`] if nothing can be read.
+    fn user_page(
+        &self,
+        client: &ClientId,
+        user: &UserName,
+        after: Option<&DeviceKey>,
+        limit: u16,
+    ) -> impl Future<Output = Result<DevicePage, StoreError>> + Send;
+
+    /// Stores a new device unless one has its key, in one conditional write.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the device may be stored anyway.
+    fn register(
+        &self,
+        key: &DeviceKey,
+        device: &Device,
+        created_at: Timestamp,
+    ) -> impl Future<Output = Result<Stored, StoreError>> + Send;
+
+    /// Sets the pending seed, replacing an earlier one, if the device still has the version and the seed of `held`; the
+    /// version goes up by one. One conditional write.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the seed may be pending anyway.
+    fn set_pending_seed(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        pending: &PendingSeed,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+
+    /// Removes a device if it still has the version and the seed of `held`, in one conditional write. `No(None)` is also
+    /// the answer to this call's own repeated write: either way it is gone.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the device may be gone anyway.
+    fn remove_held(&self, key: &DeviceKey, held: &Device) -> impl Future<Output = Result<Written, StoreError>> + Send;
+}
+
+/// The store of seeds, as registration uses it.
+pub trait SeedRegistry: SeedStore {
+    /// Reads a seed with the parameters that it was stored with, never from memory; `None` if that version does not
+    /// exist or was removed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read or parsed.
+    fn read(&self, seed: &SeedRef) -> impl Future<Output = Result<Option<Seed>, StoreError>> + Send;
+
+    /// Stores a seed under a new name.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the seed may be stored anyway.
+    fn create(&self, name: &str, seed: &Seed) -> impl Future<Output = Result<SeedRef, StoreError>> + Send;
+
+    /// Removes a seed, every version of its name, if it exists. It can be restored for 30 days.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the seed may be gone anyway.
+    fn remove(&self, seed: &SeedRef) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
