@@ -17,7 +17,7 @@ pub enum Status {
     ActivationRequired,
     /// In use.
     Active,
-    /// Taken out of use by an operator.
+    /// Disabled by an operator.
     Disabled,
 }
 
@@ -42,7 +42,7 @@ impl Status {
     }
 }
 
-/// A success that is remembered, so that its authId cannot succeed again and its writer can recognise its own write.
+/// A success that is remembered, so that its authId cannot succeed again and its own write can be recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Accepted {
     /// The authId that succeeded.
@@ -73,7 +73,7 @@ pub struct LastWrite {
     pub verdict: Verdict,
 }
 
-/// What an attempt was worth. It is given to the client only after the write that counts it.
+/// The result of an attempt. It is given to the client only after the write that counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// The user holds the device.
@@ -108,7 +108,7 @@ impl Verdict {
 /// All state of a device that a verdict depends on, as the table holds it and as an auth's snapshot holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Device {
-    /// Random at registration, one more with every write: what a conditional write compares.
+    /// Random at registration, incremented by every write; conditional writes compare it.
     pub version: u64,
     /// Whether it may be used.
     pub status: Status,
@@ -124,7 +124,7 @@ pub struct Device {
     pub failing: Vec<Failing>,
     /// The last write of a verdict.
     pub last_write: Option<LastWrite>,
-    /// Wrong single codes in a row.
+    /// Consecutive wrong single codes.
     pub consecutive_failures: u32,
     /// Wrong attempts ever.
     pub total_failures: u64,
@@ -136,7 +136,7 @@ pub struct Device {
     pub pair_at: Timestamp,
 }
 
-/// What an authId names: a promise to decide about one attempt after another on one device, until it expires.
+/// What an authId refers to: an authentication of one device, open for attempts until it expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
     /// The authId.
@@ -145,7 +145,7 @@ pub struct Auth {
     pub key: DeviceKey,
     /// When it was issued; whole seconds.
     pub issued_at: Timestamp,
-    /// From when on it is refused; whole seconds. Deletion by TTL lags, so this is always compared.
+    /// When it expires; whole seconds. Deletion by TTL lags, so this is always compared.
     pub expires_at: Timestamp,
     /// The device as it was read then.
     pub device: Device,
@@ -157,15 +157,9 @@ impl Auth {
     pub fn belongs_to(&self, client: &ClientId) -> bool {
         self.key.client == *client
     }
-
-    /// Whether it has expired.
-    #[must_use]
-    pub fn expired(&self, now: Timestamp) -> bool {
-        self.expires_at <= now
-    }
 }
 
-/// Why an attempt was not looked at: no verdict, no write, nothing counted, and nothing of the offered code is used.
+/// Why an attempt was not evaluated: no verdict, no write, nothing counted, and the offered code stays unused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The authId has expired.
@@ -178,14 +172,14 @@ pub enum Refusal {
     NotActive,
     /// The authId had its wrong codes.
     Exhausted,
-    /// Single codes are refused now; two codes in a row are not.
+    /// Single codes are refused now; two consecutive codes are not.
     TwoCodesRequired {
         /// When single codes are allowed again, if time alone does it.
         single_codes_at: Option<Timestamp>,
     },
     /// Pairs came too fast.
     TooManyPairs {
-        /// When the next pair is looked at.
+        /// When the next pair is evaluated.
         pairs_at: Timestamp,
     },
 }
@@ -218,8 +212,8 @@ pub enum Decision {
 }
 
 impl Device {
-    /// A device that was registered just now: nothing used, nothing failed, every gate open. The version is random, so
-    /// that a write on a former life of the device never meets the new one.
+    /// A newly registered device: nothing used, nothing failed, every gate open. The version is random, so that a write
+    /// for an earlier device of the same name never matches this one.
     #[must_use]
     pub const fn registered(version: u64, status: Status, seed_ref: SeedRef, parameters: OtpParameters) -> Self {
         Self {
@@ -239,20 +233,20 @@ impl Device {
         }
     }
 
-    /// When single codes are looked at again: now or earlier if they are; `None` if time alone does not open them.
+    /// When single codes are evaluated again: now or earlier if they are; `None` if time alone does not open them.
     #[must_use]
     pub fn single_codes_at(&self, policy: &Policy) -> Option<Timestamp> {
         let opens = self.not_before.max(self.budget_at.minus(policy.single_slack()));
         (self.consecutive_failures < Policy::MOST_CONSECUTIVE).then_some(opens)
     }
 
-    /// Whether a single code is looked at now.
+    /// Whether a single code is evaluated now.
     #[must_use]
     pub fn single_codes_open(&self, now: Timestamp, policy: &Policy) -> bool {
         self.single_codes_at(policy).is_some_and(|opens| opens <= now)
     }
 
-    /// When the next pair is looked at: now or earlier if it is.
+    /// When the next pair is evaluated: now or earlier if it is.
     #[must_use]
     pub fn pairs_at(&self, policy: &Policy) -> Timestamp {
         self.pair_at.minus(policy.pair_slack())
@@ -276,7 +270,7 @@ impl Device {
     /// The verdict that a write of this invocation gave, if the state shows that it took effect after all: its
     /// response was lost and the SDK repeated it, so that it failed on its own success.
     ///
-    /// Both ids must be there: neither alone identifies a write.
+    /// Both ids must match: neither alone identifies a write.
     #[must_use]
     pub fn verdict_of(&self, auth_id: AuthId, write_id: WriteId) -> Option<Verdict> {
         let succeeded = self
@@ -306,8 +300,8 @@ impl Device {
     }
 
     fn accept(&self, attempt: &Attempt, now: Timestamp, step: Step, policy: &Policy) -> Self {
-        // The owner's own typos cost nothing. Someone else's wrong codes stay in the budget: cleared by a success,
-        // four guesses a day between the owner's sign-ins would never trip anything.
+        // The owner's own typos cost nothing. Other wrong codes stay in the budget: if a success cleared them, four guesses
+        // a day between the owner's sign-ins would never be limited.
         let refund = policy.refill().saturating_mul(self.failures_of(attempt.auth_id));
         let remembered = |entry: &&Accepted| entry.expires_at.plus(Policy::ACCEPTED_GRACE) > now;
         let success = Accepted {
@@ -346,8 +340,8 @@ impl Device {
                 .collect(),
             consecutive_failures,
             total_failures: self.total_failures.saturating_add(1),
-            // Without a wait it stays as it was, in the past: set to `now`, it would refuse the next code on an instance
-            // whose clock is a little behind.
+            // Without a wait it stays in the past: set to `now`, it would refuse the next code on an instance whose clock is
+            // a little behind.
             not_before: match Policy::ladder(consecutive_failures) {
                 Duration::ZERO => self.not_before,
                 wait => now.plus(wait),
@@ -390,31 +384,7 @@ fn one_more(arrival: Timestamp, now: Timestamp, interval: Duration) -> Timestamp
     arrival.max(now).plus(interval)
 }
 
-/// What to do after a write that failed on its condition.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Conflict {
-    /// The write had taken effect before, and its response was lost: give this verdict.
-    Settled(Verdict),
-    /// The device was removed.
-    Gone,
-    /// The device has another seed: no code of the old one counts any more.
-    Superseded,
-    /// Somebody else wrote first: decide on their state.
-    DecideAgain,
-}
-
-/// What a refused write means, by the state that it was refused on (`None`: there is no device any more).
-#[must_use]
-pub fn conflict(stored: Option<&Device>, held: &Device, attempt: &Attempt) -> Conflict {
-    let Some(stored) = stored else { return Conflict::Gone };
-    match stored.verdict_of(attempt.auth_id, attempt.write_id) {
-        Some(verdict) => Conflict::Settled(verdict),
-        None if stored.seed_ref != held.seed_ref => Conflict::Superseded,
-        None => Conflict::DecideAgain,
-    }
-}
-
-/// Whether an attempt is looked at at all. It needs no code and no seed.
+/// Whether an attempt is evaluated at all. Needs neither code nor seed.
 ///
 /// # Errors
 /// [`Refusal`], in this order: expired, already used, disabled, exhausted, the gates.
@@ -451,7 +421,7 @@ pub fn admit(
     }
 }
 
-/// Decides about an attempt on a state of the device: the whole protocol but its write.
+/// Decides on an attempt, given a state of the device: the whole protocol except its write.
 ///
 /// `now` is the one clock reading of the request, the same that the matches were made with.
 #[must_use]
@@ -485,23 +455,23 @@ pub struct NewSeed {
     pub parameters: OtpParameters,
 }
 
-/// A seed that waits for its first code, to take the place of the one in use.
+/// A seed that waits for its first code to replace the one in use.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PendingSeed {
     /// Where it is.
     pub seed_ref: SeedRef,
-    /// From when on it is not activated any more; whole seconds.
+    /// The end of its activation; whole seconds.
     pub until: Timestamp,
 }
 
-/// All that is known of a device: its state, and what no verdict depends on.
+/// Everything stored about a device: its state, and what no verdict depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRecord {
     /// Which device.
     pub key: DeviceKey,
     /// Its state.
     pub device: Device,
-    /// The seed that is to replace its own.
+    /// The seed that waits to replace its own.
     pub pending: Option<PendingSeed>,
     /// When it was registered; whole seconds.
     pub created_at: Timestamp,
@@ -518,7 +488,7 @@ impl DeviceRecord {
     }
 }
 
-/// The last accepted step in steps of another length: whatever it covers stays used.
+/// The last accepted step in steps of another length; the time that it covers stays used.
 fn last_step_in(device: &Device, period: Period) -> Step {
     let own = device.parameters.period;
     if own == period {
@@ -528,8 +498,8 @@ fn last_step_in(device: &Device, period: Period) -> Step {
     }
 }
 
-/// Decides about the first code of a seed: [`decide`] with the same counters and gates, so that an activation is no way
-/// to guess, except that the device need not be active before. Accepted, it is active, and has the new seed.
+/// Decides on the first code of a seed: [`decide`] with the same counters and gates, so that an activation is no way
+/// around them, except that the device need not be active yet. If accepted, it is active and has the new seed.
 ///
 /// `attempt` carries the matches with the new seed, and a random authId that is never stored.
 #[must_use]

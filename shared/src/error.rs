@@ -1,8 +1,8 @@
-//! What can go wrong in the core, as situations. Which status a client sees is decided in `http::error`.
+//! Errors of the core, as situations. Which status a client sees is decided in `http::error`.
 
 use std::error::Error;
 
-/// A store did not do what was asked. Never a verdict: the caller gets a 503 and nothing was counted.
+/// A store failed. Never a verdict: the caller gets a 503 and nothing was counted.
 ///
 /// The text is for the operator; no client ever sees it.
 #[derive(Debug, thiserror::Error)]
@@ -14,11 +14,11 @@ pub enum StoreError {
         store: &'static str,
         /// The operation, such as `GetItem devices`.
         operation: &'static str,
-        /// What the SDK said.
+        /// The SDK's error.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The store answered with something that this service never wrote.
+    /// The store holds something that this service never wrote.
     #[error("{store} holds an unreadable value: {what}")]
     Corrupt {
         /// The store, such as `dynamodb`.
@@ -28,7 +28,7 @@ pub enum StoreError {
     },
 }
 
-/// What is under [`StoreError::Unavailable`] if the store asked for a slower pace.
+/// The source of a [`StoreError::Unavailable`] if the store asked for a slower pace.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Throttled(pub String);
@@ -46,7 +46,7 @@ impl StoreError {
 #[error("the system's random generator failed")]
 pub struct RandomError(#[source] pub Box<dyn Error + Send + Sync>);
 
-/// The messages of an error and of everything under it, for the operator. Never their `Debug`, which may show a raw
+/// The messages of an error and of all its sources, for the operator. Never their `Debug`, which may show a raw
 /// response, and with it a seed.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {

@@ -40,12 +40,12 @@ fn parse_name(raw: &str, longest: usize) -> Result<String, NameError> {
     Ok(name)
 }
 
-/// A person with an authenticator app, as the client names them: 1–128 characters after NFC.
+/// A person with an authenticator app, by the client's name for them: 1–128 characters after NFC.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct UserName(String);
 
 impl UserName {
-    /// The most characters that a user name may have.
+    /// The longest user name, in characters.
     pub const LONGEST: usize = 128;
 
     /// Normalises and checks a name.
@@ -69,12 +69,12 @@ impl fmt::Debug for UserName {
     }
 }
 
-/// A registered authenticator of a user, as the client names it: 1–64 characters after NFC.
+/// A registered authenticator of a user, by the client's name for it: 1–64 characters after NFC.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct DeviceName(String);
 
 impl DeviceName {
-    /// The most characters that a device name may have.
+    /// The longest device name, in characters.
     pub const LONGEST: usize = 64;
 
     /// Normalises and checks a name.
@@ -103,7 +103,7 @@ impl fmt::Debug for DeviceName {
 pub struct ClientId(String);
 
 impl ClientId {
-    /// The most characters that a client id may have.
+    /// The longest client id, in characters.
     pub const LONGEST: usize = 128;
 
     /// Checks a client id. `#` is refused because it ends the client's part of a device's key.
@@ -128,7 +128,7 @@ impl ClientId {
     }
 }
 
-/// Which device: the same names under two clients are two devices.
+/// The key of a device: the same names under two clients are two devices.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeviceKey {
     /// The client that the device belongs to.
@@ -139,7 +139,7 @@ pub struct DeviceKey {
     pub device: DeviceName,
 }
 
-/// What step 2 hands out and step 3 names: a version 4 UUID (RFC 9562, section 5.4).
+/// The id of an auth, issued by step 2 and sent with step 3: a version 4 UUID (RFC 9562, section 5.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AuthId(Uuid);
 
@@ -161,13 +161,13 @@ impl AuthId {
             .then_some(Self(id))
     }
 
-    /// The 16 bytes of the UUID, as items hold it.
+    /// The 16 bytes of the UUID, as they are stored.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
-    /// From the 16 bytes that an item holds.
+    /// From the 16 bytes as they are stored.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
@@ -186,13 +186,13 @@ impl fmt::Display for AuthId {
 pub struct WriteId([u8; 16]);
 
 impl WriteId {
-    /// From 16 bytes of the system's generator, or from those that an item holds.
+    /// From 16 bytes of the system's generator, or as they are stored.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The 16 bytes, as items hold them.
+    /// The 16 bytes, as they are stored.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -207,7 +207,7 @@ impl fmt::Debug for WriteId {
 
 /// Where a device's seed is: the name of its secret and the id of the secret's version.
 ///
-/// The name is random, so that a device that is registered again never meets the name of its former life.
+/// The name is random, so that a device that is registered again never uses an earlier name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SeedRef {
     name: String,
@@ -215,7 +215,7 @@ pub struct SeedRef {
 }
 
 impl SeedRef {
-    /// Between the two parts of the written form; it may stand in neither.
+    /// Between the two parts of the written form; neither may contain it.
     const SEPARATOR: char = '#';
 
     /// From the two parts.
@@ -266,7 +266,7 @@ impl fmt::Display for SeedRef {
 }
 
 /// The name of a new secret: `<prefix>/seed/<32 hex digits>`. It holds no personal data, and does not end in a hyphen
-/// and six characters, which Secrets Manager would take for its own suffix.
+/// and six characters, which Secrets Manager would mistake for its own suffix.
 #[must_use]
 pub fn seed_name(prefix: &str, mut random: [u8; 16]) -> String {
     let name = format!("{prefix}/seed/{}", data_encoding::HEXLOWER.encode(&random));
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_id_cannot_reach_into_another_clients_keys() {
+    fn a_client_id_cannot_form_another_clients_key() {
         assert!(ClientId::parse("3n4b5urk1ft4fl3mg5e62d9ado").is_ok());
         for raw in ["", "a#b", "a b", "a\n", "é"] {
             assert!(ClientId::parse(raw).is_err(), "{raw:?}");

@@ -1,6 +1,6 @@
 //! Codes, seeds, and which time steps a code matches (RFC 6238 over RFC 4226, through `totp-rs`).
 //!
-//! Nothing here decides: a match is only a fact about a code and a seed. Whether it counts is `device::decide`'s.
+//! Nothing here decides: a match is only a fact about a code and a seed. Whether it counts is up to `device::decide`.
 
 use std::fmt::{self, Write as _};
 
@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 /// The hash under the HMAC (RFC 6238, section 1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Algorithm {
-    /// HMAC-SHA-1: what every authenticator app supports.
+    /// HMAC-SHA-1, which every authenticator app supports.
     #[default]
     Sha1,
     /// HMAC-SHA-256.
@@ -41,7 +41,7 @@ impl Algorithm {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == raw)
     }
 
-    const fn of_library(self) -> totp_rs::Algorithm {
+    const fn to_library(self) -> totp_rs::Algorithm {
         match self {
             Self::Sha1 => totp_rs::Algorithm::SHA1,
             Self::Sha256 => totp_rs::Algorithm::SHA256,
@@ -53,7 +53,7 @@ impl Algorithm {
 /// How many digits a code has (RFC 4226, section 5.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Digits {
-    /// 6 digits: what every authenticator app supports.
+    /// 6 digits, which every authenticator app supports.
     #[default]
     Six,
     /// 8 digits.
@@ -84,7 +84,7 @@ impl Digits {
 /// How long a time step lasts (RFC 6238, section 4.1, *X*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Period {
-    /// 30 seconds: what every authenticator app supports.
+    /// 30 seconds, which every authenticator app supports.
     #[default]
     Thirty,
     /// 60 seconds.
@@ -150,7 +150,7 @@ impl Step {
 /// The most digits that a code can have.
 const LONGEST: usize = 8;
 
-/// A code that a user typed: 6 or 8 ASCII digits. Its `Debug` does not show it; its memory is cleared when it goes.
+/// A code that a user typed: 6 or 8 ASCII digits. Its `Debug` does not show it; its memory is cleared on drop.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct OtpCode(String);
 
@@ -160,12 +160,12 @@ pub struct OtpCode(String);
 pub struct NotACode;
 
 impl OtpCode {
-    /// From what was typed. ASCII spaces and hyphens are removed, once, before anything else looks at it.
+    /// From the typed text. ASCII spaces and hyphens are removed, once, before anything else reads it.
     ///
     /// # Errors
     /// [`NotACode`] unless 6 or 8 ASCII digits remain.
     pub fn parse(raw: &str) -> Result<Self, NotACode> {
-        // Room for every digit from the start: a buffer that grows would leave copies behind.
+        // Full capacity from the start: a buffer that grows would leave copies behind.
         let mut digits = Self(String::with_capacity(LONGEST));
         for character in raw.chars().filter(|character| !matches!(character, ' ' | '-')) {
             if !character.is_ascii_digit() || digits.0.len() == LONGEST {
@@ -191,7 +191,7 @@ impl fmt::Debug for OtpCode {
     }
 }
 
-/// What a user offers: one code, or two codes in a row with the earlier first.
+/// What a user typed: one code, or two consecutive codes with the earlier first.
 #[derive(Debug, Clone)]
 pub enum Offer {
     /// `otp`.
@@ -211,12 +211,12 @@ impl Offer {
     }
 }
 
-/// Whether an offer is one code or two in a row.
+/// Whether an offer is one code or two consecutive ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OfferKind {
     /// One code.
     Single,
-    /// Two codes in a row.
+    /// Two consecutive codes.
     Pair,
 }
 
@@ -232,9 +232,9 @@ pub struct Matches {
 }
 
 impl Matches {
-    /// From steps that matched, for tests and models that have no seed.
+    /// From steps that matched, for tests and models without a seed.
     #[must_use]
-    pub const fn of(kind: OfferKind, steps: [Option<Step>; CANDIDATES]) -> Self {
+    pub const fn new(kind: OfferKind, steps: [Option<Step>; CANDIDATES]) -> Self {
         Self { kind, steps }
     }
 
@@ -244,7 +244,7 @@ impl Matches {
         self.kind
     }
 
-    /// The highest match above `last`, as the last step that accepting it uses up: of a pair the later one.
+    /// The highest match above `last`, as the last step that accepting it uses: of a pair the later one.
     ///
     /// Both steps of a pair must be unused, so its earlier one is compared.
     #[must_use]
@@ -276,15 +276,15 @@ pub enum SeedError {
 
 /// The secret that an authenticator app and this service share, ready to make codes.
 ///
-/// It has no `Display` and no `Serialize`; its `Debug` does not show it; its memory is cleared when it goes.
+/// It has no `Display` and no `Serialize`; its `Debug` does not show it; its memory is cleared on drop.
 pub struct Seed {
     totp: totp_rs::Totp,
     parameters: OtpParameters,
 }
 
 impl Seed {
-    /// The fewest bits that are read. New seeds have 160 (RFC 4226, section 4, R6); fewer than 128 come only from an
-    /// import that asked for it.
+    /// The fewest accepted. New seeds have 160 bits (RFC 4226, section 4, R6); fewer than 128 come only from an import with
+    /// an explicit option.
     const FEWEST_BYTES: usize = 10;
     const MOST_BYTES: usize = 128;
 
@@ -298,7 +298,7 @@ impl Seed {
         }
         // `build` would refuse seeds under 128 bits; length, digits and period are checked by the types here.
         let totp = totp_rs::Builder::new()
-            .with_algorithm(parameters.algorithm.of_library())
+            .with_algorithm(parameters.algorithm.to_library())
             .with_digits(parameters.digits.count())
             .with_step_duration(parameters.period.seconds())
             .with_secret(totp_rs::Secret::new(bytes.into()))
@@ -330,7 +330,7 @@ impl Seed {
         self.parameters
     }
 
-    /// Base32 in upper case without padding, as secrets hold it.
+    /// Base32 in upper case without padding, as it is stored.
     #[must_use]
     pub fn to_base32(&self) -> Zeroizing<String> {
         Zeroizing::new(data_encoding::BASE32_NOPAD.encode(self.totp.secret().as_bytes()))
@@ -349,8 +349,8 @@ impl Seed {
     /// Which steps an offer matches at a time.
     ///
     /// A single code is compared with the steps n−1, n, n+1 (n the step now); a pair with the pairs that begin at
-    /// n−2, n−1, n, each as one string, so that nothing tells about one half. Every candidate is looked at, in
-    /// constant time, and none ends the search.
+    /// n−2, n−1, n, each as one string, so that nothing is revealed about one half. Every candidate is compared, in
+    /// constant time, and none ends the search early.
     #[must_use]
     pub fn matches(&self, offer: &Offer, now: Timestamp) -> Matches {
         let step = Step::at(now, self.parameters.period).0;
@@ -396,7 +396,7 @@ fn joined(first: &OtpCode, second: Option<&OtpCode>) -> Zeroizing<Vec<u8>> {
 }
 
 impl OtpCode {
-    /// The digits, for the one place that shows a code to a person: a tool on their own machine.
+    /// The digits, for the one place that shows a code to a person: a tool on a developer's own machine.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0

@@ -1,6 +1,6 @@
-//! How guesses are rationed: every number of the throttle, its range, and what an attacker's year is worth under it.
+//! The limits on guessing: every number of the throttle, its range, and an attacker's odds in a year.
 //!
-//! Parsed and range-checked once, at start; a policy that promises too little does not start.
+//! Parsed and range-checked once, at start; the service does not start with a policy that is too weak.
 
 use std::time::Duration;
 
@@ -30,16 +30,16 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Wrong single codes of one authId, after which it is dead.
+    /// Wrong single codes after which an authId is exhausted.
     pub const OWN_ATTEMPTS: u32 = 5;
-    /// Wrong single codes in a row, after which single codes are refused until two codes in a row succeed or an
-    /// operator unlocks (NIST SP 800-63B-4, section 3.2.2).
+    /// Consecutive wrong single codes after which single codes are refused until two consecutive codes succeed or an
+    /// operator unlocks the device (NIST SP 800-63B-4, section 3.2.2).
     pub const MOST_CONSECUTIVE: u32 = 100;
-    /// Pairs that may come at once.
+    /// The burst of wrong pairs.
     pub const PAIR_BURST: u32 = 10;
-    /// How many authIds a device remembers the wrong codes of.
+    /// How many authIds a device remembers the failures of.
     pub const REMEMBERED_FAILING: usize = 4;
-    /// How long past its authId's expiry a success is remembered: clocks differ.
+    /// How long a success is remembered after its authId has expired, since clocks differ.
     pub const ACCEPTED_GRACE: Duration = Duration::from_mins(2);
 
     const FREE_FAILURES: u32 = 5;
@@ -51,7 +51,7 @@ impl Policy {
     const ODDS_OF_A_PAIR: f64 = 3e-12;
     const MOST_A_YEAR: f64 = 1e-2;
 
-    /// The default: an attacker's year is worth less than 10⁻³ with 6 digits.
+    /// The default: an attacker succeeds within a year with a probability below 10⁻³ (6 digits).
     #[must_use]
     pub const fn standard() -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Policy {
         }
     }
 
-    /// An attacker's year is worth less than 10⁻⁴ with 6 digits.
+    /// An attacker succeeds within a year with a probability below 10⁻⁴ (6 digits).
     #[must_use]
     pub const fn strict() -> Self {
         Self {
@@ -71,8 +71,8 @@ impl Policy {
         }
     }
 
-    /// A policy of one's own: `burst` wrong single codes at once (6–50), one more every `refill_hours` (1–1,440), and
-    /// in the long run one wrong pair every `pair_gap_seconds` (1–60).
+    /// A custom policy: a burst of `burst` wrong single codes (6–50), one more every `refill_hours` (1–1,440), and in the
+    /// long run one wrong pair every `pair_gap_seconds` (1–60).
     ///
     /// # Errors
     /// [`PolicyError`] if a number is out of its range, or [`Policy::odds_of_a_year`] is above 10⁻².
@@ -107,7 +107,7 @@ impl Policy {
             + Self::ODDS_OF_A_PAIR * (f64::from(Self::PAIR_BURST) + year / self.pair_gap.as_secs_f64())
     }
 
-    /// How many wrong single codes are allowed at once.
+    /// The burst of wrong single codes.
     #[must_use]
     pub const fn burst(&self) -> u32 {
         self.burst
@@ -119,13 +119,13 @@ impl Policy {
         self.refill
     }
 
-    /// How far the budget of single codes may be ahead of the time before single codes are refused.
+    /// How far the budget of single codes may run ahead of the clock before single codes are refused.
     #[must_use]
     pub const fn single_slack(&self) -> Duration {
         self.refill.saturating_mul(self.burst - 1)
     }
 
-    /// What an operator's unlock leaves of the debt: six single codes are allowed at once.
+    /// The debt that remains after an operator's unlock, which leaves a burst of six single codes.
     #[must_use]
     pub const fn unlocked_debt(&self) -> Duration {
         self.refill.saturating_mul(self.burst - 6)
@@ -137,21 +137,21 @@ impl Policy {
         self.pair_gap
     }
 
-    /// How far the rate of pairs may be ahead of the time before pairs are refused.
+    /// How far the rate of pairs may run ahead of the clock before pairs are refused.
     #[must_use]
     pub const fn pair_slack(&self) -> Duration {
         self.pair_gap.saturating_mul(Self::PAIR_BURST - 1)
     }
 
-    /// How long single codes are refused after `consecutive` wrong ones in a row: nothing for four, then 30 s, 60 s,
-    /// … at most 1 h.
+    /// How long single codes are refused after `consecutive` wrong ones: not at all up to four, then 30 s, 60 s, … at most
+    /// 1 h.
     #[must_use]
     pub const fn ladder(consecutive: u32) -> Duration {
         if consecutive < Self::FREE_FAILURES {
             return Duration::ZERO;
         }
         let doublings = consecutive - Self::FREE_FAILURES;
-        // 30 s · 2⁷ is past the hour already.
+        // 30 s · 2⁷ is more than an hour.
         if doublings >= 7 {
             Self::LADDER_LAST
         } else {
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_presets_keep_their_promise() {
+    fn the_presets_keep_the_odds_of_a_year_below_their_bounds() {
         assert!(
             Policy::standard().odds_of_a_year() < 1e-3,
             "{}",
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_in_count_in_the_odds_of_a_year() {
+    fn single_codes_and_pairs_both_count_in_the_odds_of_a_year() {
         // 3e-6 · (20 + 8760/36) + 3e-12 · (10 + 31,536,000/1), and 3e-6 · (10 + 8760/480) + 3e-12 · (10 + 31,536,000/10).
         for (policy, odds) in [(Policy::standard(), 8.846_080_3e-4), (Policy::strict(), 9.421_083e-5)] {
             assert!(
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_promises_too_little_is_refused() {
+    fn a_policy_that_is_too_weak_is_refused() {
         assert!(matches!(Policy::custom(50, 1, 1), Err(PolicyError::TooWeak(odds)) if odds > 1e-2));
         assert!(Policy::custom(50, 3, 1).is_ok());
         assert!(matches!(Policy::custom(50, 2, 1), Err(PolicyError::TooWeak(_))));

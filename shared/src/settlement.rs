@@ -1,38 +1,36 @@
-//! The way of an attempt to its verdict: decide, write, and what a refused write means. Pure but for [`settle`]: whoever
-//! drives it makes the writes and says what became of them.
+//! From an attempt to its verdict: decide, write, and what a refused write means. Pure except for [`settle`]: the caller
+//! makes the writes and reports their outcomes.
 //!
-//! This is the only way to a verdict, for the function and for the models that check the protocol alike.
+//! This is the only path to a verdict, for the function and for the models that check the protocol.
 
 use crate::clock::Timestamp;
-use crate::device::{
-    Attempt, Conflict, Decision, Device, NewSeed, Refusal, Verdict, conflict, decide, decide_activation,
-};
+use crate::device::{Attempt, Decision, Device, NewSeed, Refusal, Verdict, decide, decide_activation};
 use crate::error::StoreError;
 use crate::names::DeviceKey;
 use crate::policy::Policy;
 use crate::ports::{DeviceStore, Written};
 
-/// How often an attempt is decided at most: on the snapshot, and twice more on what others wrote meanwhile.
+/// How often an attempt is decided at most: on the snapshot, and twice more on what others wrote in between.
 pub const MOST_DECISIONS: u8 = 3;
 
-/// Where an attempt is on its way.
+/// The state of an attempt between its first decision and its end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Settlement {
-    /// A write is to be made; without it there is no verdict.
+    /// This write has to be made; without it there is no verdict.
     Write(Box<DeviceWrite>),
     /// The verdict, counted by a write that took effect, and the state that the write left.
     Verdict(Verdict, Device),
-    /// The attempt was not looked at; nothing was written.
+    /// The attempt was not evaluated; nothing was written.
     Refused(Refusal),
     /// The device was removed.
     Gone,
-    /// The device has another seed: no code of the old one counts any more.
+    /// The device has another seed: codes of the old one no longer count.
     Superseded,
-    /// Others were first [`MOST_DECISIONS`] times; there is no verdict.
+    /// Others wrote first [`MOST_DECISIONS`] times; there is no verdict.
     Contention,
 }
 
-/// A write of a device, to be made on the condition that version and seed are still those of `held`.
+/// A write of a device, on the condition that version and seed are still those of `held`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeviceWrite {
     held: Device,
@@ -42,12 +40,12 @@ pub struct DeviceWrite {
     decisions: u8,
 }
 
-/// What does not change on the way.
+/// What does not change between decisions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Case {
     attempt: Attempt,
     now: Timestamp,
-    /// For an activation: the seed that is to come into use.
+    /// For an activation: the seed to put into use.
     seed: Option<NewSeed>,
 }
 
@@ -86,7 +84,7 @@ impl Settlement {
 }
 
 impl DeviceWrite {
-    /// The state that was decided on.
+    /// The state that the decision was made on.
     #[must_use]
     pub const fn held(&self) -> &Device {
         &self.held
@@ -104,27 +102,30 @@ impl DeviceWrite {
         self.verdict
     }
 
-    /// When the device is used successfully by it, if it is.
+    /// The time of the successful use, if it is one.
     #[must_use]
     pub fn used_at(&self) -> Option<Timestamp> {
         (self.verdict == Verdict::Accepted).then_some(self.case.now)
     }
 
-    /// Goes on, by what became of the write.
+    /// Continues with the outcome of the write.
     #[must_use]
     pub fn after(self, written: Written, policy: &Policy) -> Settlement {
         let stored = match written {
             Written::Yes => return Settlement::Verdict(self.verdict, self.new),
-            Written::No(stored) => stored,
+            Written::No(None) => return Settlement::Gone,
+            Written::No(Some(stored)) => *stored,
         };
-        match (conflict(stored.as_deref(), &self.held, &self.case.attempt), stored) {
-            (Conflict::Settled(verdict), Some(stored)) => Settlement::Verdict(verdict, *stored),
-            (Conflict::Superseded, _) => Settlement::Superseded,
-            (Conflict::DecideAgain, Some(_)) if self.decisions >= MOST_DECISIONS => Settlement::Contention,
-            (Conflict::DecideAgain, Some(stored)) => {
-                Settlement::decided(*stored, self.case, self.decisions + 1, policy)
-            }
-            (Conflict::Gone, _) | (_, None) => Settlement::Gone,
+        let attempt = &self.case.attempt;
+        if let Some(verdict) = stored.verdict_of(attempt.auth_id, attempt.write_id) {
+            // The write had taken effect before, and its response was lost.
+            Settlement::Verdict(verdict, stored)
+        } else if stored.seed_ref != self.held.seed_ref {
+            Settlement::Superseded
+        } else if self.decisions >= MOST_DECISIONS {
+            Settlement::Contention
+        } else {
+            Settlement::decided(stored, self.case, self.decisions + 1, policy)
         }
     }
 }
@@ -132,8 +133,8 @@ impl DeviceWrite {
 /// Why there is no verdict.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsettled {
-    /// The attempt was not looked at.
-    #[error("the attempt was not looked at")]
+    /// The attempt was not evaluated.
+    #[error("the attempt was not evaluated")]
     Refused(Refusal),
     /// The device was removed.
     #[error("the device was removed")]
@@ -141,15 +142,15 @@ pub enum Unsettled {
     /// The device has another seed.
     #[error("the device has another seed")]
     Superseded,
-    /// Others were first too often.
-    #[error("others were first {MOST_DECISIONS} times")]
+    /// Others wrote first too often.
+    #[error("others wrote first {MOST_DECISIONS} times")]
     Contention,
     /// The store failed; the write may have taken effect.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Makes the writes until the attempt has ended: the verdict, and the state that its write left.
+/// Makes the writes until the attempt has ended; returns the verdict and the state that its write left.
 ///
 /// # Errors
 /// [`Unsettled`].
@@ -200,7 +201,7 @@ mod tests {
             auth_id: AuthId::from_bytes([1; 16]),
             expires_at: NOW.plus(std::time::Duration::from_mins(5)),
             write_id: WriteId::from_bytes([2; 16]),
-            matches: Matches::of(OfferKind::Single, [step, None, None]),
+            matches: Matches::new(OfferKind::Single, [step, None, None]),
         }
     }
 
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_is_decided_on_twice_more_and_then_there_is_no_verdict() -> Result<(), NameError> {
+    fn what_others_wrote_is_decided_on_twice_and_then_there_is_no_verdict() -> Result<(), NameError> {
         let mut settlement = begin(None)?;
         for version in 2..5 {
             let Some(write) = write(settlement.clone()) else { break };
@@ -243,9 +244,18 @@ mod tests {
     #[test]
     fn a_refused_write_that_took_effect_before_gives_its_verdict() -> Result<(), NameError> {
         let write = write(begin(Some(Step(9)))?).ok_or(NameError::Character)?;
-        let stored = write.replacement().clone();
-        let settled = write.after(Written::No(Some(Box::new(stored.clone()))), &Policy::standard());
-        assert_eq!(settled, Settlement::Verdict(Verdict::Accepted, stored));
+        let own = write.replacement().clone();
+        let reseeded = Device {
+            seed_ref: SeedRef::new("mfa/seed/01", "1")?,
+            ..own.clone()
+        };
+        // Even if the seed was changed right after it (I4).
+        for stored in [own, reseeded] {
+            let settled = write
+                .clone()
+                .after(Written::No(Some(Box::new(stored.clone()))), &Policy::standard());
+            assert_eq!(settled, Settlement::Verdict(Verdict::Accepted, stored));
+        }
         Ok(())
     }
 
@@ -270,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_activation_that_others_interrupt_is_still_one() -> Result<(), NameError> {
+    fn an_activation_goes_on_after_another_write() -> Result<(), NameError> {
         let waiting = |version| -> Result<Device, NameError> {
             Ok(Device {
                 status: Status::ActivationRequired,

@@ -1,7 +1,7 @@
 //! Step 2, `POST /deviceAuthentications`: one read of the device, one write of the auth.
 //!
-//! Every outcome of the endpoint is on this page. It never refuses because of guesses: that is step 3's to decide, on
-//! the device itself.
+//! Every outcome of the endpoint is on this page. It never refuses because of guesses: step 3 decides that, on the device
+//! itself.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use shared::ports::{AuthStore, DeviceStore, Stored};
 use shared::random::Random;
 use shared::telemetry::{DeviceHasher, RequestLog};
 
-/// An authId lives at least this many periods of its device, so that its user sees several codes.
+/// An authId lives for at least this many periods of its device, so that its user sees several codes.
 const FEWEST_PERIODS: u32 = 4;
 
 /// The endpoint over its ports.
@@ -49,7 +49,7 @@ impl<C: Clock, R: Random, L: RequestLog> OnAws<C, R, L> {
         Self::new(auths, devices, config, clock, random, log)
     }
 
-    /// Opens the connections that a request needs. On Lambda, start-up has a full CPU and the first call has not.
+    /// Opens the connections that a request needs. On Lambda, start-up has a full CPU and the first call does not.
     pub async fn warm_up(&self) {
         self.devices.warm_up().await;
     }
@@ -89,7 +89,7 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> InitAuth<
         if self.auths.create(&auth).await? == Stored::Taken {
             auth.id = AuthId::from_random_bytes(self.random.sixteen_bytes()?);
             if self.auths.create(&auth).await? == Stored::Taken {
-                // Twice in a row does not happen with a working generator.
+                // A working generator does not repeat itself twice.
                 return Err(Failure::new(Code::InternalError, "auth_id_taken_twice"));
             }
         }

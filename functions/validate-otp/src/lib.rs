@@ -1,7 +1,7 @@
 //! Step 3, `POST /deviceAuthentications/{authId}`: one read of the auth, one conditional write of the device.
 //!
-//! Every outcome of the endpoint is on this page. What an attempt is worth is `shared::device::decide`'s, and how it gets
-//! its verdict `shared::settlement`'s: only after the write that counts it took effect.
+//! Every outcome of the endpoint is on this page. `shared::device::decide` evaluates an attempt, and `shared::settlement`
+//! gives its verdict only after the write that counts it took effect.
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt as _, Response};
@@ -49,7 +49,7 @@ impl<C: Clock + Clone, R: Random, L: RequestLog> OnAws<C, R, L> {
         Self::new(auths, devices, seeds, config, clock, random, log)
     }
 
-    /// Opens the connections that a request needs. On Lambda, start-up has a full CPU and the first call has not.
+    /// Opens the connections that a request needs. On Lambda, start-up has a full CPU and the first call does not.
     pub async fn warm_up(&self, seed_prefix: &str) {
         tokio::join!(self.auths.warm_up(), self.seeds.warm_up(seed_prefix));
     }
@@ -82,7 +82,7 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
             .and_then(AuthId::parse)
             .ok_or_else(|| not_found("malformed"))?;
         let auth = self.auths.get(id).await?.ok_or_else(|| not_found("unknown"))?;
-        // To another client it does not exist: the same answer, the same calls.
+        // For another client it does not exist: the same answer, the same calls.
         if auth.belongs_to(client) {
             Ok(auth)
         } else {
@@ -90,7 +90,7 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
         }
     }
 
-    /// Writes what is decided until the attempt has ended: the verdict, and the state that its write left.
+    /// Makes the writes until the attempt has ended; returns the verdict and the state that its write left.
     async fn settle(&self, auth: &Auth, attempt: Attempt, now: Timestamp) -> Result<(Verdict, Device), Failure> {
         let begun = Settlement::begin(auth.device.clone(), attempt, now, &self.policy);
         settle(&self.devices, &auth.key, begun, &self.policy)
@@ -104,7 +104,7 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
             })
     }
 
-    /// Why a seed could not be read: its device may be gone or have another one. The only use of reading the device.
+    /// Why a seed could not be read: its device may be gone or have another one. The only read of the device.
     async fn without_seed(&self, auth: &Auth, error: StoreError) -> Failure {
         match self.devices.get(&auth.key).await {
             Ok(None) => Failure::new(Code::AuthNotFound, "device_gone"),
@@ -131,7 +131,7 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
         let offer = offer(&request.http)?;
         let auth = self.auth(&request.http, &client).await?;
         notes.device = Some(auth.key.clone());
-        // A gate that refuses on the snapshot answers without a seed and without a further call.
+        // A gate that refuses on the snapshot answers without the seed and without a further call.
         admit(&auth.device, auth.id, auth.expires_at, offer.kind(), now, &self.policy)
             .map_err(|refusal| refused(refusal, now))?;
         let seed = match self.seeds.get(&auth.device).await {
@@ -144,40 +144,28 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
             write_id: WriteId::from_bytes(self.random.sixteen_bytes()?),
             matches: seed.matches(&offer, now),
         };
-        match self.settle(&auth, attempt, now).await? {
-            (Verdict::Accepted, _) => validated(offer.kind()),
-            (Verdict::Replayed, device) => {
+        let (verdict, device) = self.settle(&auth, attempt, now).await?;
+        // Computed on the state that the write left.
+        let wrong = |code, reason| Failure {
+            codes_required: Some(if device.single_codes_open(now, &self.policy) {
+                1
+            } else {
+                2
+            }),
+            attempts_remaining: (offer.kind() == OfferKind::Single).then(|| device.attempts_left(auth.id)),
+            ..Failure::new(code, reason)
+        };
+        match (verdict, offer.kind()) {
+            (Verdict::Accepted, kind) => validated(kind),
+            (Verdict::Replayed, _) => {
                 let next = device.last_step.next().start(device.parameters.period);
-                let retry_after_seconds = Some(next.seconds_from(now));
-                let failure = wrong(
-                    Code::OtpReplayed,
-                    "replayed",
-                    offer.kind(),
-                    &device,
-                    auth.id,
-                    now,
-                    &self.policy,
-                );
                 Err(Failure {
-                    retry_after_seconds,
-                    ..failure
+                    retry_after_seconds: Some(next.seconds_from(now)),
+                    ..wrong(Code::OtpReplayed, "replayed")
                 })
             }
-            (Verdict::Rejected, device) => {
-                let reason = match offer.kind() {
-                    OfferKind::Single => "wrong_code",
-                    OfferKind::Pair => "wrong_pair",
-                };
-                Err(wrong(
-                    Code::OtpRejected,
-                    reason,
-                    offer.kind(),
-                    &device,
-                    auth.id,
-                    now,
-                    &self.policy,
-                ))
-            }
+            (Verdict::Rejected, OfferKind::Single) => Err(wrong(Code::OtpRejected, "wrong_code")),
+            (Verdict::Rejected, OfferKind::Pair) => Err(wrong(Code::OtpRejected, "wrong_pair")),
         }
     }
 }
@@ -200,10 +188,10 @@ fn offer(request: &Request) -> Result<Offer, Failure> {
     }
 }
 
-/// What was typed; cleared when it goes.
+/// A typed code; cleared on drop.
 type Typed = zeroize::Zeroizing<String>;
 
-/// The answer to an attempt that was not looked at.
+/// The answer to an attempt that was not evaluated.
 fn refused(refusal: Refusal, now: Timestamp) -> Failure {
     match refusal {
         Refusal::Expired => Failure::new(Code::AuthExpired, "expired"),
@@ -220,23 +208,6 @@ fn refused(refusal: Refusal, now: Timestamp) -> Failure {
             retry_after_seconds: Some(pairs_at.seconds_from(now)),
             ..Failure::new(Code::TooManyAttempts, "pairs_gated")
         },
-    }
-}
-
-/// The answer to a wrong code or pair, computed on the state that its write left.
-fn wrong(
-    code: Code,
-    reason: &'static str,
-    kind: OfferKind,
-    device: &Device,
-    auth_id: AuthId,
-    now: Timestamp,
-    policy: &Policy,
-) -> Failure {
-    Failure {
-        codes_required: Some(if device.single_codes_open(now, policy) { 1 } else { 2 }),
-        attempts_remaining: (kind == OfferKind::Single).then(|| device.attempts_left(auth_id)),
-        ..Failure::new(code, reason)
     }
 }
 

@@ -436,7 +436,7 @@ async fn bad_input_is_a_400_that_names_what_to_fix_and_is_not_counted() -> Outco
         (event().otp("123456").member("deviceType", "SMS"), "deviceType"),
         (
             event().raw_body("{\"otp\":\"123456\",\"otp\":\"123456\"}"),
-            "every member once",
+            "repeated members",
         ),
     ] {
         let answer = world.send(&event).await?;

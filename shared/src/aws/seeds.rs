@@ -124,7 +124,7 @@ impl<C: Clock> SeedStore for SecretsManagerSeeds<C> {
         let seed_ref = &device.seed_ref;
         // All stale ones, not only the one asked for: none stays longer because its user does not come back.
         self.cache.retain(|_, cached| !self.is_stale(cached));
-        // Of several requests at once, one reads; if it fails, the next one tries.
+        // Of concurrent requests one reads; if it fails, the next one tries.
         let cached = self.cache.get_or_insert_async(seed_ref, self.read(seed_ref)).await?;
         if cached.seed.parameters() == device.parameters {
             Ok(cached.seed)

@@ -288,7 +288,7 @@ fn the_end_of_time_is_no_panic() -> Result<(), SeedError> {
 
 #[test]
 fn of_several_matches_the_highest_above_the_last_step_counts() {
-    let of = |kind, steps: [u64; 3]| Matches::of(kind, steps.map(|step| (step > 0).then_some(Step(step))));
+    let of = |kind, steps: [u64; 3]| Matches::new(kind, steps.map(|step| (step > 0).then_some(Step(step))));
 
     let matches = of(OfferKind::Single, [10, 11, 12]);
     assert_eq!(matches.highest_above(Step(0)), Some(Step(12)));

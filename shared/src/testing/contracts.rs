@@ -1,4 +1,4 @@
-//! What every implementation of a port must do, whatever is behind it: one suite per port.
+//! What every implementation of a port must do: one suite per port.
 //!
 //! Each takes an empty store, fails with a text that says what was broken, and uses no clock and no randomness. Times
 //! lie in the year 2100, so that a table with a TTL keeps the items.
@@ -23,7 +23,7 @@ pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 /// What the names of the seeds begin with that [`seed_store_contract`] creates.
 pub const SEED_PREFIX: &str = "contract";
 
-/// How many calls at once a race is.
+/// How many concurrent calls make a race.
 const RACERS: u8 = 16;
 /// The year 2100, in seconds.
 const THEN: u64 = 4_102_444_800;
@@ -708,7 +708,7 @@ async fn pages_have_every_device_once(store: &impl DeviceInventory) -> Outcome {
         )?;
     }
     let (shop, alice) = (ClientId::parse("shop")?, UserName::parse("alice")?);
-    for (of, most) in [
+    for (filter, most) in [
         (DeviceFilter::All, 1),
         (DeviceFilter::All, 7),
         (DeviceFilter::All, 1_000),
@@ -716,16 +716,16 @@ async fn pages_have_every_device_once(store: &impl DeviceInventory) -> Outcome {
         (DeviceFilter::Client(shop.clone()), 1_000),
         (DeviceFilter::User(shop.clone(), alice.clone()), 1),
         (DeviceFilter::User(shop.clone(), alice.clone()), 4),
-        (DeviceFilter::User(shop.clone(), UserName::parse("nobody")?), 4),
+        (DeviceFilter::User(shop.clone(), UserName::parse("stranger")?), 4),
         (DeviceFilter::Client(ClientId::parse("sh")?), 4),
     ] {
-        let expected = keys.iter().filter(|key| match &of {
+        let expected = keys.iter().filter(|key| match &filter {
             DeviceFilter::All => true,
             DeviceFilter::Client(client) => key.client == *client,
             DeviceFilter::User(client, user) => key.client == *client && key.user == *user,
         });
-        let others = if of == DeviceFilter::All { before } else { 0 };
-        let mut found = listed(store, &of, most).await?;
+        let others = if filter == DeviceFilter::All { before } else { 0 };
+        let mut found = listed(store, &filter, most).await?;
         let all = expected.clone().count() + others;
         same("how many devices are on the pages", &found.len(), &all)?;
         for key in expected {

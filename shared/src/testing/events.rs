@@ -123,7 +123,7 @@ impl Event {
         self.member("otp", code)
     }
 
-    /// With two codes in a row.
+    /// With two consecutive codes.
     #[must_use]
     pub fn otps(self, earlier: &str, later: &str) -> Self {
         self.member("otps", json!([earlier, later]))

@@ -1,4 +1,4 @@
-//! A log that is read back.
+//! A log that tests can read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,7 +1,7 @@
 //! Stores in memory, as atomic as the ports promise, that fail on demand.
 //!
-//! Every call lets other tasks run before it takes effect and again before its answer arrives, so that requests that
-//! run at once interleave as they do over a network.
+//! Every call yields before it takes effect and again before its answer arrives, so that concurrent requests interleave
+//! as they do over a network.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::ports::registry::{DevicePage, DeviceRegistry, SeedRegistry};
 use crate::ports::{AuthStore, DeviceStore, SeedStore, Stored, Written};
 
 const STORE: &str = "memory";
-/// Seeds that are listed at once: few, so that tests see pages.
+/// Seeds on one page: few, so that tests see several pages.
 const PAGE: usize = 3;
 
 /// A call of a port.
@@ -74,20 +74,20 @@ impl Op {
 pub enum Fault {
     /// It fails and has no effect.
     Before,
-    /// It fails and has its effect nevertheless.
+    /// It fails but has its effect.
     After,
     /// It has no effect, and the store asks for a slower pace.
     Throttled,
-    /// It has its effect, its response is lost, and the same call is repeated, as the SDK does: a conditional write
-    /// meets its own success. Other calls may come in between. Counted as one call.
+    /// It has its effect, its response is lost, and the same call is repeated, as the SDK does: a conditional write then
+    /// fails on its own success. Other calls may come in between. Counted as one call.
     LostThenRepeated,
     /// It is never answered and has no effect.
     Hang,
-    /// It is never answered and has its effect nevertheless.
+    /// It is never answered but has its effect.
     HangAfter,
 }
 
-/// The way to a store: counts calls, and makes them fail.
+/// The connection to a store: counts calls and makes them fail.
 #[derive(Debug, Default)]
 struct Wire {
     calls: HashMap<Op, usize>,
@@ -194,7 +194,7 @@ const fn corrupt(what: &'static str) -> StoreError {
     StoreError::Corrupt { store: STORE, what }
 }
 
-/// Tables hold whole seconds where the core says so; a caller that relies on more is to notice it here.
+/// Tables hold whole seconds where the core says so; a caller that relies on more fails here too.
 const fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_secs(time.as_secs())
 }
@@ -215,12 +215,12 @@ fn as_table_holds(device: &Device) -> Device {
 pub struct MemoryAuths(Shared<HashMap<AuthId, Auth>>);
 
 impl MemoryAuths {
-    /// Makes a call to come fail; several for one kind of call take their turns.
+    /// Makes a later call fail; several faults for one kind of call apply in turn.
     pub fn inject(&self, op: Op, fault: Fault) {
         self.0.inject(op, fault);
     }
 
-    /// Makes a call fail after some that do not.
+    /// Makes a call fail after some that succeed.
     pub fn inject_after(&self, calls: usize, op: Op, fault: Fault) {
         self.0.inject_after(calls, op, fault);
     }
@@ -237,13 +237,13 @@ impl MemoryAuths {
         self.0.all_calls()
     }
 
-    /// What is stored by an id, without a call.
+    /// The auth with this id, without a call.
     #[must_use]
     pub fn peek(&self, id: AuthId) -> Option<Auth> {
         self.0.items(|auths| auths.get(&id).cloned())
     }
 
-    /// Stores an auth over whatever is there, without a call.
+    /// Stores an auth, overwriting any other, without a call.
     pub fn put(&self, auth: &Auth) {
         self.0.items(|auths| auths.insert(auth.id, as_stored(auth)));
     }
@@ -335,12 +335,12 @@ type Devices = HashMap<DeviceKey, StoredDevice>;
 pub struct MemoryDevices(Shared<Devices>);
 
 impl MemoryDevices {
-    /// Makes a call to come fail; several for one kind of call take their turns.
+    /// Makes a later call fail; several faults for one kind of call apply in turn.
     pub fn inject(&self, op: Op, fault: Fault) {
         self.0.inject(op, fault);
     }
 
-    /// Makes a call fail after some that do not.
+    /// Makes a call fail after some that succeed.
     pub fn inject_after(&self, calls: usize, op: Op, fault: Fault) {
         self.0.inject_after(calls, op, fault);
     }
@@ -357,25 +357,25 @@ impl MemoryDevices {
         self.0.all_calls()
     }
 
-    /// What is stored by a name, without a call.
+    /// The device with this key, without a call.
     #[must_use]
     pub fn peek(&self, key: &DeviceKey) -> Option<Device> {
         self.0
             .items(|devices| devices.get(key).map(|stored| stored.device.clone()))
     }
 
-    /// Stores a device over whatever is there, without a call.
+    /// Stores a device, overwriting any other, without a call.
     pub fn put(&self, key: &DeviceKey, device: &Device) {
         let stored = StoredDevice::new(device, Timestamp::EPOCH);
         self.0.items(|devices| devices.insert(key.clone(), stored));
     }
 
-    /// Removes a device, if it is there, without a call.
+    /// Removes a device, if it exists, without a call.
     pub fn take(&self, key: &DeviceKey) {
         self.0.items(|devices| drop(devices.remove(key)));
     }
 
-    /// All that is stored by a name, without a call.
+    /// Everything stored about a device, without a call.
     #[must_use]
     pub fn peek_record(&self, key: &DeviceKey) -> Option<DeviceRecord> {
         self.0
@@ -640,12 +640,12 @@ fn copy_of(seed: &Seed) -> Result<Seed, StoreError> {
 pub struct MemorySeeds(Shared<Seeds>);
 
 impl MemorySeeds {
-    /// Makes a call to come fail; several for one kind of call take their turns.
+    /// Makes a later call fail; several faults for one kind of call apply in turn.
     pub fn inject(&self, op: Op, fault: Fault) {
         self.0.inject(op, fault);
     }
 
-    /// Makes a call fail after some that do not.
+    /// Makes a call fail after some that succeed.
     pub fn inject_after(&self, calls: usize, op: Op, fault: Fault) {
         self.0.inject_after(calls, op, fault);
     }
@@ -673,7 +673,7 @@ impl MemorySeeds {
         })
     }
 
-    /// What time it is for the store; a seed that is created from now on has this date.
+    /// Sets the store's clock, which dates seeds created later.
     pub fn set_time(&self, now: Timestamp) {
         self.0.items(|seeds| seeds.now = whole_seconds(now));
     }

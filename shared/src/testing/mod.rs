@@ -1,5 +1,5 @@
-//! What tests stand in place of the world: a clock that is moved by hand, stores in memory that fail on demand, a log
-//! that is read back, events as API Gateway sends them, and the suites that every implementation of a port passes.
+//! Test doubles for everything outside: a clock moved by hand, stores in memory that fail on demand, a log that can be
+//! read, events as API Gateway sends them, and the suites that every implementation of a port must pass.
 //!
 //! No wall clock, no randomness, no network, no waiting.
 
