@@ -287,6 +287,7 @@ fn the_checks_find_faults() -> Outcome {
         assert!(mfactl_name_fault(&words(wrong)).is_some(), "{wrong}");
     }
     assert!(mfactl_fault(&words("device show --user alice")).is_some());
+    assert!(recipes()?.contains("test") && !recipes()?.contains("tests"));
     let packages = packages()?;
     let fault = |command: &str| cargo_fault(&words(command), &packages);
     assert_eq!(fault("cargo run -p local -- demo")?, None);
