@@ -7,6 +7,7 @@ mod words;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use acceptance::Outcome;
 use anyhow::{Context as _, Result};
@@ -126,7 +127,8 @@ fn every_path_exists() -> Outcome {
         let spans = document.spans();
         for span in spans.iter().copied().chain(words.iter().map(String::as_str)) {
             let named = span.split(' ').next().unwrap_or_default();
-            let in_root = !named.contains('/') && (named.ends_with(".toml") || named.ends_with(".yaml"));
+            let extension = Path::new(named).extension().unwrap_or_default();
+            let in_root = !named.contains('/') && (extension == "toml" || extension == "yaml");
             let is_path = (in_root || TOP_LEVEL.iter().any(|folder| named.starts_with(folder)))
                 && !named.contains(['*', '…', '<', '{', '(']);
             if is_path && !root()?.join(named).exists() {
