@@ -2,7 +2,6 @@
 
 mod budget;
 mod contracts;
-mod documents;
 mod endurance;
 mod errors;
 mod events;
