@@ -101,8 +101,6 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Endpoint 
     const FUNCTION: &'static str = "init-auth";
 
     async fn answer(&self, request: &Request, now: Timestamp, notes: &mut Notes) -> Result<Success, Failure> {
-        #[cfg(feature = "panic-on-demand")]
-        assert!(!request.headers().contains_key("x-panic"), "a panic on demand");
         let client = caller::client(request)?;
         notes.client = Some(client.clone());
         let called_path = caller::called_path(request)?;
