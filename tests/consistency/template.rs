@@ -1,12 +1,12 @@
-//! What `template.yaml` deploys, compared with what the code does: routes, rights, names, ranges, answers.
+//! `template.yaml` compared with the code: routes, permissions, names, ranges, answers.
 //!
-//! `tests/template/check` asks whether AWS takes the template; this asks whether it is the right one. Nothing is deployed.
+//! `tests/template/check` validates the template; these tests check that it deploys the right thing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use acceptance::{Outcome, World};
 use anyhow::{Context as _, Result, bail, ensure};
-use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
+use local::template::document as template;
 use serde_json::{Map, Value, json};
 use shared::aws::sdk::Clients;
 use shared::config::{self, InitAuthConfig, ValidateOtpConfig};
@@ -14,42 +14,8 @@ use shared::http::caller::SCOPE;
 use shared::http::error::Code;
 use shared::policy::Policy;
 
-const TEMPLATE: &str = include_str!("../../template.yaml");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");
-
-/// The template as JSON, with the short forms of its functions written out: `!Ref X` is `{"Ref": "X"}`.
-fn template() -> Result<Value> {
-    let documents = Yaml::load_from_str(TEMPLATE)?;
-    json_of(documents.first().context("the template is empty")?)
-}
-
-fn json_of(yaml: &Yaml<'_>) -> Result<Value> {
-    Ok(match yaml {
-        Yaml::Value(Scalar::Null) => Value::Null,
-        Yaml::Value(Scalar::Boolean(value)) => json!(value),
-        Yaml::Value(Scalar::Integer(value)) => json!(value),
-        Yaml::Value(Scalar::FloatingPoint(value)) => json!(value.into_inner()),
-        Yaml::Value(Scalar::String(text)) => json!(text),
-        Yaml::Sequence(items) => items.iter().map(json_of).collect::<Result<_>>()?,
-        Yaml::Mapping(entries) => {
-            let mut map = Map::new();
-            for (name, value) in entries {
-                let name = name.as_str().context("a key is not text")?;
-                map.insert(name.to_owned(), json_of(value)?);
-            }
-            Value::Object(map)
-        }
-        Yaml::Tagged(tag, value) => {
-            let function = match tag.suffix.as_str() {
-                name @ ("Ref" | "Condition") => name.to_owned(),
-                name => format!("Fn::{name}"),
-            };
-            json!({ function: json_of(value)? })
-        }
-        _ => bail!("an alias or a broken value"),
-    })
-}
 
 fn text(value: &Value) -> Result<&str> {
     value.as_str().with_context(|| format!("{value} is not text"))
@@ -71,12 +37,12 @@ fn texts(value: &Value) -> Result<Vec<String>> {
     }
 }
 
-/// What is at a path; `null` if there is nothing.
+/// The value at a path; `null` if there is none.
 fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     value.pointer(path).unwrap_or(&Value::Null)
 }
 
-/// Name, metadata and properties of every resource of a type.
+/// Name and resource of every resource of a type.
 fn of_type<'a>(template: &'a Value, wanted: &str) -> Result<Vec<(&'a str, &'a Value)>> {
     Ok(entries(at(template, "/Resources"))?
         .iter()
@@ -93,17 +59,17 @@ fn function<'a>(template: &'a Value, binary: &str) -> Result<(&'a str, &'a Value
         .with_context(|| format!("no function is built from {binary}"))
 }
 
-/// A value and everything in it, depth first.
-fn walk<'a>(value: &'a Value, seen: &mut dyn FnMut(&'a Value)) {
-    seen(value);
+/// Visits a value and everything in it, depth first.
+fn walk<'a>(value: &'a Value, visit: &mut dyn FnMut(&'a Value)) {
+    visit(value);
     match value {
-        Value::Array(list) => list.iter().for_each(|item| walk(item, seen)),
-        Value::Object(map) => map.values().for_each(|item| walk(item, seen)),
+        Value::Array(list) => list.iter().for_each(|item| walk(item, visit)),
+        Value::Object(map) => map.values().for_each(|item| walk(item, visit)),
         _ => {}
     }
 }
 
-/// The statements of a role by their Sid, those that a condition may leave out included.
+/// The statements of a role by their Sid, conditional ones included.
 fn statements<'a>(template: &'a Value, role: &str) -> Result<BTreeMap<&'a str, &'a Value>> {
     let mut found = BTreeMap::new();
     for policy in items(at(template, &format!("/Resources/{role}/Properties/Policies")))? {
@@ -124,8 +90,8 @@ fn statements<'a>(template: &'a Value, role: &str) -> Result<BTreeMap<&'a str, &
     Ok(found)
 }
 
-/// What a text for API Gateway may be filled with, and what comes out.
-fn filled(template: &str, value: impl Fn(&str) -> String) -> (String, BTreeSet<String>) {
+/// A text of API Gateway with its `$context` variables replaced, and the names of those variables.
+fn fill_in(template: &str, value: impl Fn(&str) -> String) -> (String, BTreeSet<String>) {
     let mut pieces = template.split("$context.");
     let mut text = pieces.next().unwrap_or_default().to_owned();
     let mut used = BTreeSet::new();
@@ -214,7 +180,7 @@ fn clients_can_have_the_scope_and_nothing_else() -> Outcome {
 }
 
 #[test]
-fn each_function_has_a_role_of_its_own_that_can_do_what_it_does_and_no_more() -> Outcome {
+fn each_function_has_its_own_role_with_exactly_the_actions_that_it_needs() -> Outcome {
     let template = template()?;
     let seeds = json!({ "Fn::Sub": "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${AWS::StackName}/seed/*" });
     let attribute = |name: &str| json!({ "Fn::GetAtt": name });
@@ -290,7 +256,7 @@ fn keys_open_only_through_the_service_whose_data_they_protect() -> Outcome {
 }
 
 #[test]
-fn no_right_is_for_everything_and_none_is_a_policy_template() -> Outcome {
+fn no_permission_has_a_wildcard_and_none_comes_from_a_policy_template() -> Outcome {
     let template = template()?;
     for (name, function) in of_type(&template, "AWS::Serverless::Function")? {
         assert!(function["Properties"].get("Policies").is_none(), "{name}");
@@ -343,7 +309,7 @@ async fn auths_are_deleted_by_the_attribute_that_init_auth_writes() -> Outcome {
     let found = clients.dynamodb.scan().table_name("Auths").send().await?;
     assert!(!found.items().is_empty());
     for auth in found.items() {
-        // DynamoDB deletes only by a number of seconds.
+        // TTL needs a number of seconds.
         let at = auth
             .get(attribute)
             .and_then(|value| value.as_n().ok())
@@ -372,7 +338,7 @@ fn each_function_gets_exactly_the_variables_that_it_reads() -> Outcome {
     Ok(())
 }
 
-/// Whether both functions start with these settings.
+/// Whether both functions accept these settings.
 fn accepted(changes: &[(&str, String)]) -> bool {
     let base = [
         (config::AUTHS_TABLE, "auths"),
@@ -429,7 +395,7 @@ fn the_template_accepts_exactly_the_numbers_that_the_code_accepts() -> Outcome {
                 .with_context(|| format!("{variable} has no {name}"))
         };
         let (least, most) = (number("MinValue")?, number("MaxValue")?);
-        // One hour of refill is too weak with any burst, and the policy says so itself: the range is asked of it, not the strength.
+        // One hour of refill is in the range, but too weak with any burst, which the policy reports.
         let in_range = |value: i64| {
             let mut changes = custom.to_vec();
             changes.push((variable, value.to_string()));
@@ -446,7 +412,7 @@ fn the_template_accepts_exactly_the_numbers_that_the_code_accepts() -> Outcome {
         assert!(in_range(least) && in_range(most), "{variable}: {least} to {most}");
         assert!(
             !in_range(least - 1) && !in_range(most + 1),
-            "{variable}: more than {least} to {most}"
+            "{variable}: not exactly {least} to {most}"
         );
         assert!((least..=most).contains(&number("Default")?), "{variable}");
     }
@@ -490,25 +456,35 @@ fn the_template_has_the_defaults_of_the_code() -> Outcome {
 }
 
 #[test]
-fn whatever_the_gateway_refuses_has_the_error_body() -> Outcome {
+fn every_gateway_response_has_the_error_body_and_the_standard_headers() -> Outcome {
     let template = template()?;
     let responses = entries(&template["Resources"]["Api"]["Properties"]["GatewayResponses"])?;
     assert!(responses.contains_key("DEFAULT_4XX") && responses.contains_key("DEFAULT_5XX"));
+    assert_eq!(responses.len(), 21);
     for (name, response) in responses {
         let status = response["StatusCode"]
             .as_u64()
             .with_context(|| format!("{name} has no status"))?;
-        let (body, used) = filled(text(&response["ResponseTemplates"]["application/json"])?, |_| {
+        let (body, used) = fill_in(text(&response["ResponseTemplates"]["application/json"])?, |_| {
             "JOxK_E8tIAMFQ9w=".to_owned()
         });
-        // API Gateway's own messages repeat the request, quotes included; our text is fixed, and the id is no one's choice.
+        // API Gateway's own messages repeat the request, quotes included; our text is fixed, and no caller can choose the id.
         assert_eq!(used, BTreeSet::from(["extendedRequestId".to_owned()]), "{name}");
         assert!(!body.contains('$') && !body.contains("#set"), "{name}");
         let body: BTreeMap<String, String> = serde_json::from_str(&body).with_context(|| format!("{name}: {body}"))?;
         let members: Vec<_> = body.keys().map(String::as_str).collect();
         assert_eq!(members, ["code", "message", "status", "traceId"], "{name}");
         assert_eq!(body["status"], "FAILED", "{name}");
-        // A code that a function sends too means the same there.
+        let headers = entries(&response["ResponseParameters"]["Headers"])?;
+        let mut expected = BTreeMap::from([("Cache-Control", "'no-store'"), ("X-Content-Type-Options", "'nosniff'")]);
+        match status {
+            401 => expected.insert("WWW-Authenticate", "'Bearer'"),
+            429 | 503 => expected.insert("Retry-After", "'1'"),
+            _ => None,
+        };
+        assert_eq!(json!(headers), json!(expected), "{name}");
+        assert_eq!(body["traceId"], "JOxK_E8tIAMFQ9w=", "{name}");
+        // A code that functions send too has the same meaning there.
         if let Some(code) = Code::ALL.into_iter().find(|code| code.as_str() == body["code"]) {
             assert_eq!(u64::from(code.status().as_u16()), status, "{name}");
         } else {
@@ -522,11 +498,11 @@ fn whatever_the_gateway_refuses_has_the_error_body() -> Outcome {
 }
 
 #[test]
-fn the_access_log_is_valid_json_whatever_is_missing_and_holds_no_auth_id() -> Outcome {
+fn the_access_log_is_valid_json_whatever_is_missing_and_has_no_auth_id() -> Outcome {
     let template = template()?;
     let format = text(&template["Resources"]["Api"]["Properties"]["AccessLogSetting"]["Format"])?;
-    let (_, used) = filled(format, |_| String::new());
-    // None that a caller can put a quote into, and none that shows what was sent.
+    let (_, used) = fill_in(format, |_| String::new());
+    // A caller can put a quote into none of them, and none shows the request.
     for name in &used {
         let safe = [
             "requestTime",
@@ -545,7 +521,7 @@ fn the_access_log_is_valid_json_whatever_is_missing_and_holds_no_auth_id() -> Ou
         assert!(safe.contains(&name.as_str()), "{name}");
     }
     for value in ["-", "", "200", "/deviceAuthentications/{authId}"] {
-        let (line, _) = filled(format, |_| value.to_owned());
+        let (line, _) = fill_in(format, |_| value.to_owned());
         let line: BTreeMap<String, String> = serde_json::from_str(&line).with_context(|| line.clone())?;
         assert_eq!(line.len(), used.len());
     }
@@ -553,7 +529,7 @@ fn the_access_log_is_valid_json_whatever_is_missing_and_holds_no_auth_id() -> Ou
 }
 
 #[test]
-fn nothing_that_a_request_says_is_traced_into_the_log() -> Outcome {
+fn no_content_of_a_request_is_traced_into_the_log() -> Outcome {
     let template = template()?;
     for settings in items(&template["Resources"]["Api"]["Properties"]["MethodSettings"])? {
         assert_eq!(
@@ -612,13 +588,13 @@ fn metrics_count_reasons_that_the_service_logs() -> Outcome {
 }
 
 #[test]
-fn every_alarm_reaches_the_topic_and_those_that_stop_a_rollout_are_always_there() -> Outcome {
+fn every_alarm_notifies_the_topic_and_those_that_stop_a_rollout_are_unconditional() -> Outcome {
     let template = template()?;
     let topic = json!({ "Fn::If": ["HasAlarmTopic", [{ "Ref": "AlarmTopicArn" }], { "Ref": "AWS::NoValue" }] });
     let alarms = of_type(&template, "AWS::CloudWatch::Alarm")?;
     for (name, alarm) in &alarms {
         assert_eq!(alarm["Properties"]["AlarmActions"], topic, "{name}");
-        // Who is woken at night is told where to read on.
+        // Whoever is woken at night is told where to read on.
         let description = text(&alarm["Properties"]["AlarmDescription"])?;
         let (_, section) = description
             .split_once("docs/operations.md, ")
@@ -653,13 +629,13 @@ fn every_alarm_reaches_the_topic_and_those_that_stop_a_rollout_are_always_there(
 }
 
 #[test]
-fn a_parameter_that_changes_a_function_makes_a_new_version() -> Outcome {
+fn a_parameter_that_changes_a_function_publishes_a_new_version() -> Outcome {
     let template = template()?;
     let globals = &template["Globals"]["Function"];
     for (name, function) in of_type(&template, "AWS::Serverless::Function")? {
         let own = &function["Properties"];
         let mut wanted = BTreeSet::new();
-        let mut look = |value: &Value| {
+        let mut collect = |value: &Value| {
             walk(value, &mut |value| {
                 let of_condition = value["Fn::If"][0].as_str().map(|name| &template["Conditions"][name]);
                 for value in [Some(value), of_condition.map(|condition| &condition["Fn::Equals"][0])] {
@@ -670,10 +646,10 @@ fn a_parameter_that_changes_a_function_makes_a_new_version() -> Outcome {
                 }
             });
         };
-        // The architecture changes with the code; what reserves concurrency is not part of a version.
+        // The architecture changes with the code; reserved concurrency is not part of a version.
         for property in ["MemorySize", "Timeout", "Tracing", "Environment", "LoggingConfig"] {
-            look(&globals[property]);
-            look(&own[property]);
+            collect(&globals[property]);
+            collect(&own[property]);
         }
         let description = text(&own["VersionDescription"]["Fn::Sub"])?;
         let named: BTreeSet<String> = description
