@@ -367,7 +367,7 @@ impl Simulation {
     }
 }
 
-/// What `Seed::matches` finds for the right code or pair of a step: nothing outside the window.
+/// The result of `Seed::matches` for the right code or pair of a step: no match outside the window.
 fn matches(kind: OfferKind, right: Option<Step>, now: Timestamp) -> Matches {
     let back = match kind {
         OfferKind::Single => 1,

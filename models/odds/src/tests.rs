@@ -143,7 +143,7 @@ fn an_owner_whose_client_keeps_the_auth_id_is_hardly_ever_asked_for_two_codes() 
             assert!(typist.asked_for_two * one_in < typist.all, "{name}: {typist:?}");
         }
     }
-    // What the promise rests on, and that the simulation would show it: without the refund it is broken.
+    // The promise rests on the refund: without it, the simulation shows that the promise is broken.
     let [_, _, five, fifteen] = preset("strict")?.typists;
     assert!(five.asked_for_two * 2 > five.all && fifteen.asked_for_two > five.asked_for_two);
     Ok(())

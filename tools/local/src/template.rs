@@ -166,7 +166,7 @@ impl Table {
     }
 }
 
-/// What scopes belong to.
+/// The resource server that defines the scopes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct ResourceServer {

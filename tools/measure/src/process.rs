@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
 const MEMORY_MB: &str = "256";
-/// Far above anything that is measured: what takes longer hangs.
+/// Far longer than any call; a process that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A function's process and its runtime API. Both end when this value is dropped.

@@ -53,7 +53,7 @@ async fn secrets_come_in_pages_in_the_order_of_their_creation() -> Result<()> {
             .await?;
         pages.push(names(&page).concat());
         if pages.len() == 1 {
-            // What goes or comes between two pages moves nothing.
+            // A secret that is created or removed between two pages does not move the others.
             let gone = client
                 .delete_secret()
                 .secret_id("b")
