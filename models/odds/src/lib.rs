@@ -51,23 +51,23 @@ pub struct Options {
     /// Simulate a custom policy: wrong single codes that may come at once, 6–50.
     #[arg(long, value_name = "N", requires_all = ["refill_hours", "pair_gap_seconds"])]
     burst: Option<u32>,
-    /// Hours until one more wrong single code is allowed, 1–1440.
+    /// Allow one more wrong single code after this many hours, 1–1440.
     #[arg(long, value_name = "N", requires = "burst")]
     refill_hours: Option<u32>,
-    /// Seconds between wrong pairs, 1–60.
+    /// Allow one more wrong pair after this many seconds, 1–60.
     #[arg(long, value_name = "N", requires = "burst")]
     pair_gap_seconds: Option<u32>,
-    /// How often the owner with typing errors signs in.
+    /// Let the owner with typing errors sign in this often a day.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     sign_ins_per_day: u32,
-    /// Years of each owner with typing errors, one after the other on one device; more take longer.
+    /// Simulate this many years of each owner with typing errors, one after the other on one device; more take longer.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     owner_years: u32,
-    /// Hours of the flood of pairs to simulate pair by pair; the last one stands for the rest of the year. 8760 is the
-    /// whole year: 31.5 million decisions with `standard`, a minute more.
+    /// Simulate this many hours of the flood of pairs pair by pair; the last one stands for the rest of the year. 8760 is
+    /// the whole year: 31.5 million decisions with `standard`, a minute more.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=i64::from(HOURS)))]
     pair_hours: u32,
-    /// Seed of the pseudo-random generator.
+    /// Seed the pseudo-random generator.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 }

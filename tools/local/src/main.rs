@@ -18,13 +18,13 @@ const LOCAL_FILES: &str = ".local";
 #[derive(Parser)]
 #[command(name = "local", args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Port of the API; 0 takes a free one.
+    /// Serve the API on this port; 0 takes a free one.
     #[arg(long, default_value_t = 3000)]
     port: u16,
-    /// Keep tables, secrets, clients, signing key and clock offset in this directory; otherwise in memory only.
+    /// Keep tables, secrets, clients, signing key and clock offset in this directory, across restarts; otherwise in memory only.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// File with the seed of the demo device in base32, `-` for standard input; otherwise the seed is new.
+    /// Read the demo device's seed in base32 from this file, `-` for standard input; otherwise generate one.
     #[arg(long, value_name = "FILE")]
     seed_file: Option<PathBuf>,
     #[command(subcommand)]
@@ -46,7 +46,7 @@ enum Command {
 enum EventFor {
     /// Step 3 for the device of the sample events.
     ValidateOtp {
-        /// An authId that `init-auth` returned for it; otherwise the one that always exists.
+        /// Use an authId that `init-auth` returned for it; otherwise the one that always exists.
         #[arg(long)]
         auth_id: Option<String>,
         /// Send two consecutive codes instead of one.
@@ -108,8 +108,9 @@ async fn until_stopped(stack: &Stack, interrupt: &mut Signal, terminate: &mut Si
     let files = LocalFiles::write(Path::new(LOCAL_FILES), stack)?;
     writeln!(
         std::io::stdout(),
-        "The API is at {}; stop it with Ctrl-C. All URLs and credentials are in .local/stack.json, and\n\
-         .local/env is for cargo lambda watch --env-file. To try it, copy into a shell:\n\n{}",
+        "The API is running at {}. Press Ctrl-C to stop it.\n\
+         .local/stack.json has all URLs and credentials, .local/env is for cargo lambda watch --env-file.\n\
+         To try it, copy into a shell:\n\n{}",
         stack.api_url(),
         *usage::commands(stack)
     )?;

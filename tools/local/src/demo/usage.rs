@@ -103,7 +103,7 @@ pub fn running_origin(directory: &Path) -> Result<String> {
     let path = LocalFiles(directory.to_owned()).stack();
     let text = fs::read(&path).with_context(|| {
         format!(
-            "no stack runs here ({} does not exist); start one with cargo run -p local",
+            "no local stack is running here (cannot read {}); start one with cargo run -p local",
             path.display()
         )
     })?;
