@@ -1,4 +1,4 @@
-"""What the scripts under tests/ share: programs of this workspace, servers that they start, and nothing left of either."""
+"""Shared by the scripts under tests/: builds programs of this workspace, starts servers, and stops them with all that they started."""
 
 import contextlib
 import json
@@ -15,9 +15,9 @@ STOP_SECONDS = 15
 
 
 def build(*programs, seconds):
-    """Builds programs of the workspace, and says in which folder they are.
+    """Builds programs of the workspace; returns their folder.
 
-    With the features of the whole workspace, as its tests are built: for one package alone the SDK would be built once more.
+    With the features of the whole workspace, like its tests: for one package alone the SDK would be built again.
     """
     command = ["cargo", "build", "--workspace"] + [argument for program in programs for argument in ("--bin", program)]
     subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=True, timeout=seconds)
@@ -27,7 +27,7 @@ def build(*programs, seconds):
 
 
 class Server:
-    """A process in a group of its own, so that what it starts can be ended with it."""
+    """A process in a separate group, so that its children can be stopped with it."""
 
     def __init__(self, command, folder, log, environment=None):
         self.log = log
@@ -36,12 +36,12 @@ class Server:
                 command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
 
-    def must_run(self):
+    def require_running(self):
         if self.process.poll() is not None:
-            raise RuntimeError(f"{self.process.args[:3]} ended with {self.process.returncode}:\n{self.log.read_text()}")
+            raise RuntimeError(f"{self.process.args[:3]} exited with {self.process.returncode}:\n{self.log.read_text()}")
 
     def stop(self):
-        """Asks as Ctrl-C does, then ends whatever is left of the group and of what moved to another one."""
+        """Interrupts it as Ctrl-C does, then kills what is left of its group and of its descendants in other groups."""
         family = family_of(self.process.pid)
         stop_group(self.process)
         for pid, name in family.items():
@@ -51,7 +51,7 @@ class Server:
 
 
 def stop_group(process, signs=(signal.SIGINT, signal.SIGKILL)):
-    """Ends a process and its group, by one signal after the other."""
+    """Stops a process and its group, by one signal after the other."""
     for sign in signs:
         try:
             os.killpg(process.pid, sign)
@@ -64,7 +64,7 @@ def stop_group(process, signs=(signal.SIGINT, signal.SIGKILL)):
 
 
 def family_of(pid):
-    """A process and all that it started and that is still below it, whatever group they moved to: pid and command."""
+    """A process and its descendants, whatever their group: pid and command."""
     parents, commands = {}, {}
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
@@ -79,10 +79,10 @@ def family_of(pid):
 
 
 def wait_for(what, ready, server, seconds):
-    """Asks `ready` until it says yes, as long as the server runs."""
+    """Polls `ready` as long as the server runs."""
     end = time.monotonic() + seconds
     while not ready():
-        server.must_run()
+        server.require_running()
         if time.monotonic() > end:
             raise RuntimeError(f"{what} not ready within {seconds} s:\n{server.log.read_text()}")
         time.sleep(0.1)

@@ -1,3 +1,5 @@
 //! Files of the repository compared with the code and with each other. Nothing is started here.
 
 mod documents;
+mod manifest;
+mod template;

@@ -18,4 +18,3 @@ mod sameness;
 mod seeds;
 mod steps;
 mod store_faults;
-mod template;

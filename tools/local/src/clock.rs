@@ -1,6 +1,6 @@
 //! The clock that everything in a stack reads: the machine's, moved by an offset, or one that stands still.
 //!
-//! Tests move it instead of waiting. With a data directory the offset outlives a restart.
+//! Tests move it instead of waiting. A data directory keeps the offset across restarts.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +38,7 @@ impl LocalClock {
         }
     }
 
-    /// The machine's clock with an offset, at first none.
+    /// The machine's clock, at first without an offset.
     #[must_use]
     pub fn running() -> Self {
         Self::new(Base::Machine)
@@ -50,7 +50,7 @@ impl LocalClock {
         Self::new(Base::Still(at))
     }
 
-    /// The machine's clock with the offset that a data directory holds, and keeps.
+    /// The machine's clock with the offset in a data directory, which keeps it.
     ///
     /// # Errors
     /// If the offset cannot be read.
@@ -69,7 +69,7 @@ impl LocalClock {
     /// Moves the clock into the future.
     ///
     /// # Errors
-    /// If the offset cannot be kept.
+    /// If the offset cannot be written.
     pub fn advance(&self, by: Duration) -> Result<()> {
         self.shift(i64::try_from(by.as_millis())?)
     }
@@ -77,7 +77,7 @@ impl LocalClock {
     /// Moves the clock into the past.
     ///
     /// # Errors
-    /// If the offset cannot be kept.
+    /// If the offset cannot be written.
     pub fn step_back(&self, by: Duration) -> Result<()> {
         self.shift(-i64::try_from(by.as_millis())?)
     }
@@ -85,19 +85,19 @@ impl LocalClock {
     /// Moves the clock by seconds, forwards or backwards.
     ///
     /// # Errors
-    /// If the offset cannot be kept.
+    /// If the offset cannot be written.
     pub fn advance_seconds(&self, seconds: i64) -> Result<()> {
         self.shift(seconds.checked_mul(1_000).context("too many seconds")?)
     }
 
-    /// How far it was moved, in seconds, rounded towards zero.
+    /// The offset in seconds, rounded towards zero.
     #[must_use]
     pub fn offset_seconds(&self) -> i64 {
         self.offset_millis.load(Ordering::SeqCst) / 1_000
     }
 
     fn shift(&self, millis: i64) -> Result<()> {
-        // Two moves at once must not leave the smaller one in the file.
+        // Two concurrent moves must not leave the smaller offset in the file.
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let offset = self
             .offset_millis
@@ -128,19 +128,6 @@ impl Clock for LocalClock {
     }
 }
 
-/// `DynamoDB`'s view of the clock; it decides there only what a TTL sweep deletes.
-pub(crate) struct StoreClock(pub(crate) Arc<LocalClock>);
-
-impl dynoxide::storage_backend::Clock for StoreClock {
-    fn now_unix_secs(&self) -> u64 {
-        self.0.now().as_secs()
-    }
-
-    fn now_unix_secs_f64(&self) -> f64 {
-        Duration::from_millis(self.0.now().as_millis()).as_secs_f64()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_offset_outlives_a_restart() -> Result<()> {
+    fn the_offset_is_kept_across_restarts() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let data_dir = DataDir::open(folder.path())?;
         LocalClock::kept_in(&data_dir)?.advance_seconds(-7)?;

@@ -1,6 +1,6 @@
 //! Files that only their owner can read: a data directory (0700) and everything written into it (0600).
 //!
-//! A write is durable and all or nothing: a new file, synchronised, takes the old one's name.
+//! A write is durable and atomic: a new file, synchronised, takes the old one's name.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
-/// A directory that keeps a stack's state over a restart. One stack at a time may have it open.
+/// A directory that keeps a stack's state across restarts. One stack at a time may have it open.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -20,19 +20,19 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Opens a directory, and creates it if it is not there.
+    /// Opens a directory, and creates it if it does not exist.
     ///
     /// # Errors
-    /// If it cannot be created, if it holds something and is open to others, or if another stack has it open.
+    /// If it cannot be created, if it is not empty and others can read it, or if another stack has it open.
     pub fn open(path: &Path) -> Result<Arc<Self>> {
         create_private_dir(path)?;
         if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
-            // An empty directory can be closed to others without taking anything from them.
+            // No one loses access to anything if an empty directory is closed to others.
             if fs::read_dir(path)?.next().is_none() {
                 fs::set_permissions(path, Permissions::from_mode(0o700))?;
             } else {
                 bail!(
-                    "{} is open to others; chmod 700 it, since it will hold seeds",
+                    "others can read {}, and it will hold seeds; run chmod 700 on it",
                     path.display()
                 );
             }
@@ -55,7 +55,7 @@ impl DataDir {
         self.path.join(name)
     }
 
-    /// The text of a file; `None` if there is none.
+    /// The text of a file; `None` if it does not exist.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Zeroizing<String>>> {
         let path = self.path_of(name);
         match fs::read_to_string(&path) {
@@ -70,7 +70,7 @@ impl DataDir {
     }
 }
 
-/// Creates a directory for its owner alone, unless it is there.
+/// Creates a directory for its owner alone, unless it exists.
 pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -79,7 +79,7 @@ pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))
 }
 
-/// Writes a file for its owner alone: the old content or the new one, nothing between, even over a power failure.
+/// Writes a file for its owner alone. It has either the old or the new content, even after a power failure.
 pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
     let parent = path
         .parent()
@@ -97,7 +97,7 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Creates an empty file for its owner alone, unless there is one.
+/// Creates an empty file for its owner alone, unless it exists.
 pub(crate) fn create_private(path: &Path) -> Result<()> {
     OpenOptions::new()
         .create(true)

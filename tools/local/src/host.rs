@@ -1,5 +1,5 @@
-//! Servers on loopback, in a runtime of their own: when it is stopped, nothing of it is left, whatever a connection was
-//! waiting for, and nothing depends on the runtime of the test that uses it.
+//! Servers on loopback in a separate runtime: stopping it ends every connection, whatever it was waiting for, and nothing
+//! depends on the runtime of the test that uses it.
 
 use std::future::Future;
 use std::io;
@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How long requests that are under way may take when the servers stop.
+/// How long running requests may take when the servers stop.
 const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Host {
     running: Mutex<Option<Running>>,
 }
 
-/// Takes a port of this machine, reachable from nowhere else; 0 takes a free one.
+/// Opens a port on loopback; 0 takes a free one.
 pub(crate) fn bind(port: u16) -> io::Result<(TcpListener, u16)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     listener.set_nonblocking(true)?;
@@ -55,7 +55,7 @@ impl Host {
         })
     }
 
-    /// Resolves when the servers are to stop.
+    /// Resolves when the servers must stop.
     pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stop = self.stop.subscribe();
         async move {
@@ -93,7 +93,7 @@ impl Host {
         })
     }
 
-    /// Runs a piece of work in the host's runtime.
+    /// Runs a future in the host's runtime.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
@@ -104,7 +104,7 @@ impl Host {
             .context("a task of the local stack failed")?
     }
 
-    /// Lets requests that are under way finish, within reason, and stops everything. A second call does nothing.
+    /// Lets running requests finish, within limits, and stops everything. A second call does nothing.
     pub(crate) async fn shutdown(&self) {
         self.stop.send_replace(true);
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,4 +1,4 @@
-//! `cargo run -p local`: starts the service on this machine, says how to use it, and serves until it is stopped.
+//! `cargo run -p local`: starts the service on this machine, prints how to use it, and serves until it is stopped.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,24 +7,24 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use local::usage::{self, LocalFiles};
-use local::{DataDir, LogTo, Options, PortTaken, Stack, demo, measure, odds, sample_event};
+use local::{DataDir, LogTo, Options, PortTaken, Stack, demo, sample_event};
 use shared::otp::{OtpParameters, Seed};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 const LOCAL_FILES: &str = ".local";
 
-/// The service on this machine: stores, tokens, gateway, functions. Everything listens on 127.0.0.1.
+/// Run the service on this machine: stores, tokens, gateway, functions. Everything listens on 127.0.0.1.
 #[derive(Parser)]
 #[command(name = "local", args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Port of the API; 0 takes a free one.
+    /// Serve the API on this port; 0 takes a free one.
     #[arg(long, default_value_t = 3000)]
     port: u16,
-    /// Keeps tables, secrets, clients, signing key and clock offset over a restart; otherwise all is in memory.
+    /// Keep tables, secrets, clients, signing key and clock offset in this directory, across restarts; otherwise in memory only.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// File with the seed of the demo's device in base32, `-` for standard input; otherwise a new seed.
+    /// Read the demo device's seed in base32 from this file, `-` for standard input; otherwise generate one.
     #[arg(long, value_name = "FILE")]
     seed_file: Option<PathBuf>,
     #[command(subcommand)]
@@ -33,28 +33,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Does the three steps once against a stack of its own; exits 0 only if all went as documented.
+    /// Perform the three steps once against a new stack; exit with 0 only if every answer is as documented.
     Demo,
-    /// Prints an event for `cargo lambda invoke` with a code that is right now on the running stack.
+    /// Print an event for `cargo lambda invoke` with a code that is valid now on the running stack.
     Event {
         #[command(subcommand)]
         function: EventFor,
     },
-    /// Builds both functions in release mode, measures them against a stack of their own, and prints a Markdown table.
-    Measure,
-    /// Simulates a year of guessing, and owners with typing errors, with the service's own decision, and prints a Markdown
-    /// table. Some seconds.
-    Odds(odds::Setting),
 }
 
 #[derive(Subcommand)]
 enum EventFor {
-    /// Step 3 of the device that the sample events are about.
+    /// Step 3 for the device of the sample events.
     ValidateOtp {
-        /// An authId that `init-auth` handed out for it; otherwise the one that is always there.
+        /// Use an authId that `init-auth` returned for it; otherwise the one that always exists.
         #[arg(long)]
         auth_id: Option<String>,
-        /// Two codes in a row instead of one.
+        /// Send two consecutive codes instead of one.
         #[arg(long)]
         pair: bool,
     },
@@ -68,8 +63,6 @@ async fn main() -> ExitCode {
         Some(Command::Event {
             function: EventFor::ValidateOtp { auth_id, pair },
         }) => print_event(auth_id.as_deref(), pair).await,
-        Some(Command::Measure) => run_measure().await,
-        Some(Command::Odds(setting)) => print_odds(&setting),
         None => serve(&arguments).await,
     };
     match outcome {
@@ -96,20 +89,6 @@ async fn print_event(auth_id: Option<&str>, pair: bool) -> Result<()> {
     Ok(())
 }
 
-async fn run_measure() -> Result<()> {
-    let stack = Stack::start(Options::default()).await?;
-    let outcome = measure::measure(stack.environment(), measure::Plan::default()).await;
-    stack.shutdown().await;
-    writeln!(std::io::stdout(), "{}", outcome?)?;
-    Ok(())
-}
-
-fn print_odds(setting: &odds::Setting) -> Result<()> {
-    let report = odds::simulate(setting)?;
-    write!(std::io::stdout(), "{report}")?;
-    Ok(())
-}
-
 async fn serve(arguments: &Arguments) -> Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let stack = Stack::start(Options {
@@ -129,8 +108,9 @@ async fn until_stopped(stack: &Stack, interrupt: &mut Signal, terminate: &mut Si
     let files = LocalFiles::write(Path::new(LOCAL_FILES), stack)?;
     writeln!(
         std::io::stdout(),
-        "The service is at {} until Ctrl-C. Other values are in .local/stack.json, and .local/env is for\n\
-         cargo lambda watch --env-file. Copy into a shell:\n\n{}",
+        "The API is running at {}. Press Ctrl-C to stop it.\n\
+         .local/stack.json has all URLs and credentials, .local/env is for cargo lambda watch --env-file.\n\
+         To try it, copy into a shell:\n\n{}",
         stack.api_url(),
         *usage::commands(stack)
     )?;
@@ -148,5 +128,6 @@ fn read_seed(path: &Path) -> Result<Seed> {
     } else {
         *text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     }
-    Seed::from_base32(text.trim(), OtpParameters::default()).context("the seed cannot be used")
+    Seed::from_base32(text.trim(), OtpParameters::default())
+        .with_context(|| format!("{} has no valid seed", path.display()))
 }

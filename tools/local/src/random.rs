@@ -1,4 +1,4 @@
-//! Random words in the forms that AWS gives them, all from the operating system's generator.
+//! Random ids and secrets in AWS's forms, all from the operating system's generator.
 
 use anyhow::Result;
 use shared::config::SystemRandom;
@@ -19,12 +19,12 @@ pub(crate) fn bytes<const N: usize>() -> Result<Zeroizing<[u8; N]>> {
     Ok(bytes)
 }
 
-/// Lower-case letters and digits, as Cognito makes client ids and secrets.
+/// Lower-case letters and digits, the form of Cognito's client ids and secrets.
 pub(crate) fn word(length: usize) -> Result<Zeroizing<String>> {
     let mut word = Zeroizing::new(String::with_capacity(length));
     while word.len() < length {
         for byte in bytes::<16>()?.iter() {
-            // 252 is the highest multiple of 36 in a byte: beyond it, some letters would come up more often.
+            // 252 is the highest multiple of 36 in a byte: beyond it, some letters would be more frequent.
             let letter = LETTERS
                 .get(usize::from(byte % 36))
                 .filter(|_| *byte < 252 && word.len() < length);
@@ -40,7 +40,7 @@ pub(crate) fn uuid() -> Result<String> {
     Ok(id.hyphenated().to_string())
 }
 
-/// 15 letters and `=`, as API Gateway makes extended request ids.
+/// 15 letters and `=`, the form of API Gateway's extended request ids.
 pub(crate) fn extended_request_id() -> Result<String> {
     Ok(data_encoding::BASE64.encode(bytes::<11>()?.as_slice()))
 }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_have_the_forms_that_aws_gives_them() -> Result<()> {
+    fn random_values_have_the_forms_of_aws() -> Result<()> {
         for length in [0, 1, 26, 51] {
             let word = word(length)?;
             assert_eq!(word.len(), length);

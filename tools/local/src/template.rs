@@ -1,36 +1,74 @@
-//! What the local stack needs to know of `template.yaml`: routes with their scopes and functions, gateway responses,
-//! tables, and what Cognito's client may do. What runs here is what deploys.
+//! The one reader of `template.yaml`: what the local stack needs of it (routes with scopes and functions, gateway
+//! responses, tables, what a client of Cognito may do), and the whole document for tests.
 //!
-//! These parts use none of the template language's functions (`!Ref`, `!Sub`, …). A value that is not literal is
-//! refused rather than guessed.
+//! What runs here is what deploys, so nothing is guessed: a value that the stack needs and that is not literal (`!Ref`,
+//! `!Sub`, …) is an error that names its place.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 /// The template of this checkout.
-pub(crate) const OF_THIS_CHECKOUT: &str = include_str!("../../../template.yaml");
+const TEXT: &str = include_str!("../../../template.yaml");
 
-/// A function of the service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The template of this checkout as JSON, with the short forms of its functions written out: `!Ref X` is `{"Ref": "X"}`,
+/// `!Sub X` is `{"Fn::Sub": "X"}`.
+///
+/// # Errors
+/// If it is not YAML, or uses something that has no equivalent in JSON.
+pub fn document() -> Result<Value> {
+    to_json(TEXT)
+}
+
+fn to_json(text: &str) -> Result<Value> {
+    let documents = Yaml::load_from_str(text).context("template.yaml is not YAML")?;
+    let [document] = documents.as_slice() else {
+        bail!("template.yaml must have one document")
+    };
+    node_to_json(document)
+}
+
+fn node_to_json(node: &Yaml<'_>) -> Result<Value> {
+    Ok(match node {
+        Yaml::Value(Scalar::Null) => Value::Null,
+        Yaml::Value(Scalar::Boolean(value)) => json!(value),
+        Yaml::Value(Scalar::Integer(value)) => json!(value),
+        Yaml::Value(Scalar::FloatingPoint(value)) => json!(value.into_inner()),
+        Yaml::Value(Scalar::String(text)) => json!(text),
+        Yaml::Sequence(items) => items.iter().map(node_to_json).collect::<Result<_>>()?,
+        Yaml::Mapping(entries) => {
+            let mut map = Map::new();
+            for (name, value) in entries {
+                let name = name.as_str().context("template.yaml has a key that is not text")?;
+                map.insert(name.to_owned(), node_to_json(value)?);
+            }
+            Value::Object(map)
+        }
+        Yaml::Tagged(tag, value) => {
+            let function = match tag.suffix.as_str() {
+                name @ ("Ref" | "Condition") => name.to_owned(),
+                name => format!("Fn::{name}"),
+            };
+            json!({ function: node_to_json(value)? })
+        }
+        _ => bail!("template.yaml has an alias or a broken value"),
+    })
+}
+
+/// A function of the service, by the name of its binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Function {
     /// Step 2.
     InitAuth,
     /// Step 3.
     ValidateOtp,
-}
-
-impl Function {
-    fn of_binary(name: &str) -> Result<Self> {
-        match name {
-            "init-auth" => Ok(Self::InitAuth),
-            "validate-otp" => Ok(Self::ValidateOtp),
-            _ => bail!("no function is built from the binary {name}"),
-        }
-    }
 }
 
 /// A method of the API.
@@ -45,7 +83,7 @@ pub(crate) struct Route {
     pub(crate) timeout: Duration,
 }
 
-/// An answer that the gateway itself gives.
+/// An answer of the gateway itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GatewayResponse {
     pub(crate) status: StatusCode,
@@ -54,7 +92,7 @@ pub(crate) struct GatewayResponse {
     pub(crate) body: String,
 }
 
-/// Why the gateway answers itself, by API Gateway's names.
+/// Why the gateway itself answers, in API Gateway's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Refusal {
     Unauthorized,
@@ -75,7 +113,7 @@ impl Refusal {
         Self::Failure,
     ];
 
-    pub(crate) const fn response_type(self) -> &'static str {
+    const fn response_type(self) -> &'static str {
         match self {
             Self::Unauthorized => "UNAUTHORIZED",
             Self::AccessDenied => "ACCESS_DENIED",
@@ -87,34 +125,62 @@ impl Refusal {
     }
 }
 
-/// A table, in the words of `CreateTable`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A table, in the terms of `CreateTable`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(crate) struct Table {
+    #[serde(skip)]
     pub(crate) name: String,
-    /// Name and type (`S`, `N`, `B`).
-    pub(crate) attributes: Vec<(String, String)>,
-    /// Name and role (`HASH`, `RANGE`).
-    pub(crate) key: Vec<(String, String)>,
-    pub(crate) ttl_attribute: Option<String>,
+    pub(crate) attribute_definitions: Vec<Attribute>,
+    pub(crate) key_schema: Vec<KeyElement>,
+    time_to_live_specification: Option<TimeToLive>,
 }
 
-/// What scopes belong to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Attribute {
+    pub(crate) attribute_name: String,
+    /// `S`, `N` or `B`.
+    pub(crate) attribute_type: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct KeyElement {
+    pub(crate) attribute_name: String,
+    /// `HASH` or `RANGE`.
+    pub(crate) key_type: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TimeToLive {
+    attribute_name: String,
+    enabled: bool,
+}
+
+impl Table {
+    pub(crate) fn ttl_attribute(&self) -> Option<&str> {
+        let ttl = self.time_to_live_specification.as_ref().filter(|ttl| ttl.enabled);
+        ttl.map(|ttl| ttl.attribute_name.as_str())
+    }
+}
+
+/// The resource server that defines the scopes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(crate) struct ResourceServer {
     pub(crate) identifier: String,
     pub(crate) name: String,
-    /// Name, without the identifier before it, and description.
-    pub(crate) scopes: Vec<(String, String)>,
+    pub(crate) scopes: Vec<Scope>,
 }
 
-/// What the template calls the things that there is one of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Names {
-    pub(crate) api: String,
-    pub(crate) authorizer: String,
-    pub(crate) user_pool: String,
-    pub(crate) resource_server: String,
-    pub(crate) client: String,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Scope {
+    /// Without the identifier of the resource server.
+    pub(crate) scope_name: String,
+    pub(crate) scope_description: String,
 }
 
 /// The parts of the template that the local stack uses.
@@ -128,294 +194,256 @@ pub(crate) struct Template {
     pub(crate) scopes: Vec<String>,
     pub(crate) resource_server: ResourceServer,
     pub(crate) token_life: Duration,
-    pub(crate) names: Names,
-    /// What parameters are if nothing else is said.
-    pub(crate) defaults: BTreeMap<String, String>,
-    /// The names of the outputs.
-    pub(crate) outputs: Vec<String>,
 }
 
 impl Template {
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        let documents = Yaml::load_from_str(text).context("template.yaml is not YAML")?;
-        let [document] = documents.as_slice() else {
-            bail!("template.yaml must have one document")
-        };
-        let root = Node {
-            at: "template.yaml".to_owned(),
-            yaml: document,
-        };
-        let resources = root.get("Resources")?.entries()?;
-        let of_type = |wanted: &str| -> Result<Vec<&(String, Node<'_>)>> {
-            let mut found = Vec::new();
-            for resource in &resources {
-                if resource.1.get("Type")?.text()? == wanted {
-                    found.push(resource);
-                }
-            }
-            Ok(found)
-        };
-        let one_of_type = |wanted: &str| -> Result<&(String, Node<'_>)> {
-            match of_type(wanted)?.as_slice() {
-                [one] => Ok(*one),
-                found => bail!("template.yaml has {} resources of type {wanted}, not one", found.len()),
-            }
-        };
+    /// The template of this checkout.
+    pub(crate) fn load() -> Result<Self> {
+        Self::parse(TEXT)
+    }
 
-        let (api_name, api) = one_of_type("AWS::Serverless::Api")?;
-        let api = api.get("Properties")?;
-        let authorizer = api.get("Auth")?.get("DefaultAuthorizer")?.text()?;
-        let default_timeout = root.get("Globals")?.get("Function")?.get("Timeout")?.seconds()?;
+    fn parse(text: &str) -> Result<Self> {
+        let document: Document = read(&to_json(text)?, "template.yaml: ")?;
+        let api: Api = document.only("AWS::Serverless::Api")?;
+        let client: Client = document.only("AWS::Cognito::UserPoolClient")?;
         let mut routes = Vec::new();
-        for (_, function) in of_type("AWS::Serverless::Function")? {
-            routes.extend(routes_of(function, default_timeout, &authorizer)?);
+        for (name, function) in document.resources::<ServerlessFunction>("AWS::Serverless::Function")? {
+            let timeout = document.globals.function.timeout;
+            routes.extend(function.routes(timeout, &api.auth.default_authorizer).context(name)?);
         }
-
-        let responses = api.get("GatewayResponses")?;
-        let responses = Refusal::ALL
-            .into_iter()
-            .map(|refusal| Ok((refusal, gateway_response(&responses.get(refusal.response_type())?)?)))
-            .collect::<Result<_>>()?;
-
-        let tables = of_type("AWS::DynamoDB::Table")?
-            .into_iter()
-            .map(|(name, table)| table_of(name, table))
-            .collect::<Result<_>>()?;
-
-        let (client_name, client) = one_of_type("AWS::Cognito::UserPoolClient")?;
-        let client = client.get("Properties")?;
-        let (server_name, server) = one_of_type("AWS::Cognito::UserPoolResourceServer")?;
-        let unit = match client.get("TokenValidityUnits")?.get("AccessToken")?.text()?.as_str() {
-            "seconds" => 1,
-            "minutes" => 60,
-            "hours" => 3_600,
-            "days" => 86_400,
-            other => bail!("{other} is not a unit of token life"),
-        };
+        let mut responses = BTreeMap::new();
+        for refusal in Refusal::ALL {
+            let name = refusal.response_type();
+            let response = api.gateway_responses.get(name);
+            let response = response.with_context(|| format!("template.yaml: GatewayResponses has no {name}"))?;
+            responses.insert(refusal, response.read().context(name)?);
+        }
+        let tables = document.resources::<Resource<Table>>("AWS::DynamoDB::Table")?;
+        let tables = tables.into_iter().map(|(name, table)| Table {
+            name,
+            ..table.properties
+        });
         Ok(Self {
-            stage: api.get("StageName")?.text()?,
+            stage: api.stage_name,
             routes,
             responses,
-            tables,
-            scopes: client.get("AllowedOAuthScopes")?.texts()?,
-            resource_server: resource_server(server)?,
-            token_life: client.get("AccessTokenValidity")?.seconds()? * unit,
-            names: Names {
-                api: api_name.clone(),
-                authorizer,
-                user_pool: one_of_type("AWS::Cognito::UserPool")?.0.clone(),
-                resource_server: server_name.clone(),
-                client: client_name.clone(),
-            },
-            defaults: defaults(&root.get("Parameters")?)?,
-            outputs: root
-                .get("Outputs")?
-                .entries()?
-                .into_iter()
-                .map(|(name, _)| name)
-                .collect(),
+            tables: tables.collect(),
+            resource_server: document.only("AWS::Cognito::UserPoolResourceServer")?,
+            token_life: client.token_validity_units.access_token.duration() * client.access_token_validity,
+            scopes: client.scopes,
         })
     }
 
-    /// The answer for a refusal. [`Template::parse`] has seen to it that there is one for each.
+    /// The answer for a refusal. [`Template::parse`] makes sure that there is one for each.
     pub(crate) fn response(&self, refusal: Refusal) -> Option<&GatewayResponse> {
         self.responses.get(&refusal)
     }
 }
 
-fn routes_of(function: &Node<'_>, default_timeout: Duration, authorizer: &str) -> Result<Vec<Route>> {
-    let binary = function
-        .get("Metadata")?
-        .get("BuildProperties")?
-        .get("Binary")?
-        .text()?;
-    let properties = function.get("Properties")?;
-    let timeout = match properties.find("Timeout") {
-        Some(timeout) => timeout.seconds()?,
-        None => default_timeout,
-    };
-    let mut routes = Vec::new();
-    for (_, event) in properties.get("Events")?.entries()? {
-        if event.get("Type")?.text()? != "Api" {
-            continue;
-        }
-        let event = event.get("Properties")?;
-        let auth = event.get("Auth")?;
-        if auth
-            .find("Authorizer")
-            .map(|own| own.text())
-            .transpose()?
-            .is_some_and(|own| own != authorizer)
-        {
-            bail!("{} must use the authorizer {authorizer}", auth.at);
-        }
-        let scopes = auth.get("AuthorizationScopes")?.texts()?;
-        if scopes.is_empty() {
-            // A Cognito authorizer without scopes expects an ID token, which client credentials never give.
-            bail!("{} needs a scope", auth.at);
-        }
-        routes.push(Route {
-            method: event.get("Method")?.text()?.to_uppercase().parse()?,
-            resource: event.get("Path")?.text()?,
-            scopes,
-            function: Function::of_binary(&binary)?,
-            timeout,
-        });
-    }
-    Ok(routes)
+/// Reads a part of the template; an error names the place, which begins with `at`.
+fn read<T: DeserializeOwned>(value: &Value, at: &str) -> Result<T> {
+    serde_path_to_error::deserialize(value).map_err(|error| anyhow!("{at}{}: {}", error.path(), error.inner()))
 }
 
-fn gateway_response(node: &Node<'_>) -> Result<GatewayResponse> {
-    let status = u16::try_from(node.get("StatusCode")?.integer()?)?;
-    let mut headers = Vec::new();
-    for (name, value) in node.get("ResponseParameters")?.get("Headers")?.entries()? {
-        let value = value.text()?;
-        // A static value is written in single quotes; anything else would be a mapping expression.
-        let value = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
-        let value = value.with_context(|| format!("{}: {name} is not a static value", node.at))?;
-        headers.push((name.parse()?, value.parse()?));
-    }
-    let body = node.get("ResponseTemplates")?.get("application/json")?.text()?;
-    Ok(GatewayResponse {
-        status: StatusCode::from_u16(status)?,
-        headers,
-        body,
-    })
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Document {
+    globals: Globals,
+    resources: BTreeMap<String, Value>,
 }
 
-fn table_of(name: &str, table: &Node<'_>) -> Result<Table> {
-    let properties = table.get("Properties")?;
-    let pairs = |list: &str, value: &str| -> Result<Vec<(String, String)>> {
-        let pair = |item: &Node<'_>| Ok((item.get("AttributeName")?.text()?, item.get(value)?.text()?));
-        properties.get(list)?.items()?.iter().map(pair).collect()
-    };
-    let ttl_attribute = match properties.find("TimeToLiveSpecification") {
-        Some(ttl) if ttl.get("Enabled")?.boolean()? => Some(ttl.get("AttributeName")?.text()?),
-        _ => None,
-    };
-    Ok(Table {
-        name: name.to_owned(),
-        attributes: pairs("AttributeDefinitions", "AttributeType")?,
-        key: pairs("KeySchema", "KeyType")?,
-        ttl_attribute,
-    })
-}
-
-fn resource_server(node: &Node<'_>) -> Result<ResourceServer> {
-    let properties = node.get("Properties")?;
-    let scope = |scope: &Node<'_>| Ok((scope.get("ScopeName")?.text()?, scope.get("ScopeDescription")?.text()?));
-    Ok(ResourceServer {
-        identifier: properties.get("Identifier")?.text()?,
-        name: properties.get("Name")?.text()?,
-        scopes: properties
-            .get("Scopes")?
-            .items()?
+impl Document {
+    /// The resources of a type, by name.
+    fn resources<T: DeserializeOwned>(&self, wanted: &str) -> Result<Vec<(String, T)>> {
+        self.resources
             .iter()
-            .map(scope)
-            .collect::<Result<_>>()?,
-    })
-}
+            .filter(|(_, resource)| resource.get("Type").and_then(Value::as_str) == Some(wanted))
+            .map(|(name, resource)| {
+                Ok((
+                    name.clone(),
+                    read(resource, &format!("template.yaml: Resources.{name}."))?,
+                ))
+            })
+            .collect()
+    }
 
-fn defaults(parameters: &Node<'_>) -> Result<BTreeMap<String, String>> {
-    let mut defaults = BTreeMap::new();
-    for (name, parameter) in parameters.entries()? {
-        if let Some(default) = parameter.find("Default") {
-            // CloudFormation's values are text, whatever the parameter's type.
-            let value = default
-                .integer()
-                .map_or_else(|_| default.text(), |number| Ok(number.to_string()));
-            defaults.insert(name, value?);
+    /// The properties of the only resource of a type.
+    fn only<T: DeserializeOwned>(&self, wanted: &str) -> Result<T> {
+        let mut found = self.resources::<Resource<T>>(wanted)?;
+        match (found.pop(), found.len()) {
+            (Some((_, one)), 0) => Ok(one.properties),
+            _ => bail!("template.yaml must have exactly one resource of type {wanted}"),
         }
     }
-    Ok(defaults)
 }
 
-/// A node that knows where it is, so that errors can say so.
-#[derive(Debug)]
-struct Node<'a> {
-    at: String,
-    yaml: &'a Yaml<'a>,
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Globals {
+    function: FunctionDefaults,
 }
 
-impl<'a> Node<'a> {
-    fn find(&self, name: &str) -> Option<Self> {
-        let yaml = self.yaml.as_mapping_get(name)?;
-        Some(Self {
-            at: format!("{} / {name}", self.at),
-            yaml,
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct FunctionDefaults {
+    timeout: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Resource<T> {
+    properties: T,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Api {
+    stage_name: String,
+    auth: ApiAuth,
+    gateway_responses: BTreeMap<String, WrittenResponse>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ApiAuth {
+    default_authorizer: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WrittenResponse {
+    status_code: u16,
+    response_parameters: ResponseParameters,
+    response_templates: ResponseTemplates,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ResponseParameters {
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct ResponseTemplates {
+    #[serde(rename = "application/json")]
+    json: String,
+}
+
+impl WrittenResponse {
+    fn read(&self) -> Result<GatewayResponse> {
+        let mut headers = Vec::new();
+        for (name, value) in &self.response_parameters.headers {
+            // A static value is written in single quotes; anything else would be a mapping expression.
+            let value = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
+            let value = value.with_context(|| format!("the header {name} is not a static value"))?;
+            headers.push((name.parse()?, value.parse()?));
+        }
+        Ok(GatewayResponse {
+            status: StatusCode::from_u16(self.status_code)?,
+            headers,
+            body: self.response_templates.json.clone(),
         })
     }
+}
 
-    fn get(&self, name: &str) -> Result<Self> {
-        self.find(name).with_context(|| format!("{} has no {name}", self.at))
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ServerlessFunction {
+    metadata: FunctionMetadata,
+    properties: FunctionProperties,
+}
 
-    fn entries(&self) -> Result<Vec<(String, Self)>> {
-        let mapping = self
-            .yaml
-            .as_mapping()
-            .with_context(|| format!("{} is not a mapping", self.at))?;
-        let entry = |(name, yaml): (&'a Yaml<'a>, &'a Yaml<'a>)| {
-            let name = name
-                .as_str()
-                .with_context(|| format!("{} has a key that is not text", self.at))?;
-            Ok((
-                name.to_owned(),
-                Self {
-                    at: format!("{} / {name}", self.at),
-                    yaml,
-                },
-            ))
-        };
-        mapping.iter().map(entry).collect()
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct FunctionMetadata {
+    build_properties: BuildProperties,
+}
 
-    fn items(&self) -> Result<Vec<Self>> {
-        let list = self
-            .yaml
-            .as_sequence()
-            .with_context(|| format!("{} is not a list", self.at))?;
-        Ok(list
-            .iter()
-            .enumerate()
-            .map(|(i, yaml)| Self {
-                at: format!("{} / {i}", self.at),
-                yaml,
-            })
-            .collect())
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BuildProperties {
+    binary: Function,
+}
 
-    fn texts(&self) -> Result<Vec<String>> {
-        self.items()?.iter().map(Self::text).collect()
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct FunctionProperties {
+    timeout: Option<u32>,
+    events: BTreeMap<String, Resource<ApiEvent>>,
+}
 
-    fn text(&self) -> Result<String> {
-        // A tagged node, such as `!Ref X`, is not a `Value`.
-        match self.yaml {
-            Yaml::Value(Scalar::String(text)) => Ok(text.to_string()),
-            _ => bail!("{} is not literal text", self.at),
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ApiEvent {
+    path: String,
+    method: String,
+    auth: EventAuth,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct EventAuth {
+    authorizer: Option<String>,
+    authorization_scopes: Vec<String>,
+}
+
+impl ServerlessFunction {
+    fn routes(self, default_timeout: u32, authorizer: &str) -> Result<Vec<Route>> {
+        let timeout = self.properties.timeout.unwrap_or(default_timeout);
+        let mut routes = Vec::new();
+        for event in self.properties.events.into_values() {
+            let ApiEvent { path, method, auth } = event.properties;
+            if auth.authorizer.is_some_and(|own| own != authorizer) {
+                bail!("{method} {path} must use the authorizer {authorizer}");
+            }
+            if auth.authorization_scopes.is_empty() {
+                // A Cognito authorizer without scopes expects an ID token, which client credentials never give.
+                bail!("{method} {path} needs a scope");
+            }
+            routes.push(Route {
+                method: method.to_uppercase().parse()?,
+                resource: path,
+                scopes: auth.authorization_scopes,
+                function: self.metadata.build_properties.binary,
+                timeout: Duration::from_secs(timeout.into()),
+            });
         }
+        Ok(routes)
     }
+}
 
-    fn integer(&self) -> Result<i64> {
-        match self.yaml {
-            Yaml::Value(Scalar::Integer(number)) => Ok(*number),
-            _ => bail!("{} is not a literal number", self.at),
-        }
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Client {
+    #[serde(rename = "AllowedOAuthScopes")]
+    scopes: Vec<String>,
+    access_token_validity: u32,
+    token_validity_units: TokenValidityUnits,
+}
 
-    fn seconds(&self) -> Result<Duration> {
-        let number = self.integer()?;
-        Ok(Duration::from_secs(
-            u64::try_from(number).with_context(|| format!("{} is negative", self.at))?,
-        ))
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TokenValidityUnits {
+    access_token: TimeUnit,
+}
 
-    fn boolean(&self) -> Result<bool> {
-        match self.yaml {
-            Yaml::Value(Scalar::Boolean(value)) => Ok(*value),
-            _ => bail!("{} is not true or false", self.at),
-        }
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TimeUnit {
+    Seconds,
+    Minutes,
+    Hours,
+    Days,
+}
+
+impl TimeUnit {
+    const fn duration(&self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Seconds => 1,
+            Self::Minutes => 60,
+            Self::Hours => 3_600,
+            Self::Days => 86_400,
+        })
     }
 }
 
@@ -424,14 +452,14 @@ mod tests {
     use super::*;
 
     fn refused(change: (&str, &str)) -> String {
-        let text = OF_THIS_CHECKOUT.replacen(change.0, change.1, 1);
-        assert_ne!(text, OF_THIS_CHECKOUT, "{change:?}");
+        let text = TEXT.replacen(change.0, change.1, 1);
+        assert_ne!(text, TEXT, "{change:?}");
         Template::parse(&text).map_or_else(|error| format!("{error:#}"), |_| "accepted".to_owned())
     }
 
     #[test]
     fn the_template_says_what_is_served() -> Result<()> {
-        let template = Template::parse(OF_THIS_CHECKOUT)?;
+        let template = Template::load()?;
         let routes: Vec<_> = template
             .routes
             .iter()
@@ -457,72 +485,55 @@ mod tests {
         let scopes = server
             .scopes
             .iter()
-            .map(|(name, _)| format!("{}/{name}", server.identifier));
+            .map(|scope| format!("{}/{}", server.identifier, scope.scope_name));
         assert_eq!(scopes.collect::<Vec<_>>(), template.scopes);
         Ok(())
     }
 
     #[test]
     fn the_template_says_what_is_stored() -> Result<()> {
-        let template = Template::parse(OF_THIS_CHECKOUT)?;
+        let described: Vec<_> = Template::load()?
+            .tables
+            .into_iter()
+            .map(|table| {
+                let ttl_attribute = table.ttl_attribute().map(ToOwned::to_owned);
+                let attributes = table.attribute_definitions.into_iter();
+                let attributes: Vec<_> = attributes.map(|a| (a.attribute_name, a.attribute_type)).collect();
+                let key: Vec<_> = table
+                    .key_schema
+                    .into_iter()
+                    .map(|k| (k.attribute_name, k.key_type))
+                    .collect();
+                (table.name, attributes, key, ttl_attribute)
+            })
+            .collect();
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        let auths = Table {
-            name: "Auths".to_owned(),
-            attributes: vec![pair("pk", "S")],
-            key: vec![pair("pk", "HASH")],
-            ttl_attribute: Some("expiresAt".to_owned()),
-        };
-        let devices = Table {
-            name: "Devices".to_owned(),
-            attributes: vec![pair("pk", "S"), pair("sk", "S")],
-            key: vec![pair("pk", "HASH"), pair("sk", "RANGE")],
-            ttl_attribute: None,
-        };
-        assert_eq!(template.tables, [auths, devices]);
+        let auths = (
+            "Auths".to_owned(),
+            vec![pair("pk", "S")],
+            vec![pair("pk", "HASH")],
+            Some("expiresAt".to_owned()),
+        );
+        let devices = (
+            "Devices".to_owned(),
+            vec![pair("pk", "S"), pair("sk", "S")],
+            vec![pair("pk", "HASH"), pair("sk", "RANGE")],
+            None,
+        );
+        assert_eq!(described, [auths, devices]);
         Ok(())
     }
 
     #[test]
-    fn every_gateway_response_has_the_error_body_and_the_standard_headers() -> Result<()> {
-        let documents = Yaml::load_from_str(OF_THIS_CHECKOUT)?;
-        let root = Node {
-            at: String::new(),
-            yaml: documents.first().context("empty")?,
-        };
-        let responses = root
-            .get("Resources")?
-            .get("Api")?
-            .get("Properties")?
-            .get("GatewayResponses")?
-            .entries()?;
-        assert_eq!(responses.len(), 21);
-        for (name, node) in responses {
-            let response = gateway_response(&node)?;
-            let header = |name: &str| {
-                let found = response.headers.iter().find(|(n, _)| n.as_str() == name);
-                found.and_then(|(_, value)| value.to_str().ok())
-            };
-            assert_eq!(header("cache-control"), Some("no-store"), "{name}");
-            assert_eq!(header("x-content-type-options"), Some("nosniff"), "{name}");
-            let status = response.status.as_u16();
-            assert_eq!(
-                header("www-authenticate"),
-                (status == 401).then_some("Bearer"),
-                "{name}"
-            );
-            assert_eq!(
-                header("retry-after"),
-                matches!(status, 429 | 503).then_some("1"),
-                "{name}"
-            );
-            let body: BTreeMap<String, String> = serde_json::from_str(&response.body)?;
-            let members: Vec<_> = body.keys().map(String::as_str).collect();
-            assert_eq!(members, ["code", "message", "status", "traceId"], "{name}");
-            assert_eq!(
-                body.get("traceId").map(String::as_str),
-                Some("$context.extendedRequestId"),
-                "{name}"
-            );
+    fn tags_become_the_long_forms_of_functions() -> Result<()> {
+        let text = "{ a: !Ref X, b: !GetAtt X.Arn, c: !If [Y, !Sub '${X}', ~], d: !Condition Z, e: 1.5 }";
+        let expected = json!({
+            "a": { "Ref": "X" }, "b": { "Fn::GetAtt": "X.Arn" },
+            "c": { "Fn::If": ["Y", { "Fn::Sub": "${X}" }, null] }, "d": { "Condition": "Z" }, "e": 1.5,
+        });
+        assert_eq!(to_json(text)?, expected);
+        for refused in ["", "a\n---\nb", "{ [1]: a }", "["] {
+            assert!(to_json(refused).is_err(), "{refused}");
         }
         Ok(())
     }
@@ -546,7 +557,7 @@ mod tests {
     fn an_error_says_where_it_is() {
         let error = refused(("StageName: v1", "StageName: !Ref Stage"));
         assert!(
-            error.contains("Resources / Api / Properties / StageName is not literal"),
+            error.contains("Resources.Api.Properties.StageName: invalid type"),
             "{error}"
         );
         assert!(refused(("        UNAUTHORIZED:", "        OTHER:")).contains("has no UNAUTHORIZED"));

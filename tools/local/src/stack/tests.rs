@@ -7,6 +7,7 @@ use shared::clock::Timestamp;
 use shared::ports::DeviceStore as _;
 
 use super::*;
+use crate::files::DataDir;
 
 fn http() -> Result<Http> {
     Ok(Http::builder().no_proxy().build()?)
@@ -25,11 +26,11 @@ async fn post(stack: &Stack, path: &str, token: &str, body: &Value) -> Result<(u
     Ok((response.status().as_u16(), response.json().await?))
 }
 
-fn of_the_demo() -> Value {
+fn demo_device_names() -> Value {
     json!({ "userName": DEMO_USER, "deviceName": DEMO_DEVICE, "deviceType": "TOTP" })
 }
 
-/// Step 2 and step 3 with a code that is right now.
+/// Step 2 and step 3 with a valid code.
 async fn sign_in(stack: &Stack, key: &DeviceKey, client: &Client) -> Result<u16> {
     let token = stack.token(client)?;
     let who = json!({ "userName": key.user.as_str(), "deviceName": key.device.as_str(), "deviceType": "totp" });
@@ -44,20 +45,7 @@ async fn sign_in(stack: &Stack, key: &DeviceKey, client: &Client) -> Result<u16>
 }
 
 #[tokio::test]
-async fn the_demo_goes_as_documented() -> Result<()> {
-    let stack = Stack::start(Options::default()).await?;
-    let mut shown = Vec::new();
-    crate::demo::run(&stack, &mut shown).await?;
-    let shown = String::from_utf8(shown)?;
-    assert!(!shown.contains(stack.clients()[0].secret()), "{shown}");
-    assert_eq!(stack.log_lines().len(), 2);
-    assert_eq!(stack.access_lines().len(), 2);
-    stack.shutdown().await;
-    Ok(())
-}
-
-#[tokio::test]
-async fn what_the_gateway_refuses_has_our_body_and_headers() -> Result<()> {
+async fn a_refusal_of_the_gateway_has_our_body_and_headers() -> Result<()> {
     let stack = Stack::start(Options::default()).await?;
     let [client, _] = stack.clients();
     let url = format!("{}/deviceAuthentications", stack.api_url());
@@ -109,7 +97,7 @@ async fn what_the_gateway_refuses_has_our_body_and_headers() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_token_that_is_asked_for_over_http_opens_the_api() -> Result<()> {
+async fn a_token_from_the_token_endpoint_opens_the_api() -> Result<()> {
     let stack = Stack::start(Options::default()).await?;
     let [client, _] = stack.clients();
     let request = http()?
@@ -122,7 +110,7 @@ async fn a_token_that_is_asked_for_over_http_opens_the_api() -> Result<()> {
     assert_eq!(response.headers()["cache-control"], "no-store");
     let answer: Value = response.json().await?;
     let token = answer["access_token"].as_str().context("no token")?;
-    assert_eq!(start(&stack, token, &of_the_demo()).await?.0, 201);
+    assert_eq!(start(&stack, token, &demo_device_names()).await?.0, 201);
 
     let wrong = http()?
         .post(stack.token_url())
@@ -146,7 +134,7 @@ async fn a_token_that_is_asked_for_over_http_opens_the_api() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_clock_and_the_codes_can_be_had_over_http() -> Result<()> {
+async fn the_clock_and_the_codes_are_available_over_http() -> Result<()> {
     let clock = Arc::new(LocalClock::still(Timestamp::from_secs(1_800_000_000)));
     let stack = Stack::start(Options {
         clock: Some(clock),
@@ -191,7 +179,7 @@ async fn the_clock_and_the_codes_can_be_had_over_http() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_stack_goes_on_where_its_data_directory_stopped() -> Result<()> {
+async fn a_stack_continues_from_its_data_directory() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let open = || -> Result<Options> {
         Ok(Options {
@@ -219,7 +207,7 @@ async fn a_stack_goes_on_where_its_data_directory_stopped() -> Result<()> {
     assert_eq!((&stack.demo().key, stack.demo().seed.to_base32()), (&key, seed));
     assert!(
         stack.demo().device.last_step.0 > 0,
-        "the code of before the restart is remembered"
+        "the code from before the restart is remembered"
     );
     stack.advance(Duration::from_mins(1))?;
     assert_eq!(sign_in(&stack, &key, stack.clients()[0]).await?, 200);
@@ -236,7 +224,7 @@ async fn a_stack_goes_on_where_its_data_directory_stopped() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_stack_can_take_the_place_of_another_on_the_same_stores() -> Result<()> {
+async fn a_stack_can_replace_another_on_the_same_stores() -> Result<()> {
     let clock = Arc::new(LocalClock::still(Timestamp::from_secs(1_800_000_000)));
     let stores = Arc::new(Stores::start(None, &clock).await?);
     let identity = Identity::generate()?;
@@ -259,8 +247,8 @@ async fn a_stack_can_take_the_place_of_another_on_the_same_stores() -> Result<()
 }
 
 #[tokio::test]
-async fn functions_can_be_sent_to_other_stores_and_started_again() -> Result<()> {
-    // Nothing listens there any more.
+async fn functions_can_use_other_endpoints_and_be_restarted() -> Result<()> {
+    // Nothing listens there.
     let (listener, port) = bind(0)?;
     drop(listener);
     let functions_dynamodb_url = Some(format!("http://127.0.0.1:{port}"));
@@ -270,7 +258,7 @@ async fn functions_can_be_sent_to_other_stores_and_started_again() -> Result<()>
     })
     .await?;
     let token = stack.token(stack.clients()[0])?;
-    let (status, body) = start(&stack, &token, &of_the_demo()).await?;
+    let (status, body) = start(&stack, &token, &demo_device_names()).await?;
     assert_eq!((status, &body["code"]), (503, &json!("SERVICE_UNAVAILABLE")));
     assert!(
         stack.devices().get(&stack.demo().key).await?.is_some(),
@@ -314,7 +302,7 @@ async fn devices_can_be_registered_and_removed() -> Result<()> {
     assert_eq!(sign_in(&stack, &registered.key, client).await?, 200);
     stack.remove_device(&registered.key).await?;
     assert!(stack.code(&registered.key).await.is_err());
-    // Random names of seeds: the name block of the old one is not in the way.
+    // Names of seeds are random, so the block of the old name does not matter.
     stack
         .register_device(client.id(), "me+tag@example.com", "phone", parameters)
         .await?;
@@ -323,12 +311,12 @@ async fn devices_can_be_registered_and_removed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_event_can_be_handed_to_a_function_past_the_gateway() -> Result<()> {
+async fn an_event_can_bypass_the_gateway() -> Result<()> {
     let stack = Stack::start(Options::default()).await?;
     let claims = json!({ "client_id": stack.clients()[0].id().as_str(), "scope": "mfa/authenticate" });
     let event = json!({
         "resource": "/deviceAuthentications", "path": "/deviceAuthentications", "httpMethod": "POST",
-        "headers": {}, "multiValueHeaders": {}, "body": of_the_demo().to_string(), "isBase64Encoded": false,
+        "headers": {}, "multiValueHeaders": {}, "body": demo_device_names().to_string(), "isBase64Encoded": false,
         "requestContext": {
             "httpMethod": "POST", "stage": "v1", "path": "/v1/deviceAuthentications", "extendedRequestId": "x",
             "identity": {}, "authorizer": { "claims": claims },
@@ -344,7 +332,7 @@ async fn an_event_can_be_handed_to_a_function_past_the_gateway() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_said_to_be() -> Result<()> {
+async fn a_port_in_use_is_reported() -> Result<()> {
     let (_listener, port) = bind(0)?;
     let error = Stack::start(Options {
         port,
@@ -358,7 +346,7 @@ async fn a_port_that_is_taken_is_said_to_be() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nothing_is_left_after_a_shutdown_even_if_a_request_never_ends() -> Result<()> {
+async fn a_shutdown_ends_even_a_request_that_never_ends() -> Result<()> {
     use std::io::Write as _;
 
     let stack = Stack::start(Options::default()).await?;
@@ -396,7 +384,7 @@ async fn secrets_are_not_in_debug_output() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_pool_says_what_it_is_to_the_sdk() -> Result<()> {
+async fn the_sdk_can_describe_the_pool() -> Result<()> {
     use aws_sdk_cognitoidentityprovider::types::{DeletionProtectionType, OAuthFlowType};
 
     let stack = Stack::start(Options::default()).await?;
@@ -444,6 +432,32 @@ async fn the_pool_says_what_it_is_to_the_sdk() -> Result<()> {
         assert_eq!(client.allowed_o_auth_flows(), [OAuthFlowType::ClientCredentials]);
         assert_eq!(client.allowed_o_auth_flows_user_pool_client(), Some(true));
         assert_eq!(client.allowed_o_auth_scopes(), scopes);
+    }
+    stack.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_answer_of_cognito_has_the_date_of_the_stacks_clock() -> Result<()> {
+    let options = Options {
+        clock: Some(Arc::new(LocalClock::still(Timestamp::from_secs(1_800_000_000)))),
+        ..Options::default()
+    };
+    let stack = Stack::start(options).await?;
+    let url = stack.cognito_url();
+    let pool = json!({ "UserPoolId": stack.user_pool_id() });
+    for expected in ["Fri, 15 Jan 2027 08:00:00 GMT", "Fri, 15 Jan 2027 09:00:00 GMT"] {
+        let target = "AWSCognitoIdentityProviderService.DescribeUserPool";
+        for request in [
+            http()?.post(url).header("x-amz-target", target).json(&pool),
+            http()?.post(url).json(&pool),
+            http()?.get(url),
+        ] {
+            let response = request.send().await?;
+            let date = response.headers().get("date").and_then(|date| date.to_str().ok());
+            assert_eq!(date, Some(expected));
+        }
+        stack.advance(Duration::from_hours(1))?;
     }
     stack.shutdown().await;
     Ok(())

@@ -1,0 +1,33 @@
+//! The environment that the functions would have on Lambda.
+
+use std::collections::BTreeMap;
+
+use shared::config;
+
+use crate::cognito::identity::{Identity, REGION};
+use crate::stores::Stores;
+use crate::stores::devices::{AUTHS_TABLE, DEVICES_TABLE, SEED_PREFIX};
+
+/// The settings of the functions, and where the AWS SDK finds the stores.
+pub(super) fn environment(
+    identity: &Identity,
+    stores: &Stores,
+    settings: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let local = [
+        (config::AUTHS_TABLE, AUTHS_TABLE),
+        (config::DEVICES_TABLE, DEVICES_TABLE),
+        (config::SEED_PREFIX, SEED_PREFIX),
+        (config::DEVICE_HASH_KEY, identity.device_hash_key()),
+        ("AWS_ENDPOINT_URL_DYNAMODB", stores.dynamodb_url()),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", stores.secrets_manager_url()),
+        ("AWS_REGION", REGION),
+        // The stores accept any credentials.
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+    ];
+    let local = local
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    local.chain(settings).collect()
+}

@@ -1,0 +1,131 @@
+//! `/_local/*`, which exists only in this tool: a test clock, and the codes that an authenticator app would show.
+//!
+//! Only programs on this machine can reach it. A web page in the browser is kept out by the `Host` header, since a page
+//! that points its name at loopback still sends that name.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::json;
+use shared::clock::Clock as _;
+use shared::names::ClientId;
+use shared::telemetry::rfc3339_millis;
+
+use crate::clock::LocalClock;
+use crate::stores::devices::{Registry, device_key};
+
+pub(crate) const CLOCK_PATH: &str = "/_local/clock";
+pub(crate) const CODE_PATH: &str = "/_local/code";
+
+pub(crate) struct LocalApi {
+    pub(crate) clock: Arc<LocalClock>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) first_client: ClientId,
+}
+
+pub(crate) fn router(api: Arc<LocalApi>) -> Router {
+    Router::new()
+        .route(CLOCK_PATH, post(move_clock))
+        .route(CODE_PATH, get(code))
+        .layer(from_fn(require_local_host))
+        .with_state(api)
+}
+
+async fn require_local_host(request: Request, next: Next) -> Response {
+    if has_local_host(request.headers()) {
+        next.run(request).await
+    } else {
+        problem(StatusCode::FORBIDDEN, "use 127.0.0.1 or localhost")
+    }
+}
+
+fn has_local_host(headers: &HeaderMap) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    matches!(name, "127.0.0.1" | "localhost")
+}
+
+fn problem(status: StatusCode, text: &'static str) -> Response {
+    (status, Json(json!({ "error": text }))).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ClockMove {
+    advance_seconds: i64,
+}
+
+async fn move_clock(State(api): State<Arc<LocalApi>>, body: axum::body::Bytes) -> Response {
+    // Whatever the content type, so that a plain `curl -d` works.
+    let Ok(ClockMove { advance_seconds }) = serde_json::from_slice(&body) else {
+        return problem(StatusCode::BAD_REQUEST, "send {\"advanceSeconds\": 60}, a whole number");
+    };
+    if api.clock.advance_seconds(advance_seconds).is_err() {
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, "the clock cannot be moved that far");
+    }
+    let now = rfc3339_millis(api.clock.now());
+    Json(json!({ "now": now, "offsetSeconds": api.clock.offset_seconds() })).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeviceQuery {
+    user_name: String,
+    device_name: String,
+    client_id: Option<String>,
+}
+
+async fn code(State(api): State<Arc<LocalApi>>, query: Result<Query<DeviceQuery>, QueryRejection>) -> Response {
+    let key = query.ok().and_then(|Query(query)| {
+        let client = match query.client_id {
+            Some(id) => ClientId::parse(&id).ok()?,
+            None => api.first_client.clone(),
+        };
+        device_key(&client, &query.user_name, &query.device_name).ok()
+    });
+    let Some(key) = key else {
+        return problem(StatusCode::BAD_REQUEST, "send userName and deviceName of a device");
+    };
+    match api.registry.codes(&key).await {
+        Ok(Some(codes)) => {
+            let answer = json!({ "otp": codes.single(), "otps": codes.pair() });
+            ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()
+        }
+        Ok(None) => problem(StatusCode::NOT_FOUND, "no such device"),
+        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "cannot read the device or its seed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+
+    use super::*;
+
+    #[test]
+    fn a_foreign_host_name_is_refused() -> Result<()> {
+        for (host, expected) in [
+            ("127.0.0.1:3000", true),
+            ("localhost", true),
+            ("localhost:1", true),
+            ("evil.example:3000", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::HOST, host.parse()?)]);
+            assert_eq!(has_local_host(&headers), expected, "{host}");
+        }
+        assert!(!has_local_host(&HeaderMap::new()));
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! A function's process under a stand-in for Lambda's runtime API: one event at a time, with the moment of each step.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path as Parameter, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use serde_json::Value;
+use shared::clock::{Clock as _, SystemClock};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+
+const MEMORY_MB: &str = "256";
+/// Far longer than any call; a process that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A function's process and its runtime API. Both end when this value is dropped.
+pub(crate) struct Process {
+    child: Child,
+    server: JoinHandle<std::io::Result<()>>,
+    events: mpsc::UnboundedSender<String>,
+    steps: mpsc::UnboundedReceiver<Progress>,
+}
+
+impl Process {
+    /// Starts a process and waits until it asks for work; returns how long that took.
+    pub(crate) async fn start(
+        binary: &Path,
+        function: &str,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<(Self, Duration)> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let (events, pending) = mpsc::unbounded_channel();
+        let (progress, steps) = mpsc::unbounded_channel();
+        let api = runtime_api(RuntimeApi {
+            pending: Mutex::new(pending),
+            progress,
+        });
+        let server = tokio::spawn(async move { axum::serve(listener, api).await });
+
+        let mut command = Command::new(binary);
+        command
+            .env_clear()
+            .envs(environment)
+            .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
+            .env("AWS_LAMBDA_FUNCTION_NAME", function)
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY_MB)
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let started = Instant::now();
+        let child = command
+            .spawn()
+            .with_context(|| format!("{function} cannot be started"))?;
+        let mut process = Self {
+            child,
+            server,
+            events,
+            steps,
+        };
+        let asked = match process.step().await? {
+            Progress::Asked(at) => at,
+            other => bail!("{function} did not ask for work: {other:?}"),
+        };
+        Ok((process, asked.duration_since(started)))
+    }
+
+    /// Hands the process an event; returns how long the answer took, and its body.
+    pub(crate) async fn call(&mut self, event: String, status: u16) -> Result<(Duration, Value)> {
+        self.events.send(event)?;
+        let (given, answered, answer) = match (self.step().await?, self.step().await?) {
+            (Progress::Given(given), Progress::Answered(answered, answer)) => (given, answered, answer),
+            other => bail!("the event was not answered: {other:?}"),
+        };
+        // A call is over when the process asks for the next one.
+        ensure!(
+            matches!(self.step().await?, Progress::Asked(_)),
+            "the process did not ask for more work"
+        );
+        let answer: Value = serde_json::from_slice(&answer)?;
+        let body = answer
+            .get("body")
+            .and_then(Value::as_str)
+            .context("an answer without a body")?;
+        ensure!(
+            answer.get("statusCode").and_then(Value::as_u64) == Some(status.into()),
+            "the status is not {status}: {body}"
+        );
+        Ok((answered.duration_since(given), serde_json::from_str(body)?))
+    }
+
+    async fn step(&mut self) -> Result<Progress> {
+        let step = tokio::time::timeout(PATIENCE, self.steps.recv())
+            .await
+            .context("the process does not respond")?;
+        match step.context("the runtime API ended")? {
+            Progress::Failed(report) => bail!("the function failed: {report}"),
+            step => Ok(step),
+        }
+    }
+
+    /// The peak memory of the process so far (`VmHWM`, see `man 5 proc`).
+    pub(crate) fn peak_kib(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        peak_kib(&status).context("no VmHWM in /proc/PID/status")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.server.abort();
+    }
+}
+
+fn peak_kib(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    value.trim().strip_suffix(" kB")?.trim().parse().ok()
+}
+
+/// A step of a process at the runtime API, and when it progress.
+#[derive(Debug)]
+enum Progress {
+    Asked(Instant),
+    Given(Instant),
+    Answered(Instant, Bytes),
+    Failed(String),
+}
+
+/// Lambda's runtime API for one process.
+struct RuntimeApi {
+    pending: Mutex<mpsc::UnboundedReceiver<String>>,
+    progress: mpsc::UnboundedSender<Progress>,
+}
+
+impl RuntimeApi {
+    fn report(&self, progress: Progress) {
+        // The receiver is gone once a measurement has failed.
+        let _ = self.progress.send(progress);
+    }
+}
+
+fn runtime_api(api: RuntimeApi) -> Router {
+    Router::new()
+        .route("/2018-06-01/runtime/invocation/next", get(next))
+        .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
+        .route("/2018-06-01/runtime/invocation/{id}/error", post(failure))
+        .route("/2018-06-01/runtime/init/error", post(failure))
+        .with_state(Arc::new(api))
+}
+
+async fn next(State(api): State<Arc<RuntimeApi>>) -> Response {
+    api.report(Progress::Asked(Instant::now()));
+    let Some(event) = api.pending.lock().await.recv().await else {
+        return StatusCode::GONE.into_response();
+    };
+    let deadline = SystemClock.now().plus(PATIENCE);
+    let headers = [
+        (
+            "lambda-runtime-aws-request-id",
+            "00000000-0000-4000-8000-000000000000".to_owned(),
+        ),
+        ("lambda-runtime-deadline-ms", deadline.as_millis().to_string()),
+        (
+            "lambda-runtime-invoked-function-arn",
+            "arn:aws:lambda:us-east-1:123456789012:function:measured".to_owned(),
+        ),
+        (
+            "lambda-runtime-trace-id",
+            "Root=1-00000000-000000000000000000000000;Sampled=0".to_owned(),
+        ),
+    ];
+    api.report(Progress::Given(Instant::now()));
+    (headers, event).into_response()
+}
+
+async fn response(State(api): State<Arc<RuntimeApi>>, Parameter(_id): Parameter<String>, body: Bytes) -> StatusCode {
+    api.report(Progress::Answered(Instant::now(), body));
+    StatusCode::ACCEPTED
+}
+
+async fn failure(State(api): State<Arc<RuntimeApi>>, body: String) -> StatusCode {
+    api.report(Progress::Failed(body));
+    StatusCode::ACCEPTED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_memory_is_read_from_the_status_of_a_process() {
+        assert_eq!(
+            peak_kib("Name:\tx\nVmPeak:\t   99 kB\nVmHWM:\t    8432 kB\n"),
+            Some(8_432)
+        );
+        assert_eq!(peak_kib("Name:\tx\n"), None);
+    }
+}
