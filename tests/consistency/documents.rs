@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 use mfactl::cli::Arguments;
 use serde_json::Value;
-use shared::config::{InitAuthConfig, ValidateOtpConfig};
+use shared::config::{InitAuthConfig, ServiceConfig, ValidateOtpConfig};
 use shared::http::error::Code;
 
 use commands::{cargo_fault, mfactl_fault, mfactl_name_fault, packages, recipes, words};
@@ -233,8 +233,9 @@ fn every_setting_is_documented() {
         .take_while(|line| line.is_empty() || line.starts_with(' '))
         .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with([' ', '#'])))
         .filter_map(|line| line.strip_suffix(':'));
-    let variables = InitAuthConfig::VARIABLES
+    let variables = ServiceConfig::VARIABLES
         .into_iter()
+        .chain(InitAuthConfig::VARIABLES)
         .chain(ValidateOtpConfig::VARIABLES);
     let settings = OPERATIONS
         .split("\n## ")

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use local::template::document as template;
 use serde_json::{Map, Value, json};
 use shared::aws::sdk::Clients;
-use shared::config::{self, InitAuthConfig, ValidateOtpConfig};
+use shared::config::{self, InitAuthConfig, ServiceConfig, ValidateOtpConfig};
 use shared::http::caller::SCOPE;
 use shared::http::error::Code;
 use shared::policy::Policy;
@@ -305,7 +305,7 @@ async fn auths_are_deleted_by_the_attribute_that_init_auth_writes() -> Outcome {
     let world = World::new().await?;
     world.start().await?;
     let stores = world.stack.stores();
-    let clients = Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url());
+    let clients = stores.clients();
     let found = clients.dynamodb.scan().table_name("Auths").send().await?;
     assert!(!found.items().is_empty());
     for auth in found.items() {
@@ -333,7 +333,8 @@ fn each_function_gets_exactly_the_variables_that_it_reads() -> Outcome {
         let mut set: BTreeSet<&str> = own.keys().chain(common.keys()).map(String::as_str).collect();
         // The TLS library reads this one.
         assert!(set.remove("SSL_CERT_FILE"), "{binary}");
-        assert_eq!(set, read.iter().copied().collect(), "{binary}");
+        let expected = ServiceConfig::VARIABLES.iter().chain(read).copied().collect();
+        assert_eq!(set, expected, "{binary}");
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use shared::telemetry::{StdoutLog, log_libraries};
 async fn main() -> Result<(), Error> {
     log_libraries();
     let config = InitAuthConfig::read(&Environment)?;
-    let clients = Clients::new(Endpoints::Environment, Limits::REQUEST).await;
+    let clients = Clients::new(Endpoints::from_environment().await, Limits::REQUEST);
     let endpoint = &InitAuth::on_aws(&config, &clients, SystemClock, SystemRandom, StdoutLog);
     endpoint.warm_up().await;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| async move {

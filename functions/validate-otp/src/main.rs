@@ -15,7 +15,7 @@ use validate_otp::ValidateOtp;
 async fn main() -> Result<(), Error> {
     log_libraries();
     let config = ValidateOtpConfig::read(&Environment)?;
-    let clients = Clients::new(Endpoints::Environment, Limits::REQUEST).await;
+    let clients = Clients::new(Endpoints::from_environment().await, Limits::REQUEST);
     let endpoint = &ValidateOtp::on_aws(&config, &clients, SystemClock, SystemRandom, StdoutLog);
     endpoint.warm_up(&config.seed_prefix).await;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| async move {

@@ -208,7 +208,7 @@ impl Simulation {
             auth_id: AuthId::from_random_bytes(self.next_id()),
             expires_at: self.now.plus(AUTH_LIFE),
             write_id: WriteId::from_bytes(self.next_id()),
-            matches: Matches::of(kind, [None; CANDIDATES]),
+            matches: Matches::new(kind, [None; CANDIDATES]),
         };
         let Decision::Write { device, .. } = decide(&self.device, &attempt, self.now, &self.policy) else {
             return false;
@@ -374,7 +374,7 @@ fn matches(kind: OfferKind, right: Option<Step>, now: Timestamp) -> Matches {
         OfferKind::Pair => 2,
     };
     let oldest = Step::at(now, PERIOD).0 - back;
-    Matches::of(
+    Matches::new(
         kind,
         [0, 1, 2].map(|forward| right.filter(|step| step.0 == oldest + forward)),
     )

@@ -42,18 +42,38 @@ impl Limits {
 const FIRST_BACKOFF: Duration = Duration::from_millis(25);
 const TRIES: u32 = 3;
 
-/// Where the stores are.
-#[derive(Debug, Clone, Copy)]
-pub enum Endpoints<'a> {
+/// Where the stores are, and the credentials for them.
+#[derive(Debug, Clone)]
+pub struct Endpoints {
+    config: SdkConfig,
+    /// URLs of `DynamoDB` and Secrets Manager.
+    local: Option<[String; 2]>,
+}
+
+impl Endpoints {
     /// AWS, or wherever region, credentials and endpoints of the environment point to.
-    Environment,
+    pub async fn from_environment() -> Self {
+        let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(connection_pool());
+        Self {
+            config: loader.load().await,
+            local: None,
+        }
+    }
+
     /// Stores on this machine, with credentials that mean nothing.
-    Local {
-        /// URL of `DynamoDB`.
-        dynamodb: &'a str,
-        /// URL of Secrets Manager.
-        secrets_manager: &'a str,
-    },
+    #[must_use]
+    pub fn local(dynamodb_url: &str, secrets_manager_url: &str) -> Self {
+        let credentials = Credentials::new("local", "local", None, None, "local stores");
+        Self {
+            config: SdkConfig::builder()
+                .behavior_version(BehaviorVersion::v2026_01_12())
+                .region(Region::from_static("us-east-1"))
+                .credentials_provider(SharedCredentialsProvider::new(credentials))
+                .http_client(connection_pool())
+                .build(),
+            local: Some([dynamodb_url.to_owned(), secrets_manager_url.to_owned()]),
+        }
+    }
 }
 
 /// The clients of both services.
@@ -63,27 +83,20 @@ pub struct Clients {
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// Secrets Manager.
     pub secrets_manager: aws_sdk_secretsmanager::Client,
-    /// For the client of any further service: region, credentials, limits and the connection pool of these two.
+    /// For clients of further services: region, credentials, limits and the connection pool of these two.
     pub config: SdkConfig,
 }
 
 impl Clients {
-    /// Clients with one connection pool between them.
-    pub async fn new(endpoints: Endpoints<'_>, limits: Limits) -> Self {
-        let config = match endpoints {
-            Endpoints::Environment => from_environment().await,
-            Endpoints::Local { .. } => for_this_machine(),
-        };
-        let config = with_limits(config, limits);
+    /// Clients that share one connection pool.
+    #[must_use]
+    pub fn new(endpoints: Endpoints, limits: Limits) -> Self {
+        let config = with_limits(endpoints.config, limits);
         let mut dynamodb =
             aws_sdk_dynamodb::config::Builder::from(&config).interceptor(CountCalls(calls::Service::DynamoDb));
         let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(&config)
             .interceptor(CountCalls(calls::Service::SecretsManager));
-        if let Endpoints::Local {
-            dynamodb: dynamodb_url,
-            secrets_manager: secrets_manager_url,
-        } = endpoints
-        {
+        if let Some([dynamodb_url, secrets_manager_url]) = endpoints.local {
             // The quota of repetitions belongs to the process, as on Lambda, where a process has one store of each kind;
             // many stores in one process must not use up each other's.
             let own_quota = || RetryPartition::custom("local stores").build();
@@ -111,23 +124,6 @@ fn with_limits(config: SdkConfig, limits: Limits) -> SdkConfig {
         .with_initial_backoff(FIRST_BACKOFF);
     let builder = config.into_builder().timeout_config(timeouts);
     builder.retry_config(retries).build()
-}
-
-fn for_this_machine() -> SdkConfig {
-    let credentials = Credentials::new("local", "local", None, None, "local stores");
-    SdkConfig::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .region(Region::from_static("us-east-1"))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .http_client(connection_pool())
-        .build()
-}
-
-async fn from_environment() -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(connection_pool())
-        .load()
-        .await
 }
 
 fn connection_pool() -> aws_sdk_dynamodb::config::SharedHttpClient {

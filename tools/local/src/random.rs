@@ -1,8 +1,7 @@
 //! Random ids and secrets in AWS's forms, all from the operating system's generator.
 
 use anyhow::Result;
-use shared::config::SystemRandom;
-use shared::ports::Random as _;
+use shared::random::{Random as _, SystemRandom};
 use zeroize::Zeroizing;
 
 const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";

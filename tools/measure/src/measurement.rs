@@ -8,14 +8,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use shared::aws::devices::DynamoDevices;
-use shared::aws::sdk::Clients;
+use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::{Clock as _, SystemClock};
-use shared::config::{DEVICES_TABLE, SEED_PREFIX, SystemRandom};
+use shared::config::{DEVICES_TABLE, SEED_PREFIX};
 use shared::device::{Device, Status};
 use shared::names::{ClientId, DeviceKey, DeviceName, UserName, seed_name};
 use shared::otp::{OtpParameters, Seed, Step};
-use shared::ports::{DeviceRegistry as _, Random as _, SeedRegistry as _, Stored};
+use shared::ports::Stored;
+use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
+use shared::random::{Random as _, SystemRandom};
 
 use crate::process::Process;
 use crate::report::{Cost, Plan, Report, Spread};
@@ -90,10 +92,11 @@ fn executable(message: &Value) -> Option<(String, PathBuf)> {
 /// first call, as on Lambda for a user who signs in again.
 async fn register_users(environment: &BTreeMap<String, String>, how_many: usize) -> Result<Seed> {
     let setting = |name: &str| environment.get(name).with_context(|| format!("{name} is not set"));
-    let clients = Clients::of_local_stores(
+    let endpoints = Endpoints::local(
         setting("AWS_ENDPOINT_URL_DYNAMODB")?,
         setting("AWS_ENDPOINT_URL_SECRETS_MANAGER")?,
     );
+    let clients = Clients::new(endpoints, Limits::REQUEST);
     let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, SystemClock, Duration::ZERO);
     let devices = DynamoDevices::new(&clients.dynamodb, setting(DEVICES_TABLE)?.clone());
 

@@ -7,7 +7,6 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use shared::clock::Clock as _;
-use shared::telemetry::rfc3339_millis;
 
 use super::ids::EXTENDED_REQUEST_ID;
 use super::log::{AccessLine, Log};
@@ -51,7 +50,7 @@ pub(crate) async fn write(State(access): State<AccessLog>, request: Request, nex
             .get::<Resource>()
             .map(|resource| resource.0.as_str());
         access.log.access(&AccessLine {
-            timestamp: rfc3339_millis(now),
+            timestamp: now.rfc3339_millis(),
             message: "access",
             trace_id: response
                 .headers()

@@ -5,13 +5,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, Result};
 use init_auth::InitAuth;
-use lambda_http::{Body, Request, Response};
-use shared::aws::sdk::Clients;
-use shared::config::{InitAuthConfig, SystemRandom, ValidateOtpConfig};
+use lambda_http::{Body, Response};
+use shared::config::{InitAuthConfig, ValidateOtpConfig};
+use shared::http::Event;
+use shared::random::SystemRandom;
 use validate_otp::ValidateOtp;
 
 use super::log::Log;
 use crate::clock::LocalClock;
+use crate::stores::clients;
 use crate::template::Function;
 
 type Clock = Arc<LocalClock>;
@@ -65,16 +67,16 @@ impl Functions {
         Ok(())
     }
 
-    /// Hands a request to a function, which continues even if the caller disconnects, as on Lambda.
+    /// Hands an event to a function, which continues even if the caller disconnects, as on Lambda.
     ///
     /// # Errors
     /// If the function panicked.
-    pub(crate) async fn call(&self, function: Function, request: Request) -> Result<Response<Body>> {
+    pub(crate) async fn call(&self, function: Function, event: Event) -> Result<Response<Body>> {
         let instances = Arc::clone(&self.running.read().unwrap_or_else(PoisonError::into_inner));
         let work = async move {
             match function {
-                Function::InitAuth => instances.init_auth.handle(request).await,
-                Function::ValidateOtp => instances.validate_otp.handle(request).await,
+                Function::InitAuth => instances.init_auth.handle(event).await,
+                Function::ValidateOtp => instances.validate_otp.handle(event).await,
             }
         };
         tokio::spawn(work).await.context("the function panicked")
@@ -89,7 +91,7 @@ impl Instances {
         clock: &Clock,
         log: &Arc<Log>,
     ) -> Result<Self> {
-        let clients = Clients::of_local_stores(dynamodb_url, secrets_manager_url);
+        let clients = clients(dynamodb_url, secrets_manager_url);
         let init_auth = InitAuthConfig::read(settings)?;
         let validate_otp = ValidateOtpConfig::read(settings)?;
         Ok(Self {

@@ -19,6 +19,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header, request};
 use axum::response::Response;
 use futures_util::StreamExt as _;
 use shared::clock::Clock as _;
+use shared::http::Event;
 
 use crate::clock::LocalClock;
 use crate::template::{Refusal, Template};
@@ -80,8 +81,8 @@ impl Gateway {
         let claims = self.authorizer.authorize(&head.headers, &routed.route.scopes)?;
         let event = rest_event(head, &body, routed, &claims, ids, self.clock.now());
         let event = event.map_err(|_| Refusal::UnreadableRequest)?;
-        let request = shared::http::event::request(&event.to_string());
-        let call = self.functions.call(routed.route.function, request);
+        let event = Event::from_text(event.to_string());
+        let call = self.functions.call(routed.route.function, event);
         // A function that fails or runs out of time is API Gateway's 502, which the template has a response for.
         let answer = tokio::time::timeout(routed.route.timeout, call).await;
         let answer = answer.map_err(|_| Refusal::Failure)?.map_err(|_| Refusal::Failure)?;

@@ -16,7 +16,6 @@ use serde::Deserialize;
 use serde_json::json;
 use shared::clock::Clock as _;
 use shared::names::ClientId;
-use shared::telemetry::rfc3339_millis;
 
 use crate::clock::LocalClock;
 use crate::stores::devices::{Registry, device_key};
@@ -73,7 +72,7 @@ async fn move_clock(State(api): State<Arc<LocalApi>>, body: axum::body::Bytes) -
     if api.clock.advance_seconds(advance_seconds).is_err() {
         return problem(StatusCode::UNPROCESSABLE_ENTITY, "the clock cannot be moved that far");
     }
-    let now = rfc3339_millis(api.clock.now());
+    let now = api.clock.now().rfc3339_millis();
     Json(json!({ "now": now, "offsetSeconds": api.clock.offset_seconds() })).into_response()
 }
 

@@ -16,10 +16,10 @@ use lambda_http::{Body, Response};
 use serde::Serialize;
 use shared::aws::auths::DynamoAuths;
 use shared::aws::devices::DynamoDevices;
-use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::Clock as _;
 use shared::device::Status;
+use shared::http::Event;
 use shared::names::{ClientId, DeviceKey};
 use shared::otp::{OtpParameters, Seed};
 use zeroize::Zeroizing;
@@ -100,7 +100,6 @@ impl Stack {
             Some(stores) => stores,
             None => Arc::new(Stores::start(options.data_dir, &clock).await?),
         };
-        let clients = || Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url());
 
         let log = Arc::new(Log::new(options.log_to));
         let environment = environment::environment(&identity, &stores, options.settings);
@@ -120,7 +119,7 @@ impl Stack {
 
         let host = Host::new("local-stack")?;
         let [first, _] = identity.clients();
-        let served_registry = Arc::new(Registry::new(&clients(), &clock));
+        let served_registry = Arc::new(Registry::new(&stores.clients(), &clock));
         let key = device_key(first.id(), DEMO_USER, DEMO_DEVICE)?;
         let demo = host
             .run(first_devices(Arc::clone(&served_registry), key, options.demo_seed))
@@ -162,7 +161,7 @@ impl Stack {
         host.serve_router(listener, router)?;
 
         // Separate from the served one, whose connections belong to the host's runtime; these belong to the caller's.
-        let registry = Registry::new(&clients(), &clock);
+        let registry = Registry::new(&stores.clients(), &clock);
         Ok(Self {
             host,
             origin,
@@ -371,9 +370,9 @@ impl Stack {
     /// # Errors
     /// If the function panicked.
     pub async fn invoke(&self, function: Function, event: &str) -> Result<Response<Body>> {
-        let (request, functions) = (shared::http::event::request(event), Arc::clone(&self.functions));
+        let (event, functions) = (Event::from_text(event.to_owned()), Arc::clone(&self.functions));
         self.host
-            .run(async move { functions.call(function, request).await })
+            .run(async move { functions.call(function, event).await })
             .await
     }
 

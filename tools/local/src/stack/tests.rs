@@ -388,7 +388,7 @@ async fn the_sdk_can_describe_the_pool() -> Result<()> {
     use aws_sdk_cognitoidentityprovider::types::{DeletionProtectionType, OAuthFlowType};
 
     let stack = Stack::start(Options::default()).await?;
-    let settings = aws_sdk_cognitoidentityprovider::config::Builder::from(&Clients::settings_of_local_stores())
+    let settings = aws_sdk_cognitoidentityprovider::config::Builder::from(&stack.stores().clients().config)
         .endpoint_url(stack.cognito_url());
     let cognito = aws_sdk_cognitoidentityprovider::Client::from_conf(settings.build());
 

@@ -12,7 +12,9 @@ use shared::clock::Clock as _;
 use shared::device::{Device, Status};
 use shared::names::{ClientId, DeviceKey, DeviceName, UserName, seed_name};
 use shared::otp::{OtpCode, OtpParameters, Seed, Step};
-use shared::ports::{DeviceRegistry as _, DeviceStore as _, Removal, SeedRegistry as _, SeedStore as _, Stored};
+use shared::ports::operator::DeviceInventory as _;
+use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
+use shared::ports::{DeviceStore as _, SeedStore as _, Stored};
 
 use crate::clock::LocalClock;
 use crate::random;
@@ -112,7 +114,7 @@ impl Registry {
                 seed: Arc::new(seed),
             })),
             Stored::Taken => {
-                self.seeds.remove(&device.seed_ref, Removal::Recoverable).await?;
+                self.seeds.remove(&device.seed_ref).await?;
                 Ok(None)
             }
         }
@@ -135,7 +137,7 @@ impl Registry {
     pub(crate) async fn remove(&self, key: &DeviceKey) -> Result<()> {
         if let Some(device) = self.devices.get(key).await? {
             self.devices.remove(key).await?;
-            self.seeds.remove(&device.seed_ref, Removal::Recoverable).await?;
+            self.seeds.remove(&device.seed_ref).await?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use shared::aws::sdk::Clients;
+use shared::aws::sdk::{Clients, Endpoints, Limits};
 
 use crate::clock::LocalClock;
 use crate::files::DataDir;
@@ -57,7 +57,7 @@ impl Stores {
         let secrets_manager_url = format!("http://127.0.0.1:{port}");
         host.serve_router(listener, secrets_manager::router(data_dir).await?)?;
 
-        let clients = Clients::of_local_stores(&dynamodb_url, &secrets_manager_url);
+        let clients = clients(&dynamodb_url, &secrets_manager_url);
         host.run(async move { dynamodb::create_tables(&clients.dynamodb, &template.tables).await })
             .await?;
         Ok(Self {
@@ -66,6 +66,12 @@ impl Stores {
             database,
             host,
         })
+    }
+
+    /// Clients of these stores.
+    #[must_use]
+    pub fn clients(&self) -> Clients {
+        clients(&self.dynamodb_url, &self.secrets_manager_url)
     }
 
     /// The endpoint of `DynamoDB`.
@@ -94,6 +100,11 @@ impl Stores {
     pub async fn shutdown(&self) {
         self.host.shutdown().await;
     }
+}
+
+/// Clients of stores on this machine, with the limits of a request.
+pub(crate) fn clients(dynamodb_url: &str, secrets_manager_url: &str) -> Clients {
+    Clients::new(Endpoints::local(dynamodb_url, secrets_manager_url), Limits::REQUEST)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::*;
 mod secret_list;
 
 fn clients(stores: &Stores) -> Clients {
-    Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url())
+    stores.clients()
 }
 
 #[tokio::test]
@@ -19,6 +19,7 @@ async fn tables_and_secrets_are_kept_across_restarts() -> Result<()> {
         let Clients {
             dynamodb,
             secrets_manager,
+            ..
         } = clients(&stores);
         let created = secrets_manager
             .create_secret()
@@ -49,6 +50,7 @@ async fn tables_and_secrets_are_kept_across_restarts() -> Result<()> {
     let Clients {
         dynamodb,
         secrets_manager,
+        ..
     } = clients(&stores);
     let found = secrets_manager
         .get_secret_value()

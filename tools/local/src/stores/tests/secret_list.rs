@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::operation::list_secrets::{ListSecretsError, ListSecretsOutput};
 use aws_sdk_secretsmanager::types::{Filter as ListFilter, FilterNameStringType as Key};
-use shared::aws::sdk::Clients;
 
 use crate::clock::LocalClock;
 use crate::files::DataDir;
@@ -14,7 +13,7 @@ use crate::stores::Stores;
 
 async fn stores(data_dir: Option<Arc<DataDir>>) -> Result<(Stores, Client)> {
     let stores = Stores::start(data_dir, &Arc::new(LocalClock::running())).await?;
-    let clients = Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url());
+    let clients = stores.clients();
     Ok((stores, clients.secrets_manager))
 }
 
