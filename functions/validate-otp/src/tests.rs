@@ -268,7 +268,7 @@ async fn an_auth_succeeds_once() -> Outcome {
 }
 
 #[tokio::test]
-async fn five_wrong_codes_say_what_is_left_and_close_single_codes_but_not_pairs() -> Outcome {
+async fn five_wrong_codes_close_single_codes_but_not_pairs() -> Outcome {
     let world = World::new()?;
     let id = world.start(1)?;
     let wrong = world.wrong_code()?;
@@ -295,7 +295,7 @@ async fn five_wrong_codes_say_what_is_left_and_close_single_codes_but_not_pairs(
     assert_eq!(
         world.device()?,
         before,
-        "the right single code was neither looked at nor consumed"
+        "the right single code was neither evaluated nor consumed"
     );
     assert_eq!(world.otps(next, &world.code(0), &world.code(1)).await?.status, 200);
     Ok(())
@@ -545,7 +545,7 @@ async fn a_write_that_took_effect_before_its_error_gives_no_verdict() -> Outcome
 }
 
 #[tokio::test]
-async fn a_seed_that_cannot_be_read_is_told_from_a_device_that_is_gone_or_new() -> Outcome {
+async fn an_unreadable_seed_is_distinguished_from_a_removed_or_reseeded_device() -> Outcome {
     let world = World::new()?;
     let id = world.start(1)?;
     world.seeds.inject(Op::Get, Fault::Before);
@@ -656,7 +656,7 @@ async fn a_request_reads_the_clock_once_and_logs_neither_code_nor_name() -> Outc
     Ok(())
 }
 
-/// Devices that somebody else writes just before each of the first writes.
+/// Devices that another request writes just before each of the first writes.
 struct Contended {
     devices: MemoryDevices,
     rivals: std::sync::atomic::AtomicUsize,
@@ -808,7 +808,7 @@ async fn a_write_that_takes_effect_after_the_deadline_is_counted_and_gives_no_ve
 }
 
 #[tokio::test]
-async fn guesses_are_rationed_as_configured() -> Outcome {
+async fn guesses_are_limited_as_configured() -> Outcome {
     for (policy, gap) in [("standard", "1"), ("strict", "10")] {
         let world = World::with_policy(policy)?;
         let (id, wrong) = (world.start(1)?, world.wrong_code()?);

@@ -254,7 +254,7 @@ impl<'a> Attributes<'a> {
 }
 
 /// The device that an item, or the snapshot in an auth's item, describes. Attributes that are no part of its state
-/// (keys, dates, a pending replacement) are passed over.
+/// (keys, dates, a pending replacement) are ignored.
 pub(super) fn read_device(item: &Item) -> Result<Device, StoreError> {
     let attributes = Attributes(item);
     let last_write = |last: &Attributes<'_>| {

@@ -523,7 +523,7 @@ fn the_ladder_opens_at_its_very_millisecond() {
 }
 
 #[test]
-fn the_later_of_the_two_openings_is_the_one_that_is_told() {
+fn the_later_of_two_openings_is_reported() {
     let mut device = never_failed();
     let opens = |device: &Device| device.single_codes_at(&Policy::standard());
     device.not_before = NOW.plus(SECOND * 30);
@@ -542,7 +542,7 @@ fn a_wrong_code_without_a_wait_refuses_nothing_on_a_clock_that_is_behind() {
 }
 
 #[test]
-fn wrong_codes_in_a_row_climb_the_ladder() {
+fn consecutive_wrong_codes_climb_the_ladder() {
     let mut device = never_failed();
     let mut now = NOW;
     let waits = [
@@ -638,7 +638,7 @@ fn afterwards_the_budget_allows_one_wrong_code_per_refill() {
 }
 
 #[test]
-fn after_a_hundred_wrong_codes_in_a_row_time_alone_opens_nothing() {
+fn after_a_hundred_consecutive_wrong_codes_time_alone_opens_nothing() {
     let policy = Policy::standard();
     let end = NOW.plus(REFILL * 1_000);
     let (guesses, mut device) = guesses_until(end, never_failed(), &policy, NOW);
@@ -654,7 +654,7 @@ fn after_a_hundred_wrong_codes_in_a_row_time_alone_opens_nothing() {
 }
 
 #[test]
-fn the_hundredth_wrong_code_in_a_row_is_still_looked_at() {
+fn the_hundredth_consecutive_wrong_code_is_still_evaluated() {
     let device = Device {
         consecutive_failures: 99,
         ..never_failed()
@@ -798,7 +798,7 @@ fn wrong_pairs_in_between_change_nothing_about_the_refund() {
 }
 
 #[test]
-fn somebody_elses_wrong_codes_are_never_given_back() {
+fn foreign_wrong_codes_are_never_refunded() {
     let mut device = never_failed();
     assert_rejected(&mut device, [ATTACKER, 1, ATTACKER, ATTACKER].map(wrong_single), NOW);
     assert_eq!(verdict_at(&mut device, single(1, N), NOW), Verdict::Accepted);

@@ -204,7 +204,7 @@ pub struct Failure {
     pub attempts_remaining: Option<u32>,
     /// Seconds to wait; with 429 and 503 also a header.
     pub retry_after_seconds: Option<u64>,
-    /// Seconds until single codes are looked at again.
+    /// Seconds until single codes are evaluated again.
     pub single_codes_after_seconds: Option<u64>,
     /// Why, in one word, for the log.
     pub reason: &'static str,

@@ -141,7 +141,7 @@ fn the_window_moves_with_the_first_millisecond_of_a_step() -> Result<(), SeedErr
 }
 
 #[test]
-fn a_pair_matches_three_pairs_of_steps_in_a_row() -> Result<(), SeedError> {
+fn a_pair_matches_three_pairs_of_consecutive_steps() -> Result<(), SeedError> {
     let seed = seed()?;
     for earlier in N - 2..=N {
         assert_eq!(matched(&seed, &pair(&seed, earlier, earlier + 1), N), [earlier]);
@@ -156,7 +156,7 @@ fn a_pair_matches_three_pairs_of_steps_in_a_row() -> Result<(), SeedError> {
         (N - 1, N - 2),
         (N, N - 1),
         (N + 1, N),
-        // Not in a row.
+        // Not consecutive.
         (N - 2, N),
         (N - 1, N + 1),
         (N - 2, N + 1),

@@ -327,14 +327,14 @@ fn only_winner<T, R: Debug>(
 /// A text that says which promise was broken, or the store's own error.
 pub async fn device_store_contract(store: &impl DeviceInventory) -> Outcome {
     let key = key("shop", "alice", "phone")?;
-    what_is_not_there_is_not_made(store, &key).await?;
+    a_write_never_creates_a_device(store, &key).await?;
     a_name_is_registered_once(store, &key).await?;
     devices_come_back_as_they_were_written(store, &key).await?;
     a_write_needs_version_and_seed(store, &key).await?;
     one_of_racing_writes_takes_effect(store, &key).await?;
     a_removed_device_is_gone(store, &key).await?;
     a_device_is_removed_only_as_the_one_that_was_held(store, &key).await?;
-    one_of_racing_registrations_gets_the_name(store, &key).await?;
+    exactly_one_of_racing_registrations_gets_the_name(store, &key).await?;
     a_pending_seed_is_swapped_in_by_one_write(store, &key).await?;
     names_are_kept_apart(store).await?;
     pages_have_every_device_once(store).await
@@ -344,7 +344,7 @@ fn created() -> Timestamp {
     Timestamp::from_secs(THEN)
 }
 
-async fn what_is_not_there_is_not_made(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
+async fn a_write_never_creates_a_device(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let device = device(1)?;
     same("a device that was never registered", &store.get(key).await?, &None)?;
     let new = Device {
@@ -811,7 +811,7 @@ async fn a_device_is_removed_only_as_the_one_that_was_held(store: &impl DeviceIn
     Ok(())
 }
 
-async fn one_of_racing_registrations_gets_the_name(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
+async fn exactly_one_of_racing_registrations_gets_the_name(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let racing = (1..=u64::from(RACERS)).map(device).collect::<Result<Vec<_>, _>>()?;
     let stored = join_all(racing.iter().map(|device| store.register(key, device, created()))).await;
     let winner = only_winner(racing, stored, |_, stored| *stored == Stored::Yes)?;
@@ -880,7 +880,7 @@ async fn names_are_kept_apart(store: &impl DeviceInventory) -> Outcome {
 pub async fn seed_store_contract(store: &impl SeedInventory) -> Outcome {
     seeds_come_back_as_they_were(store).await?;
     a_seed_name_is_used_once(store).await?;
-    a_seed_that_is_not_there_is_an_error(store).await?;
+    a_missing_seed_is_an_error(store).await?;
     a_seed_for_other_parameters_is_an_error(store).await?;
     seeds_are_listed_and_brought_back(store).await
 }
@@ -946,7 +946,7 @@ async fn a_seed_name_is_used_once(store: &impl SeedInventory) -> Outcome {
     Ok(())
 }
 
-async fn a_seed_that_is_not_there_is_an_error(store: &impl SeedInventory) -> Outcome {
+async fn a_missing_seed_is_an_error(store: &impl SeedInventory) -> Outcome {
     let parameters = OtpParameters::default();
     let unknown = SeedRef::new(&name(102), "11111111-2222-4333-8444-555555555555")?;
     ensure(

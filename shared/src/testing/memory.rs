@@ -69,7 +69,7 @@ impl Op {
     }
 }
 
-/// What goes wrong with one call.
+/// How one call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// It fails and has no effect.
