@@ -7,7 +7,7 @@ use lambda_http::aws_lambda_events::apigw::ApiGatewayProxyResponse;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::run::MARKER;
+use crate::runner::MARKER;
 use crate::service::{Operation, Service, Stored};
 
 /// Codes and their statuses as `api.md` lists them: those that input alone can bring about.

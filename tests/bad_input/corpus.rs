@@ -8,9 +8,9 @@ use shared::testing::events::Event;
 
 use crate::answer::Answer;
 use crate::expected::WHITE_SPACE;
-use crate::requests::{LOOKALIKES, other_ids};
-use crate::run::runtime;
-use crate::sent::LONGEST_BODY;
+use crate::generated::{LOOKALIKES, other_ids};
+use crate::request::LONGEST_BODY;
+use crate::runner::runtime;
 use crate::service::{CLIENT, DEVICES, Operation, Service, State, USERS, auth_id, code};
 
 fn start() -> Event {

@@ -8,7 +8,7 @@ use proptest::sample::select;
 use serde_json::{Map, Value, json};
 use shared::testing::events::Event;
 
-use crate::run::{MARKER, hold, runtime};
+use crate::runner::{MARKER, hold, runtime};
 use crate::service::{CLIENT, DEVICES, Operation, Service, State, USERS, auth_id, code};
 
 /// What is the gateway's or the authorizer's own word, and is repeated in an answer or in the log.

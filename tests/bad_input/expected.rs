@@ -4,7 +4,7 @@
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::sent::{Body, Caller, Encoding, LONGEST_BODY, Sent, Val};
+use crate::request::{Body, Caller, Encoding, LONGEST_BODY, Sent, Val};
 use crate::service::{DEVICES, Operation, State, USERS, code};
 
 /// Code points with the property `White_Space` (Unicode 17, `PropList.txt`).

@@ -34,7 +34,7 @@ fn named_tests() -> impl Iterator<Item = &'static str> {
 #[test]
 fn every_test_that_the_security_page_names_exists() -> Outcome {
     let mut files = Vec::new();
-    for folder in ["shared", "functions", "tools", "tests"] {
+    for folder in ["shared", "functions", "tools", "models", "tests"] {
         sources(&checkout()?.join(folder), &mut files)?;
     }
     let code = files

@@ -106,11 +106,7 @@ impl Code {
                 "DEVICE_NOT_FOUND",
                 "The user has no device with this name",
             ),
-            Self::AuthNotFound => (
-                S::NOT_FOUND,
-                "AUTH_NOT_FOUND",
-                "No authentication has this authId",
-            ),
+            Self::AuthNotFound => (S::NOT_FOUND, "AUTH_NOT_FOUND", "No authentication has this authId"),
             Self::AuthAlreadyUsed => (
                 S::CONFLICT,
                 "AUTH_ALREADY_USED",
@@ -153,11 +149,7 @@ impl Code {
                 "TOO_MANY_ATTEMPTS",
                 "Too many wrong pairs of codes; try again later",
             ),
-            Self::InternalError => (
-                S::INTERNAL_SERVER_ERROR,
-                "INTERNAL_ERROR",
-                "Internal error; try again",
-            ),
+            Self::InternalError => (S::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "Internal error; try again"),
             Self::ServiceUnavailable => (
                 S::SERVICE_UNAVAILABLE,
                 "SERVICE_UNAVAILABLE",

@@ -3,7 +3,7 @@
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 
-use crate::run::MARKER;
+use crate::runner::MARKER;
 use crate::service::{Operation, State};
 
 /// The longest body that is read.

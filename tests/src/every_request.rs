@@ -1,15 +1,15 @@
-//! Every journey once, in a process of its own, so that its output is everything that the service writes: for
-//! `journeys/leaks.rs`, which searches it.
+//! Every kind of request once, in its own process, so that its output is everything that the service writes.
+//! `journeys/leaks.rs` searches it.
 //!
-//! `every-journey shipped FILE` listens to libraries as the functions do; with `everything` instead, whatever any library
-//! has to say comes out on standard error. FILE gets every secret that was used. Codes have 8 digits, so that none comes
-//! up by chance.
+//! `every-request shipped FILE` logs what the functions log; `every-request everything FILE` also writes whatever any
+//! library logs to standard error. FILE gets every secret that was used. Codes have 8 digits, so that none occurs by
+//! chance.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use acceptance::{Fault, Outcome, Passed, Rule, Secrets, StoreProxy, Tap, World, WorldOptions, names};
+use acceptance::{Exchange, Fault, Outcome, Rule, Secrets, StoreProxy, World, WorldOptions, names};
 use anyhow::{Context as _, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use local::{LogTo, Registered};
@@ -36,28 +36,28 @@ const PHONE: &str = "Pocket Phone \u{2116}7 (old)";
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [mode, file] = arguments.as_slice() else {
-        anyhow::bail!("shipped or everything, and a file");
+        anyhow::bail!("usage: every-request shipped|everything FILE");
     };
     if mode == "everything" {
         listen_to_everything()?;
     }
-    // After a subscriber of one's own it only sets what a panic prints.
+    // With a subscriber already set, it only sets what a panic prints.
     listen_to_libraries();
-    let mut journey = Journey::begin().await?;
-    journey.tokens().await?;
-    journey.verdicts().await?;
-    journey.gates().await?;
-    journey.bad_input().await?;
-    journey.unknown().await?;
-    journey.states().await?;
-    journey.damage().await?;
-    journey.faults().await?;
-    journey.panic().await;
-    journey.planted();
-    journey.end(file.as_ref()).await
+    let mut requests = Requests::begin().await?;
+    requests.tokens().await?;
+    requests.verdicts().await?;
+    requests.gates().await?;
+    requests.bad_input().await?;
+    requests.unknown().await?;
+    requests.states().await?;
+    requests.damage().await?;
+    requests.faults().await?;
+    requests.panic().await;
+    requests.planted();
+    requests.end(file.as_ref()).await
 }
 
-/// Everything that is said through `tracing`, the beginnings of spans included, or through `log`.
+/// Writes everything that is logged through `tracing`, new spans included, or through `log`.
 fn listen_to_everything() -> Outcome {
     let subscriber = tracing_subscriber::fmt()
         .json()
@@ -66,7 +66,7 @@ fn listen_to_everything() -> Outcome {
         .with_writer(std::io::stderr)
         .finish();
     tracing::subscriber::set_global_default(subscriber)?;
-    log::set_logger(&Logger).map_err(|_| anyhow::anyhow!("there is a logger already"))?;
+    log::set_logger(&Logger).map_err(|_| anyhow::anyhow!("there already is a logger"))?;
     log::set_max_level(log::LevelFilter::Trace);
     Ok(())
 }
@@ -80,14 +80,14 @@ impl log::Log for Logger {
 
     fn log(&self, record: &log::Record<'_>) {
         let line = json!({ "target": record.target(), "message": record.args().to_string() });
-        // Nobody is left to tell if standard error is gone.
+        // If standard error is gone, there is no one to tell.
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
 
     fn flush(&self) {}
 }
 
-struct Journey {
+struct Requests {
     world: World,
     phone: Registered,
     secrets: Secrets,
@@ -100,11 +100,10 @@ fn eight_digits() -> OtpParameters {
     }
 }
 
-impl Journey {
+impl Requests {
     async fn begin() -> Result<Self> {
         let world = World::with(WorldOptions {
             proxies: true,
-            taps: true,
             demo_seed: Some(Seed::from_bytes(&SystemRandom.sixteen_bytes()?, eight_digits())?),
             log_to: LogTo::StandardOutput,
             ..WorldOptions::default()
@@ -119,14 +118,14 @@ impl Journey {
         Ok(Self { world, phone, secrets })
     }
 
-    /// A code of the phone, kept as a secret.
+    /// A code of the phone, which is recorded as a secret.
     fn code(&mut self, ahead: i64) -> String {
         let code = self.world.code_of(&self.phone, ahead);
         self.secrets.add("a code", &code);
         code
     }
 
-    /// One that is right in eight hours.
+    /// A code that is right in eight hours.
     fn wrong(&mut self) -> String {
         self.code(1_000)
     }
@@ -139,21 +138,21 @@ impl Journey {
 
     async fn otp(&mut self, ahead: i64, status: u16) -> Outcome {
         let (auth_id, code) = (self.start().await?, self.code(ahead));
-        self.sent(&auth_id, &json!({ "otp": code }), status).await
+        self.send(&auth_id, &json!({ "otp": code }), status).await
     }
 
     async fn otps(&mut self, earlier: i64, later: i64, status: u16) -> Outcome {
         let (auth_id, codes) = (self.start().await?, [self.code(earlier), self.code(later)]);
-        self.sent(&auth_id, &json!({ "otps": codes }), status).await
+        self.send(&auth_id, &json!({ "otps": codes }), status).await
     }
 
-    async fn sent(&self, auth_id: &str, body: &Value, status: u16) -> Outcome {
+    async fn send(&self, auth_id: &str, body: &Value, status: u16) -> Outcome {
         let answer = self.world.validate_otp(self.world.token(), auth_id, body).await?;
         anyhow::ensure!(answer.status == status, "{status} expected: {}", answer.text);
         Ok(())
     }
 
-    /// Until nothing of before is in the window, and with every gate open.
+    /// Lets time pass until every earlier code is out of the window, and opens every gate.
     async fn rest(&mut self) -> Outcome {
         self.world.advance(Duration::from_mins(3))?;
         self.world.renew_token()?;
@@ -202,12 +201,12 @@ impl Journey {
 
     async fn verdicts(&mut self) -> Outcome {
         let (auth_id, wrong, right) = (self.start().await?, self.wrong(), self.code(0));
-        self.sent(&auth_id, &json!({ "otp": wrong }), 422).await?;
+        self.send(&auth_id, &json!({ "otp": wrong }), 422).await?;
         let (first, last) = right.split_at(4);
         let typed = format!("{first} {last}");
         self.secrets.add("a code as it was typed", &typed);
-        self.sent(&auth_id, &json!({ "otp": typed }), 200).await?;
-        self.sent(&auth_id, &json!({ "otp": right }), 409).await?;
+        self.send(&auth_id, &json!({ "otp": typed }), 200).await?;
+        self.send(&auth_id, &json!({ "otp": right }), 409).await?;
         self.otp(0, 422).await?;
         self.otp(-1, 422).await?;
         self.rest().await?;
@@ -222,9 +221,9 @@ impl Journey {
     async fn gates(&mut self) -> Outcome {
         let (auth_id, wrong) = (self.start().await?, self.wrong());
         for _ in 0..5 {
-            self.sent(&auth_id, &json!({ "otp": wrong }), 422).await?;
+            self.send(&auth_id, &json!({ "otp": wrong }), 422).await?;
         }
-        self.sent(&auth_id, &json!({ "otp": wrong }), 409).await?;
+        self.send(&auth_id, &json!({ "otp": wrong }), 409).await?;
         self.otp(0, 422).await?;
         self.otps(0, 1, 200).await?;
         self.rest().await?;
@@ -294,7 +293,7 @@ impl Journey {
                 anyhow::ensure!(self.world.send(request).await?.status >= 400);
             }
         }
-        // Past the gateway: events without a client, without a scope, and with names where ids belong.
+        // Past the gateway: events without a client, without a scope, and with names in place of ids.
         let event = || Event::validate_otp(self.world.client().as_str(), &auth_id).otp(&code);
         for event in [
             event().without_authorizer(),
@@ -336,7 +335,7 @@ impl Journey {
         let (auth_id, code, key) = (self.start().await?, self.code(0), self.phone.key.clone());
         for status in [Status::Disabled, Status::ActivationRequired] {
             self.world.change_of(&key, |device| device.status = status).await?;
-            self.sent(&auth_id, &json!({ "otp": code }), 423).await?;
+            self.send(&auth_id, &json!({ "otp": code }), 423).await?;
             let answer = self.world.try_start_with(USER, PHONE).await?;
             anyhow::ensure!(answer.status == 423, "{}", answer.text);
         }
@@ -344,27 +343,26 @@ impl Journey {
             .change_of(&key, |device| device.status = Status::Active)
             .await?;
         self.world.stack.remove_device(&key).await?;
-        self.sent(&auth_id, &json!({ "otp": code }), 404).await?;
+        self.send(&auth_id, &json!({ "otp": code }), 404).await?;
         self.phone = self
             .world
             .stack
             .register_device(&key.client, USER, PHONE, eight_digits())
             .await?;
         self.world.add_device(&mut self.secrets, &self.phone);
-        self.sent(&auth_id, &json!({ "otp": code }), 409).await?;
+        self.send(&auth_id, &json!({ "otp": code }), 409).await?;
         let (auth_id, code) = (self.start().await?, self.code(0));
         self.world.advance(Duration::from_mins(5))?;
-        self.sent(&auth_id, &json!({ "otp": code }), 410).await?;
+        self.send(&auth_id, &json!({ "otp": code }), 410).await?;
         self.rest().await
     }
 
-    /// What this service never wrote, with a seed where none belongs.
+    /// Items that this service never wrote, with seeds and codes where they do not belong.
     async fn damage(&mut self) -> Outcome {
-        let stores = self.world.stack.stores();
         let Clients {
             dynamodb,
             secrets_manager,
-        } = Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url());
+        } = self.world.store_clients();
         let (key, seed) = (self.phone.key.clone(), self.phone.seed.to_base32());
         let intact = self.world.device_of(&key).await?;
         for (position, text) in [
@@ -412,7 +410,7 @@ impl Journey {
             let answer = self.world.otp(&auth_id, &code).await?;
             anyhow::ensure!(answer.status == 503, "{}", answer.text);
         }
-        // It is gone, although what it was cannot be read.
+        // It is removed although it cannot be read.
         anyhow::ensure!(self.world.stack.devices().remove(&key).await.is_err(), "it was read");
         let now = Timestamp::from_secs(1);
         self.world.stack.devices().register(&key, &intact, now).await?;
@@ -421,34 +419,32 @@ impl Journey {
 
     async fn faults(&mut self) -> Outcome {
         for call in CALLS {
-            self.faulted(|world| each_proxy(world, |proxy| proxy.set(call, Rule::Always(Fault::Close))))
+            self.with_fault(|proxy| proxy.set(call, Rule::Always(Fault::Close)))
                 .await?;
         }
-        let hang = |proxy: &StoreProxy| proxy.set("UpdateItem Devices", Rule::Always(Fault::Hang));
-        self.faulted(|world| each_proxy(world, hang)).await?;
+        self.with_fault(|proxy| proxy.set("UpdateItem Devices", Rule::Always(Fault::Hang)))
+            .await?;
         for forge in FORGES {
-            let everywhere = move |passed: &Passed| Some(forge(passed));
-            // And where only the seed is concerned.
-            let of_seeds = move |passed: &Passed| (passed.operation == "GetSecretValue").then(|| forge(passed));
-            self.faulted(|world| each_tap(world, |tap| tap.forge(everywhere)))
+            self.with_fault(|proxy| proxy.forge(move |exchange| Some(forge(exchange))))
                 .await?;
-            self.faulted(|world| each_tap(world, |tap| tap.forge(of_seeds))).await?;
+            let seeds_only =
+                move |exchange: &Exchange| (exchange.operation == "GetSecretValue").then(|| forge(exchange));
+            self.with_fault(|proxy| proxy.forge(seeds_only)).await?;
         }
         Ok(())
     }
 
-    /// Both steps with a fault, whatever they answer; then it is gone.
-    async fn faulted(&mut self, fault: impl FnOnce(&World)) -> Outcome {
+    /// Both steps while the stores have a fault, whatever they answer.
+    async fn with_fault(&mut self, fault: impl Fn(&StoreProxy)) -> Outcome {
         self.rest().await?;
         let (auth_id, right, wrong) = (self.start().await?, self.code(0), self.wrong());
         self.world.stack.cold_start()?;
-        fault(&self.world);
+        self.world.proxies().for_each(fault);
         self.world.try_start_with(USER, PHONE).await?;
         for code in [wrong, right] {
             self.world.otp(&auth_id, &code).await?;
         }
-        each_proxy(&self.world, StoreProxy::clear);
-        each_tap(&self.world, Tap::let_through);
+        self.world.proxies().for_each(StoreProxy::clear);
         Ok(())
     }
 
@@ -460,17 +456,17 @@ impl Journey {
         boundary.serve(&endpoint, &request).await;
     }
 
-    /// What has to be found, so that nothing else was.
+    /// What the search must find: if it does not, finding nothing else proves nothing.
     fn planted(&mut self) {
         let planted = "a planted secret";
         self.secrets.add("planted", planted);
         let hexadecimal = data_encoding::HEXUPPER.encode(planted.as_bytes());
-        tracing::error!(target: "a_library", hexadecimal, "said at ERROR");
-        tracing::warn!(target: "a_library", "said at WARN");
-        tracing::info!(target: "a_library", planted, "said at INFO");
-        tracing::debug!(target: "a_library", planted, "said at DEBUG");
-        tracing::trace!(target: "a_library", planted, "said at TRACE");
-        tracing::trace!(target: "shared::planted", hexadecimal, "said by our own");
+        tracing::error!(target: "a_library", hexadecimal, "logged at ERROR");
+        tracing::warn!(target: "a_library", "logged at WARN");
+        tracing::info!(target: "a_library", planted, "logged at INFO");
+        tracing::debug!(target: "a_library", planted, "logged at DEBUG");
+        tracing::trace!(target: "a_library", planted, "logged at TRACE");
+        tracing::trace!(target: "shared::planted", hexadecimal, "logged by this project");
     }
 
     async fn end(self, file: &Path) -> Outcome {
@@ -488,7 +484,7 @@ fn function_of(event: &Event) -> local::Function {
     }
 }
 
-/// An endpoint that fails as a careless line would: with what it failed on in its message.
+/// An endpoint that panics as a careless line would: with a secret in its message.
 struct Panicking(String);
 
 impl Endpoint for Panicking {
@@ -515,42 +511,33 @@ const CALLS: [&str; 5] = [
     "GetSecretValue",
 ];
 
-fn each_proxy(world: &World, act: impl Fn(&StoreProxy)) {
-    let proxies = [world.dynamodb.as_ref(), world.secrets_manager.as_ref()];
-    proxies.into_iter().flatten().for_each(act);
-}
+type Forge = fn(&Exchange) -> (u16, Vec<u8>);
 
-fn each_tap(world: &World, act: impl Fn(&Tap)) {
-    world.taps.iter().flatten().for_each(act);
-}
-
-type Forge = fn(&Passed) -> (u16, Vec<u8>);
-
-/// What a store, or something in front of it, might answer, each with as much of a secret in it as it has.
+/// Answers that a store, or something in front of it, might give, each with as many secrets in it as possible.
 const FORGES: [Forge; 12] = [
-    |passed| error(passed, 400, "ValidationException"),
-    |passed| error(passed, 400, "ProvisionedThroughputExceededException"),
-    |passed| error(passed, 400, "ResourceNotFoundException"),
-    |passed| error(passed, 400, "AccessDeniedException"),
-    |passed| error(passed, 400, "ConditionalCheckFailedException"),
-    |passed| error(passed, 400, "DecryptionFailure"),
-    |passed| error(passed, 500, "InternalServerError"),
-    |passed| (503, passed.answered.to_vec()),
-    |passed| (200, passed.answered.slice(..passed.answered.len() * 2 / 3).to_vec()),
-    |passed| replaced(passed, "{\"S\":", "{\"N\":"),
-    |passed| replaced(passed, "\"SecretString\":\"", "\"SecretString\":\"\\q"),
-    |passed| replaced(passed, "\"", "'"),
+    |exchange| error(exchange, 400, "ValidationException"),
+    |exchange| error(exchange, 400, "ProvisionedThroughputExceededException"),
+    |exchange| error(exchange, 400, "ResourceNotFoundException"),
+    |exchange| error(exchange, 400, "AccessDeniedException"),
+    |exchange| error(exchange, 400, "ConditionalCheckFailedException"),
+    |exchange| error(exchange, 400, "DecryptionFailure"),
+    |exchange| error(exchange, 500, "InternalServerError"),
+    |exchange| (503, exchange.answered.to_vec()),
+    |exchange| (200, exchange.answered.slice(..exchange.answered.len() * 2 / 3).to_vec()),
+    |exchange| replaced(exchange, "{\"S\":", "{\"N\":"),
+    |exchange| replaced(exchange, "\"SecretString\":\"", "\"SecretString\":\"\\q"),
+    |exchange| replaced(exchange, "\"", "'"),
 ];
 
-/// An error that quotes call and answer.
-fn error(passed: &Passed, status: u16, kind: &str) -> (u16, Vec<u8>) {
+/// An error that quotes the call and the answer.
+fn error(exchange: &Exchange, status: u16, kind: &str) -> (u16, Vec<u8>) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let message = format!("{} got {}", text(&passed.sent), text(&passed.answered));
+    let message = format!("{} got {}", text(&exchange.sent), text(&exchange.answered));
     let body = json!({ "__type": format!("com.amazonaws#{kind}"), "message": message, "Message": message });
     (status, body.to_string().into_bytes())
 }
 
-fn replaced(passed: &Passed, from: &str, to: &str) -> (u16, Vec<u8>) {
-    let text = String::from_utf8_lossy(&passed.answered).replace(from, to);
-    (passed.status, text.into_bytes())
+fn replaced(exchange: &Exchange, from: &str, to: &str) -> (u16, Vec<u8>) {
+    let text = String::from_utf8_lossy(&exchange.answered).replace(from, to);
+    (exchange.status, text.into_bytes())
 }

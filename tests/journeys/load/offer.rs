@@ -1,10 +1,10 @@
-//! What an attempt sends, by which steps its codes are of.
+//! What an attempt sends: one code or two, named by their time steps.
 
 use shared::otp::OfferKind;
 
-/// What one attempt offers; steps are counted from the one now.
+/// One attempt's codes. Steps are relative to the current one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Offer {
+pub(super) enum Offer {
     Single(i64),
     Pair(i64),
     WrongSingle,
@@ -12,15 +12,15 @@ pub(crate) enum Offer {
 }
 
 impl Offer {
-    pub(crate) const fn kind(self) -> OfferKind {
+    pub(super) const fn kind(self) -> OfferKind {
         match self {
             Self::Single(_) | Self::WrongSingle => OfferKind::Single,
             Self::Pair(_) | Self::WrongPair => OfferKind::Pair,
         }
     }
 
-    /// The first and the last step that accepting it uses.
-    pub(crate) const fn steps(self) -> Option<(i64, i64)> {
+    /// The first and the last step that are used up if it is accepted.
+    pub(super) const fn steps(self) -> Option<(i64, i64)> {
         match self {
             Self::Single(step) => Some((step, step)),
             Self::Pair(step) => Some((step, step + 1)),

@@ -1,7 +1,7 @@
-//! The endpoints in this process, over stores in memory that fail by a seed's chance: many requests at once, round after
-//! round, every write accounted for. The same seed is the same run.
+//! The endpoints in this process, over stores in memory that fail at random: many concurrent requests, round after
+//! round, and every write accounted for. The same seed gives the same run.
 //!
-//! `FAULTED_OPERATIONS` takes more, `FAULTS_SEED` others; `tests/long-run` takes a million.
+//! `FAULTED_OPERATIONS` sets how many requests meet a fault, `FAULTS_SEED` the seed; `tests/long-run` runs a million.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -32,7 +32,7 @@ use shared::testing::random::SequenceRandom;
 use tokio::time::Instant;
 use validate_otp::ValidateOtp;
 
-use crate::offers::Offer;
+use super::offer::Offer;
 
 const CLIENT: &str = "client-one";
 /// The beginning of a step.
@@ -44,14 +44,14 @@ const FAULTS: [Fault; 5] = [
     Fault::Hang,
     Fault::HangAfter,
 ];
-/// Those without an effect.
+/// Faults before the call takes effect.
 const BEFORE: [Fault; 2] = [Fault::Before, Fault::Hang];
-/// The most that a request takes, in time that passes only while nothing else can.
+/// The longest that a request may take. The time is the paused runtime's.
 const LIMIT: Duration = Duration::from_secs(3);
-/// A device lives so many rounds: by then its single codes are used up.
+/// Rounds of each device: by then its single codes are used up.
 const ROUNDS: u64 = 12;
 
-/// Chance that is the same in every run.
+/// Randomness that a seed decides.
 #[derive(Debug)]
 struct Dice(SequenceRandom);
 
@@ -69,16 +69,16 @@ impl Dice {
         self.roll().checked_rem(end).unwrap_or_default()
     }
 
-    fn one_of<T: Copy>(&self, things: &[T]) -> Result<T> {
-        let index = self.below(u64::try_from(things.len())?);
-        things
+    fn choose<T: Copy>(&self, items: &[T]) -> Result<T> {
+        let index = self.below(u64::try_from(items.len())?);
+        items
             .get(usize::try_from(index)?)
             .copied()
-            .context("nothing to choose")
+            .context("nothing to choose from")
     }
 }
 
-/// What is known about one request besides its answer.
+/// What is recorded about one request besides its answer.
 #[derive(Debug, Default)]
 struct Record {
     faults: Vec<(Op, Fault)>,
@@ -95,23 +95,24 @@ fn note(act: impl FnOnce(&mut Record)) {
     RECORD.with(|record| act(&mut record.lock().unwrap_or_else(PoisonError::into_inner)));
 }
 
-/// How often stores fail now, of a hundred calls, and how.
+/// Which calls fail, and how.
 #[derive(Debug)]
-struct Weather {
+struct FaultPlan {
     dice: Dice,
-    now: Mutex<(u64, &'static [Fault])>,
+    /// How many of a hundred calls fail in this round, and with which faults.
+    round: Mutex<(u64, &'static [Fault])>,
 }
 
-impl Weather {
-    /// Lets others go first, and perhaps makes the call fail that comes next. Says whether it is a write of the device
-    /// whose answer is lost, to be repeated as the SDK does, some time later.
-    async fn strike(&self, op: Op, inject: impl FnOnce(Op, Fault)) -> bool {
+impl FaultPlan {
+    /// Lets other requests run first, and may make the next call fail. Returns whether it is a write of the device whose
+    /// answer is lost, to be repeated some time later, as the SDK does.
+    async fn before_call(&self, op: Op, inject: impl FnOnce(Op, Fault)) -> bool {
         self.others_first(3).await;
-        let (percent, faults) = *self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let (percent, faults) = *self.round.lock().unwrap_or_else(PoisonError::into_inner);
         if self.dice.below(100) >= percent {
             return false;
         }
-        let Ok(fault) = self.dice.one_of(faults) else {
+        let Ok(fault) = self.dice.choose(faults) else {
             return false;
         };
         note(|record| record.faults.push((op, fault)));
@@ -129,31 +130,31 @@ impl Weather {
     }
 }
 
-/// A store in this weather.
+/// A store that fails by the plan. The in-memory stores know no delay of a random length before a call.
 #[derive(Debug)]
-struct Outdoors<S> {
+struct Faulty<S> {
     store: S,
-    weather: Arc<Weather>,
+    plan: Arc<FaultPlan>,
 }
 
-impl AuthStore for Outdoors<MemoryAuths> {
+impl AuthStore for Faulty<MemoryAuths> {
     async fn create(&self, auth: &Auth) -> Result<Stored, StoreError> {
         let inject = |op, fault| self.store.inject(op, fault);
-        self.weather.strike(Op::Create, inject).await;
+        self.plan.before_call(Op::Create, inject).await;
         self.store.create(auth).await
     }
 
     async fn get(&self, id: AuthId) -> Result<Option<Auth>, StoreError> {
         let inject = |op, fault| self.store.inject(op, fault);
-        self.weather.strike(Op::Get, inject).await;
+        self.plan.before_call(Op::Get, inject).await;
         self.store.get(id).await
     }
 }
 
-impl DeviceStore for Outdoors<MemoryDevices> {
+impl DeviceStore for Faulty<MemoryDevices> {
     async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
         let inject = |op, fault| self.store.inject(op, fault);
-        self.weather.strike(Op::Get, inject).await;
+        self.plan.before_call(Op::Get, inject).await;
         self.store.get(key).await
     }
 
@@ -165,23 +166,23 @@ impl DeviceStore for Outdoors<MemoryDevices> {
         used_at: Option<Timestamp>,
     ) -> Result<Written, StoreError> {
         let inject = |op, fault| self.store.inject(op, fault);
-        if self.weather.strike(Op::Replace, inject).await {
+        if self.plan.before_call(Op::Replace, inject).await {
             let _lost = self.store.replace(key, held, new, used_at).await;
-            self.weather.others_first(12).await;
+            self.plan.others_first(12).await;
         }
         self.store.replace(key, held, new, used_at).await
     }
 }
 
-impl SeedStore for Outdoors<MemorySeeds> {
+impl SeedStore for Faulty<MemorySeeds> {
     async fn get(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
         let inject = |op, fault| self.store.inject(op, fault);
-        self.weather.strike(Op::Get, inject).await;
+        self.plan.before_call(Op::Get, inject).await;
         self.store.get(device).await
     }
 }
 
-/// Notes which request drew which write id.
+/// Records which request drew which write id.
 #[derive(Debug)]
 struct NotedRandom(SequenceRandom);
 
@@ -193,7 +194,7 @@ impl Random for NotedRandom {
     }
 }
 
-/// Notes why a request was answered as it was.
+/// Records why a request was answered as it was.
 #[derive(Debug)]
 struct NotedLog;
 
@@ -203,7 +204,7 @@ impl RequestLog for NotedLog {
     }
 }
 
-/// What an attempt is drawn from.
+/// The attempts to choose from.
 const OFFERS: [Offer; 12] = [
     Offer::Single(-1),
     Offer::Single(0),
@@ -219,10 +220,10 @@ const OFFERS: [Offer; 12] = [
     Offer::WrongPair,
 ];
 
-/// One request, and what came of it.
+/// One request and its answer.
 #[derive(Debug)]
-struct Told {
-    /// None: step 2.
+struct Reply {
+    /// `None` for step 2.
     attempt: Option<(AuthId, Offer)>,
     status: u16,
     code: String,
@@ -231,12 +232,12 @@ struct Told {
     took: Duration,
 }
 
-impl Told {
+impl Reply {
     fn is_wrong(&self) -> bool {
         matches!(self.code.as_str(), "OTP_REJECTED" | "OTP_REPLAYED")
     }
 
-    /// Whether a call failed for good: all do but those that are repeated.
+    /// Whether a call failed for good, and not only until it was repeated.
     fn failed(&self) -> bool {
         self.record
             .faults
@@ -244,11 +245,11 @@ impl Told {
             .any(|(_, fault)| *fault != Fault::LostThenRepeated)
     }
 
-    /// Whether a write of the device may have had an effect that nobody knew of.
-    fn wrote_unseen(&self) -> bool {
-        let unseen = [Fault::After, Fault::HangAfter];
+    /// Whether a write of the device may have taken effect without an answer.
+    fn wrote_unanswered(&self) -> bool {
+        let unanswered = [Fault::After, Fault::HangAfter];
         let mut faults = self.record.faults.iter();
-        faults.any(|(op, fault)| *op == Op::Replace && unseen.contains(fault))
+        faults.any(|(op, fault)| *op == Op::Replace && unanswered.contains(fault))
     }
 }
 
@@ -260,27 +261,27 @@ struct Counts {
     with_faults: u64,
     faults: u64,
     successes: u64,
-    successes_not_told: u64,
+    successes_unreported: u64,
     wrong_verdicts: u64,
     counted_without_verdict: u64,
     by_code: BTreeMap<(u16, String), u64>,
     fingerprint: DefaultHasher,
 }
 
-type StepTwo = InitAuth<Outdoors<MemoryAuths>, Outdoors<MemoryDevices>, Arc<ManualClock>, NotedRandom, NotedLog>;
+type StepTwo = InitAuth<Faulty<MemoryAuths>, Faulty<MemoryDevices>, Arc<ManualClock>, NotedRandom, NotedLog>;
 type StepThree = ValidateOtp<
-    Outdoors<MemoryAuths>,
-    Outdoors<MemoryDevices>,
-    Outdoors<MemorySeeds>,
+    Faulty<MemoryAuths>,
+    Faulty<MemoryDevices>,
+    Faulty<MemorySeeds>,
     Arc<ManualClock>,
     NotedRandom,
     NotedLog,
 >;
 
-/// A device and everything around it.
-struct Life {
+/// One device, its stores, and the endpoints that use them.
+struct Run {
     dice: Dice,
-    weather: Arc<Weather>,
+    plan: Arc<FaultPlan>,
     clock: Arc<ManualClock>,
     auths: MemoryAuths,
     devices: MemoryDevices,
@@ -288,13 +289,13 @@ struct Life {
     seed: Seed,
     step_two: StepTwo,
     step_three: StepThree,
-    /// Read from their events once: reading is most of the time of a request that meets only memory.
+    /// Parsed from their events once: parsing takes most of the time of a request to stores in memory.
     step_two_request: Request,
     step_three_request: Request,
     succeeded: HashSet<AuthId>,
 }
 
-impl Life {
+impl Run {
     fn begin(seed: u64) -> Result<Self> {
         let dice = Dice::seeded(seed);
         let settings: BTreeMap<String, String> = [
@@ -317,7 +318,7 @@ impl Life {
             device: DeviceName::parse("mydevice")?,
         };
         let seed_ref = seeds.put("mfa/seed/one", &otp_seed)?;
-        // With a past, so that the gates are near.
+        // With failures in its past, so that the gates are close.
         let device = Device {
             consecutive_failures: u32::try_from(dice.below(6))?,
             budget_at: NOW.plus(Duration::from_hours(36 * dice.below(20))),
@@ -325,23 +326,23 @@ impl Life {
             ..Device::registered(7, Status::Active, seed_ref, parameters)
         };
         devices.put(&key, &device);
-        let weather = Arc::new(Weather {
+        let plan = Arc::new(FaultPlan {
             dice: Dice::seeded(dice.roll()),
-            now: Mutex::new((0, &FAULTS)),
+            round: Mutex::new((0, &FAULTS)),
         });
         let clock = Arc::new(ManualClock::at(NOW));
         let step_two = InitAuth::new(
-            outdoors(&auths, &weather),
-            outdoors(&devices, &weather),
+            faulty(&auths, &plan),
+            faulty(&devices, &plan),
             &InitAuthConfig::read(&settings)?,
             Arc::clone(&clock),
             NotedRandom(SequenceRandom::from_start(dice.roll())),
             NotedLog,
         );
         let step_three = ValidateOtp::new(
-            outdoors(&auths, &weather),
-            outdoors(&devices, &weather),
-            outdoors(&seeds, &weather),
+            faulty(&auths, &plan),
+            faulty(&devices, &plan),
+            faulty(&seeds, &plan),
             &ValidateOtpConfig::read(&settings)?,
             Arc::clone(&clock),
             NotedRandom(SequenceRandom::from_start(dice.roll())),
@@ -349,7 +350,7 @@ impl Life {
         );
         Ok(Self {
             dice,
-            weather,
+            plan,
             clock,
             auths,
             devices,
@@ -372,10 +373,10 @@ impl Life {
         self.seed.code(step).reveal().to_owned()
     }
 
-    /// Moves on, to a time whose steps near now all have codes of their own.
-    fn move_on(&self) -> Result<String> {
+    /// Advances the clock to a time at which no two nearby steps have the same code, and returns a wrong code.
+    fn advance(&self) -> Result<String> {
         self.clock.advance(Duration::from_secs(
-            self.dice.one_of(&[0, 0, 1, 30, 30, 30, 60, 60, 90, 300])?,
+            self.dice.choose(&[0, 0, 1, 30, 30, 30, 60, 60, 90, 300])?,
         ));
         loop {
             let near: HashSet<String> = (-4..=4).map(|ahead| self.code(ahead)).collect();
@@ -387,11 +388,11 @@ impl Life {
         }
     }
 
-    async fn start(&self) -> Result<Told> {
-        self.told(None, self.step_two_request.clone()).await
+    async fn start(&self) -> Result<Reply> {
+        self.send(None, self.step_two_request.clone()).await
     }
 
-    async fn attempt(&self, auth_id: AuthId, offer: Offer, wrong: &str) -> Result<Told> {
+    async fn attempt(&self, auth_id: AuthId, offer: Offer, wrong: &str) -> Result<Reply> {
         let body = match offer {
             Offer::Single(step) => json!({ "otp": self.code(step) }),
             Offer::Pair(step) => json!({ "otps": [self.code(step), self.code(step + 1)] }),
@@ -402,10 +403,10 @@ impl Life {
         let path = HashMap::from([("authId".to_owned(), auth_id.to_string())]);
         let mut request = self.step_three_request.clone().with_path_parameters(path);
         *request.body_mut() = body.to_string().into();
-        self.told(Some((auth_id, offer)), request).await
+        self.send(Some((auth_id, offer)), request).await
     }
 
-    async fn told(&self, attempt: Option<(AuthId, Offer)>, request: Request) -> Result<Told> {
+    async fn send(&self, attempt: Option<(AuthId, Offer)>, request: Request) -> Result<Reply> {
         let record = Arc::default();
         let answer = async {
             match attempt {
@@ -419,7 +420,7 @@ impl Life {
         let body: Value = serde_json::from_slice(response.body())?;
         let member = |name| body.get(name).and_then(Value::as_str);
         let record = std::mem::take(&mut *record.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Told {
+        Ok(Reply {
             attempt,
             status: response.status().as_u16(),
             code: member("code").unwrap_or_default().to_owned(),
@@ -433,19 +434,19 @@ impl Life {
         self.devices.peek(&self.key).context("the device is gone")
     }
 
-    async fn live(mut self, counts: &mut Counts) -> Outcome {
+    async fn rounds(mut self, counts: &mut Counts) -> Outcome {
         let mut open = Vec::new();
         for _ in 0..ROUNDS {
-            let wrong = self.move_on()?;
+            let wrong = self.advance()?;
             let faults = self
                 .dice
-                .one_of(&[&FAULTS[..], &FAULTS[..], &FAULTS[..], &BEFORE[..]])?;
-            let percent = self.dice.one_of(&[0, 5, 15, 15, 30, 60])?;
-            *self.weather.now.lock().unwrap_or_else(PoisonError::into_inner) = (percent, faults);
+                .choose(&[&FAULTS[..], &FAULTS[..], &FAULTS[..], &BEFORE[..]])?;
+            let percent = self.dice.choose(&[0, 5, 15, 15, 30, 60])?;
+            *self.plan.round.lock().unwrap_or_else(PoisonError::into_inner) = (percent, faults);
             let mut attempts = Vec::new();
-            for _ in 0..self.dice.one_of(&[2, 4, 6, 8, 16])? {
-                if let Ok(auth_id) = self.dice.one_of(&open) {
-                    attempts.push((auth_id, self.dice.one_of(&OFFERS)?));
+            for _ in 0..self.dice.choose(&[2, 4, 6, 8, 16])? {
+                if let Ok(auth_id) = self.dice.choose(&open) {
+                    attempts.push((auth_id, self.dice.choose(&OFFERS)?));
                 }
             }
             let before = self.device()?;
@@ -454,27 +455,27 @@ impl Life {
                 .iter()
                 .map(|&(auth_id, offer)| self.attempt(auth_id, offer, &wrong));
             let (starts, attempts) = tokio::join!(starts, join_all(attempts));
-            let told = starts.into_iter().chain(attempts).collect::<Result<Vec<_>>>()?;
-            self.check(&before, &told, counts)?;
-            open.extend(told.iter().filter_map(|told| told.issued));
+            let replies = starts.into_iter().chain(attempts).collect::<Result<Vec<_>>>()?;
+            self.check(&before, &replies, counts)?;
+            open.extend(replies.iter().filter_map(|reply| reply.issued));
             open.drain(..open.len().saturating_sub(6));
         }
         Ok(())
     }
 
-    fn check(&mut self, before: &Device, told: &[Told], counts: &mut Counts) -> Outcome {
+    fn check(&mut self, before: &Device, replies: &[Reply], counts: &mut Counts) -> Outcome {
         let after = self.device()?;
-        for told in told {
-            self.check_answer(told)?;
-            counts.add(told);
+        for reply in replies {
+            self.check_answer(reply)?;
+            counts.add(reply);
         }
         let new = |write_id| before.accepted.iter().all(|entry| entry.write_id != write_id);
         let new: Vec<_> = after.accepted.iter().filter(|entry| new(entry.write_id)).collect();
         let mut last_step = before.last_step;
         for success in &new {
             ensure!(self.succeeded.insert(success.auth_id), "an authId succeeded twice");
-            let writer = |told: &&Told| told.record.write_id == Some(success.write_id);
-            let writer = told.iter().find(writer).context("a success that nobody wrote")?;
+            let writer = |reply: &&Reply| reply.record.write_id == Some(success.write_id);
+            let writer = replies.iter().find(writer).context("a success that no request wrote")?;
             let Some((auth_id, Offer::Single(_) | Offer::Pair(_))) = writer.attempt else {
                 return Err(anyhow!("a wrong code was accepted"));
             };
@@ -482,15 +483,17 @@ impl Life {
             let (first, last) = self.steps(writer).context("a wrong code was accepted")?;
             ensure!(first > last_step, "a step was accepted twice");
             last_step = last;
-            let reported = writer.status == 200 || writer.status == 503 && writer.wrote_unseen();
-            ensure!(reported, "a success that its writer was not told: {writer:?}");
+            let reported = writer.status == 200 || writer.status == 503 && writer.wrote_unanswered();
+            ensure!(reported, "a success that was not reported to its writer: {writer:?}");
             counts.successes += 1;
-            counts.successes_not_told += u64::from(writer.status == 503);
+            counts.successes_unreported += u64::from(writer.status == 503);
         }
         ensure!(after.last_step == last_step, "a step that no success used");
-        for told in told.iter().filter(|told| told.status == 200) {
-            let written = new.iter().any(|success| Some(success.write_id) == told.record.write_id);
-            ensure!(written, "a success that was not written: {told:?}");
+        for reply in replies.iter().filter(|reply| reply.status == 200) {
+            let written = new
+                .iter()
+                .any(|success| Some(success.write_id) == reply.record.write_id);
+            ensure!(written, "a success that was not written: {reply:?}");
         }
 
         let counted = after.total_failures - before.total_failures;
@@ -499,8 +502,8 @@ impl Life {
             writes == counted + u64::try_from(new.len())?,
             "{writes} writes, {counted} counted"
         );
-        let wrong = u64::try_from(told.iter().filter(|told| told.is_wrong()).count())?;
-        let mut faults = told.iter().flat_map(|told| &told.record.faults);
+        let wrong = u64::try_from(replies.iter().filter(|reply| reply.is_wrong()).count())?;
+        let mut faults = replies.iter().flat_map(|reply| &reply.record.faults);
         let unsure = |(op, fault): &&(Op, Fault)| *op == Op::Replace && !BEFORE.contains(fault);
         let unsure = u64::try_from(faults.by_ref().filter(unsure).count())?;
         ensure!(wrong <= counted, "{wrong} wrong verdicts, {counted} counted");
@@ -513,12 +516,13 @@ impl Life {
 
         let now = self.clock.now();
         let verdicts = |kind| {
-            let of_kind = |told: &&Told| told.is_wrong() && told.attempt.is_some_and(|(_, offer)| offer.kind() == kind);
-            told.iter().filter(of_kind).count()
+            let of_kind =
+                |reply: &&Reply| reply.is_wrong() && reply.attempt.is_some_and(|(_, offer)| offer.kind() == kind);
+            replies.iter().filter(of_kind).count()
         };
         let policy = Policy::standard();
         let singles = match before.consecutive_failures {
-            // A success opens the way for more.
+            // A success opens single codes for more.
             _ if !new.is_empty() => 100,
             _ if !before.single_codes_open(now, &policy) => 0,
             failures => 5_usize.saturating_sub(usize::try_from(failures)?).max(1),
@@ -534,50 +538,50 @@ impl Life {
         Ok(())
     }
 
-    fn steps(&self, told: &Told) -> Option<(Step, Step)> {
+    fn steps(&self, reply: &Reply) -> Option<(Step, Step)> {
         let step = |ahead| Step(self.now().0.saturating_add_signed(ahead));
-        let (first, last) = told.attempt?.1.steps()?;
+        let (first, last) = reply.attempt?.1.steps()?;
         Some((step(first), step(last)))
     }
 
-    fn check_answer(&self, told: &Told) -> Outcome {
-        ensure!(told.took < LIMIT, "it took {:?}: {told:?}", told.took);
-        let statuses: &[u16] = match told.attempt {
+    fn check_answer(&self, reply: &Reply) -> Outcome {
+        ensure!(reply.took < LIMIT, "it took {:?}: {reply:?}", reply.took);
+        let statuses: &[u16] = match reply.attempt {
             None => &[201, 503],
             Some(_) => &[200, 409, 410, 422, 429, 503],
         };
-        ensure!(statuses.contains(&told.status), "{told:?}");
-        if told.failed() {
-            ensure!(told.status == 503, "an answer in spite of a failure: {told:?}");
+        ensure!(statuses.contains(&reply.status), "{reply:?}");
+        if reply.failed() {
+            ensure!(reply.status == 503, "an answer despite a failure: {reply:?}");
         } else {
-            let given_up = told.status == 503 && told.record.reason != "contention";
-            ensure!(!given_up, "a failure without a fault: {told:?}");
+            let given_up = reply.status == 503 && reply.record.reason != "contention";
+            ensure!(!given_up, "a failure without a fault: {reply:?}");
         }
-        if let Some(auth_id) = told.issued {
+        if let Some(auth_id) = reply.issued {
             ensure!(self.auths.peek(auth_id).is_some(), "an authId that was not stored");
         }
         Ok(())
     }
 }
 
-fn outdoors<S: Clone>(store: &S, weather: &Arc<Weather>) -> Outdoors<S> {
-    Outdoors {
+fn faulty<S: Clone>(store: &S, plan: &Arc<FaultPlan>) -> Faulty<S> {
+    Faulty {
         store: store.clone(),
-        weather: Arc::clone(weather),
+        plan: Arc::clone(plan),
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:>9} devices", self.devices)?;
-        writeln!(f, "{:>9} requests, each one of up to 18 at once", self.requests)?;
+        writeln!(f, "{:>9} requests, up to 18 of them concurrent", self.requests)?;
         writeln!(
             f,
             "{:>9} of them met a fault, {} faults in all",
             self.with_faults, self.faults
         )?;
         writeln!(f, "{:>9} successes were written", self.successes)?;
-        writeln!(f, "{:>9} of them were a 503 to their writer", self.successes_not_told)?;
+        writeln!(f, "{:>9} of them were a 503 to their writer", self.successes_unreported)?;
         writeln!(f, "{:>9} wrong verdicts were given", self.wrong_verdicts)?;
         writeln!(
             f,
@@ -592,13 +596,13 @@ impl fmt::Display for Counts {
 }
 
 impl Counts {
-    fn add(&mut self, told: &Told) {
-        let faults = told.record.faults.len();
+    fn add(&mut self, reply: &Reply) {
+        let faults = reply.record.faults.len();
         self.requests += 1;
         self.with_faults += u64::from(faults > 0);
         self.faults += u64::try_from(faults).unwrap_or_default();
-        *self.by_code.entry((told.status, told.code.clone())).or_default() += 1;
-        (told.status, &told.code, &told.record.write_id, told.took).hash(&mut self.fingerprint);
+        *self.by_code.entry((reply.status, reply.code.clone())).or_default() += 1;
+        (reply.status, &reply.code, &reply.record.write_id, reply.took).hash(&mut self.fingerprint);
     }
 }
 
@@ -612,7 +616,7 @@ async fn run(seed: u64, operations: u64) -> Result<Counts> {
     while counts.with_faults < operations {
         let device = seeds.roll();
         let what = || format!("FAULTS_SEED={seed}, device {device:#x}");
-        Life::begin(device)?.live(&mut counts).await.with_context(what)?;
+        Run::begin(device)?.rounds(&mut counts).await.with_context(what)?;
         counts.devices += 1;
     }
     Ok(counts)

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::run::MARKER;
+use crate::runner::MARKER;
 
 const NAMES: &str = r#"{"userName":"demouser","deviceName":"mydevice","deviceType":"TOTP"}"#;
 

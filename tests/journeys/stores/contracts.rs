@@ -1,4 +1,4 @@
-//! The suites that every implementation of a port passes, on the AWS adapters against the embedded stores.
+//! The suites that every implementation of a port must pass, for the AWS adapters on the local stores.
 
 use acceptance::{Outcome, World};
 use anyhow::anyhow;

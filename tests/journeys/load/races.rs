@@ -1,5 +1,5 @@
-//! Thousands of attempts at once, on stores that work and on stores that fail: what the policy allows and no more, each
-//! counted, and of right codes exactly one success, told to the one who has it.
+//! Thousands of concurrent attempts, on stores that work and on stores that fail: no more verdicts than the policy allows,
+//! each counted, and of right codes exactly one success, reported to the request that wrote it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,15 +11,15 @@ use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
 use shared::device::Device;
 use shared::policy::Policy;
 
-use crate::offers::Offer;
+use super::offer::Offer;
 
-/// Requests that are under way at once. With many more, it would be the time limits that are tested: a debug build on
-/// two cores answers some hundred a second.
-const AT_ONCE: usize = 32;
+/// Requests in flight. Many more would test the time limits instead: a debug build on two cores answers a few hundred a
+/// second.
+const CONCURRENT: usize = 32;
 
 async fn start_many(world: &World, count: usize) -> Result<Vec<String>> {
     let starts = iter((0..count).map(|_| world.start()));
-    starts.buffer_unordered(AT_ONCE / 2).try_collect().await
+    starts.buffer_unordered(CONCURRENT / 2).try_collect().await
 }
 
 /// Answers by status and code.
@@ -37,7 +37,7 @@ fn count(tally: &Tally, status: u16, code: &str) -> u64 {
     tally.get(&(status, code.to_owned())).copied().unwrap_or_default()
 }
 
-/// Whether a request was given up because it took too long, as on a machine that does too much else.
+/// Whether a request ran out of time, as on a busy machine.
 fn out_of_time(world: &World) -> bool {
     let given_up = ["\"reason\":\"deadline\"", "\"reason\":\"store_unavailable\""];
     let lines = world.stack.log_lines();
@@ -68,24 +68,27 @@ async fn five_thousand_parallel_guesses_get_the_verdicts_that_the_policy_allows_
                 anyhow::Ok((pair, answer))
             }
         };
-        let answers: Vec<_> = iter(guesses.map(send)).buffer_unordered(AT_ONCE).try_collect().await?;
+        let answers: Vec<_> = iter(guesses.map(send))
+            .buffer_unordered(CONCURRENT)
+            .try_collect()
+            .await?;
         let (mut verdicts, mut most) = (0, 0);
         for (kind, allowed, gate) in [
             (false, singles_allowed, (422, "TWO_CODES_REQUIRED")),
             (true, u64::from(Policy::PAIR_BURST), (429, "TOO_MANY_ATTEMPTS")),
         ] {
             let of_kind = answers.iter().filter(|(pair, _)| *pair == kind);
-            let told = tally(&of_kind.map(|(_, answer)| answer.clone()).collect::<Vec<_>>());
-            let of_this = count(&told, 422, "OTP_REJECTED");
+            let tallied = tally(&of_kind.map(|(_, answer)| answer.clone()).collect::<Vec<_>>());
+            let of_this = count(&tallied, 422, "OTP_REJECTED");
             let others = [gate, (409, "AUTH_ATTEMPTS_EXHAUSTED"), (503, "SERVICE_UNAVAILABLE")];
-            let refused: u64 = others.iter().map(|(status, code)| count(&told, *status, code)).sum();
-            ensure!(of_this <= allowed, "more than {allowed}: {told:?}");
-            assert_eq!(of_this + refused, told.values().sum::<u64>(), "{told:?}");
+            let refused: u64 = others.iter().map(|(status, code)| count(&tallied, *status, code)).sum();
+            ensure!(of_this <= allowed, "more than {allowed}: {tallied:?}");
+            assert_eq!(of_this + refused, tallied.values().sum::<u64>(), "{tallied:?}");
             verdicts += of_this;
             most += allowed;
         }
         let counted = world.device().await?.total_failures - before;
-        // So many guesses use up everything; what was counted without a verdict was on its way for too long.
+        // So many guesses use up the whole allowance; what was counted without a verdict ran out of time.
         assert_eq!(counted, most);
         ensure!(
             verdicts == counted || verdicts < counted && out_of_time(&world),
@@ -108,7 +111,7 @@ async fn two_hundred_parallel_right_codes_over_fifty_authentications_have_one_su
         let auth_ids = start_many(&world, 50).await?;
         let before = world.device().await?;
         let (earlier, code) = (world.code(-1), world.code(0));
-        // All four of one authId next to each other.
+        // The four of one authId next to each other.
         let attempts = auth_ids.iter().flat_map(|auth_id| [auth_id; 4]).map(async |auth_id| {
             if pairs {
                 world.otps(auth_id, &earlier, &code).await
@@ -116,18 +119,18 @@ async fn two_hundred_parallel_right_codes_over_fifty_authentications_have_one_su
                 world.otp(auth_id, &code).await
             }
         });
-        let answers: Vec<_> = iter(attempts).buffer_unordered(AT_ONCE).try_collect().await?;
-        let (told, after) = (tally(&answers), world.device().await?);
-        let successes = count(&told, 200, "");
-        assert_eq!(after.accepted.len() - before.accepted.len(), 1, "{told:?}");
-        ensure!(successes == 1 || successes == 0 && out_of_time(&world), "{told:?}");
-        let verdicts = count(&told, 422, "OTP_REPLAYED") + count(&told, 422, "OTP_REJECTED");
+        let answers: Vec<_> = iter(attempts).buffer_unordered(CONCURRENT).try_collect().await?;
+        let (tallied, after) = (tally(&answers), world.device().await?);
+        let successes = count(&tallied, 200, "");
+        assert_eq!(after.accepted.len() - before.accepted.len(), 1, "{tallied:?}");
+        ensure!(successes == 1 || successes == 0 && out_of_time(&world), "{tallied:?}");
+        let verdicts = count(&tallied, 422, "OTP_REPLAYED") + count(&tallied, 422, "OTP_REJECTED");
         let counted = after.total_failures - before.total_failures;
         ensure!(
             verdicts == counted || verdicts < counted && out_of_time(&world),
-            "{counted} counted: {told:?}"
+            "{counted} counted: {tallied:?}"
         );
-        assert_eq!(after.version - before.version, counted + 1, "{told:?}");
+        assert_eq!(after.version - before.version, counted + 1, "{tallied:?}");
         world.advance(Duration::from_mins(2))?;
     }
     world.end().await;
@@ -145,15 +148,15 @@ impl Offer {
     }
 }
 
-/// One attempt, and what its sender was told.
-struct Told {
+/// One attempt and its answer.
+struct Attempt {
     auth_id: String,
     offer: Offer,
     answer: Answer,
 }
 
-/// The most that a request takes in the function, whatever fails, in milliseconds. What a client waits for one answer is
-/// measured where it is the only one: with many at once on two cores it is a matter of the machine.
+/// The longest that a request may take in the function, whatever fails, in milliseconds. What a client waits for is
+/// measured with one request at a time (`stores/faults.rs`): with many, it depends on the machine.
 const LIMIT_MILLIS: f64 = 3_000.0;
 
 fn in_time(world: &World) -> Outcome {
@@ -167,8 +170,8 @@ fn in_time(world: &World) -> Outcome {
     Ok(())
 }
 
-/// Starts that may fail, and attempts on what was started, all of a kind at once.
-async fn round(world: &World) -> Result<Vec<Told>> {
+/// Concurrent starts that may fail, then concurrent attempts on what was started.
+async fn round(world: &World) -> Result<Vec<Attempt>> {
     let starts = (0..6).map(|_| world.try_start());
     let mut auth_ids = Vec::new();
     for start in try_join_all(starts).await? {
@@ -185,7 +188,7 @@ async fn round(world: &World) -> Result<Vec<Told>> {
         .flat_map(|(auth_id, offers)| {
             offers.iter().map(async move |&offer| {
                 let answer = offer.send(world, auth_id).await?;
-                anyhow::Ok(Told {
+                anyhow::Ok(Attempt {
                     auth_id: auth_id.clone(),
                     offer,
                     answer,
@@ -195,7 +198,7 @@ async fn round(world: &World) -> Result<Vec<Told>> {
     try_join_all(attempts).await
 }
 
-fn check(before: &Device, after: &Device, told: &[Told]) -> Outcome {
+fn check(before: &Device, after: &Device, attempts: &[Attempt]) -> Outcome {
     let known: BTreeSet<_> = before.accepted.iter().map(|entry| entry.auth_id.to_string()).collect();
     let accepted: Vec<_> = after.accepted.iter().map(|entry| entry.auth_id.to_string()).collect();
     let written: BTreeSet<_> = accepted.iter().filter(|id| !known.contains(*id)).collect();
@@ -204,13 +207,16 @@ fn check(before: &Device, after: &Device, told: &[Told]) -> Outcome {
         "an authId succeeded twice"
     );
 
-    let successes: Vec<_> = told.iter().filter(|told| told.answer.status == 200).collect();
-    let reported: BTreeSet<_> = successes.iter().map(|told| &told.auth_id).collect();
-    ensure!(reported.len() == successes.len(), "an authId was told success twice");
+    let successes: Vec<_> = attempts.iter().filter(|attempt| attempt.answer.status == 200).collect();
+    let reported: BTreeSet<_> = successes.iter().map(|attempt| &attempt.auth_id).collect();
+    ensure!(reported.len() == successes.len(), "an authId was reported twice");
     ensure!(reported.is_subset(&written), "a success that was not written");
     for auth_id in written.difference(&reported) {
-        let lost = |told: &&Told| told.auth_id == ***auth_id && told.answer.status == 503;
-        ensure!(told.iter().any(|told| lost(&told)), "a success that nobody was told");
+        let lost = |attempt: &&Attempt| attempt.auth_id == ***auth_id && attempt.answer.status == 503;
+        ensure!(
+            attempts.iter().any(|attempt| lost(&attempt)),
+            "a success that was not reported"
+        );
     }
 
     let mut steps = BTreeSet::new();
@@ -223,9 +229,9 @@ fn check(before: &Device, after: &Device, told: &[Told]) -> Outcome {
     }
 
     let codes = ["OTP_REJECTED", "OTP_REPLAYED"];
-    let wrong = told
+    let wrong = attempts
         .iter()
-        .filter(|told| codes.contains(&told.answer.code().as_str()))
+        .filter(|attempt| codes.contains(&attempt.answer.code().as_str()))
         .count();
     let counted = after.total_failures - before.total_failures;
     ensure!(
@@ -237,9 +243,8 @@ fn check(before: &Device, after: &Device, told: &[Told]) -> Outcome {
         writes == counted + u64::try_from(written.len())?,
         "a write was lost or made twice"
     );
-    for told in told {
-        let status = told.answer.status;
-        ensure!(matches!(status, 200 | 409 | 422 | 429 | 503), "{}", told.answer.text);
+    for Attempt { answer, .. } in attempts {
+        ensure!(matches!(answer.status, 200 | 409 | 422 | 429 | 503), "{}", answer.text);
     }
     Ok(())
 }
@@ -259,8 +264,7 @@ async fn attempts_at_once_on_stores_that_fail_are_each_decided_once_and_every_su
         ..WorldOptions::default()
     })
     .await?;
-    let proxies = [&world.dynamodb, &world.secrets_manager];
-    let proxies: Vec<&StoreProxy> = proxies.into_iter().flatten().collect();
+    let proxies: Vec<&StoreProxy> = world.proxies().collect();
     let faults: Vec<Fault> = Fault::BEFORE.into_iter().chain(Fault::AFTER).collect();
     let calls = [
         "GetItem Devices",
@@ -269,27 +273,27 @@ async fn attempts_at_once_on_stores_that_fail_are_each_decided_once_and_every_su
         "GetSecretValue",
         "UpdateItem Devices",
     ];
-    // One call after the other, the device's write most of all, then all of them.
-    let weathers = calls
+    // Faults of one call at a time, the device's write most often, then of all calls.
+    let rounds = calls
         .chunks(1)
         .chain([&calls[4..], &calls[4..], &calls[..], &calls[..]]);
     let mut successes = 0;
-    for (number, weather) in (0..).zip(weathers) {
+    for (number, faulty) in (0..).zip(rounds) {
         let seed = SEED + number;
-        let percent = if weather.len() > 1 { 20 } else { 50 };
+        let percent = if faulty.len() > 1 { 20 } else { 50 };
         world.stack.cold_start()?;
         world.advance(Duration::from_secs(30))?;
-        for (call, proxy) in weather
+        for (call, proxy) in faulty
             .iter()
             .flat_map(|call| proxies.iter().map(move |proxy| (call, proxy)))
         {
             proxy.set(call, Rule::Chance(Chance::new(seed, percent, &faults)));
         }
         let before = world.device().await?;
-        let told = round(&world).await?;
+        let attempts = round(&world).await?;
         let after = world.device().await?;
-        check(&before, &after, &told).with_context(|| format!("{percent} % faults at {weather:?}, seed {seed}"))?;
-        successes += told.iter().filter(|told| told.answer.status == 200).count();
+        check(&before, &after, &attempts).with_context(|| format!("{percent} % faults at {faulty:?}, seed {seed}"))?;
+        successes += attempts.iter().filter(|attempt| attempt.answer.status == 200).count();
         for proxy in &proxies {
             proxy.clear();
         }

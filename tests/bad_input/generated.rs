@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::answer::{Answer, CODES};
 use crate::expected::{WHITE_SPACE, by_shared_rules, expected};
-use crate::run::{CASES, MARKER, hold, say};
-use crate::sent::{Body, Caller, Damage, Encoding, LONGEST_BODY, Noise, Sent, Val};
+use crate::request::{Body, Caller, Damage, Encoding, LONGEST_BODY, Noise, Sent, Val};
+use crate::runner::{CASES, MARKER, hold, say};
 use crate::service::{DEVICES, Operation, Service, State, USERS, auth_id, code};
 
 /// Beside white space: what people take for it, and for hyphens and digits.

@@ -1,32 +1,9 @@
-//! Another client can neither use, see nor influence an authId or a device.
+//! Clients and devices do not affect each other. That another client's authId does not exist is in
+//! `indistinguishable.rs`.
 
 use acceptance::{Outcome, World, demo_names};
-use local::DEMO_DEVICE;
 use serde_json::json;
 use shared::otp::OtpParameters;
-
-#[tokio::test]
-async fn the_auth_id_of_one_client_does_not_exist_for_the_other() -> Outcome {
-    let world = World::new().await?;
-    let (auth_id, other) = (world.start().await?, world.other_token()?);
-    let before = world.device().await?;
-    let body = json!({ "otp": world.code(0) });
-    let foreign = world.validate_otp(&other, &auth_id, &body).await?;
-    foreign.expect(404, "AUTH_NOT_FOUND")?;
-    assert_eq!(world.device().await?, before);
-
-    let unknown = world.validate_otp(&other, &world.unknown_auth_id(), &body).await?;
-    let malformed = world.validate_otp(&other, "not-an-auth-id", &body).await?;
-    for answer in [&unknown, &malformed] {
-        assert_eq!((answer.status, answer.members()), (foreign.status, foreign.members()));
-        assert_eq!(answer.member("message"), foreign.member("message"));
-        let names = |answer: &acceptance::Answer| answer.headers.keys().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(names(answer), names(&foreign));
-    }
-    world.otp(&auth_id, &world.code(0)).await?.success(200)?;
-    world.end().await;
-    Ok(())
-}
 
 #[tokio::test]
 async fn the_same_names_under_two_clients_are_two_devices() -> Outcome {
@@ -61,7 +38,7 @@ async fn the_same_names_under_two_clients_are_two_devices() -> Outcome {
 async fn one_device_of_three_under_attack_leaves_the_others_as_they_were() -> Outcome {
     let world = World::new().await?;
     let wrong = world.wrong_code()?;
-    // One of the same user, one by the same name.
+    // One of the same user, one with the same name.
     let others = [
         world.register("demouser", "second").await?,
         world.register("another", "mydevice").await?,
@@ -92,17 +69,6 @@ async fn one_device_of_three_under_attack_leaves_the_others_as_they_were() -> Ou
         assert_eq!((answer.status, answer.member("attemptsRemaining")), (422, json!(4)));
         world.otp(&auth_id, &world.code_of(other, 0)).await?.success(200)?;
     }
-    world.end().await;
-    Ok(())
-}
-
-#[tokio::test]
-async fn names_that_differ_in_case_are_different_names() -> Outcome {
-    let world = World::new().await?;
-    world
-        .try_start_with("DEMOUSER", DEMO_DEVICE)
-        .await?
-        .expect(404, "DEVICE_NOT_FOUND")?;
     world.end().await;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A store that fails is a 503 within 3 s: never a verdict, nothing counted, and all is well when it is back.
+//! A store that fails is a 503 within 3 s, never a verdict. Nothing is counted unless the store did it, and the service
+//! works again when the store does.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// The most that a client waits for an answer.
+/// The longest that a client waits for an answer.
 const LIMIT: Duration = Duration::from_secs(3);
 
 fn dynamodb(world: &World) -> Result<&StoreProxy> {
@@ -106,7 +107,7 @@ async fn step_3_without(fault: Fault) -> Outcome {
     if device == before {
         world.otp(&last, &world.code(0)).await?.success(200)?;
     } else {
-        // Neither was told, so each was written once, however often it was repeated.
+        // Neither got an answer; each was written once, however often it was repeated.
         assert_eq!(device.version - before.version, 2, "{fault:?}");
         assert_eq!((device.total_failures, device.accepted.len()), (1, 1), "{fault:?}");
         let again = world.otp(&last, &world.code(1)).await?;
@@ -130,7 +131,7 @@ async fn whatever_goes_wrong_with_a_call_of_step_3_is_a_503_and_changes_nothing_
 }
 
 #[tokio::test]
-async fn a_call_that_goes_wrong_once_is_repeated_and_its_attempt_is_decided_once() -> Outcome {
+async fn a_call_that_fails_once_is_retried_and_its_attempt_is_decided_once() -> Outcome {
     let world = World::with_proxies().await?;
     for call in [
         "GetItem Devices",
@@ -140,7 +141,7 @@ async fn a_call_that_goes_wrong_once_is_repeated_and_its_attempt_is_decided_once
         "UpdateItem Devices",
     ] {
         for fault in Fault::BEFORE.into_iter().chain(Fault::AFTER) {
-            // What came whole and cannot be read is not worth a second call, the SDK thinks: a 503.
+            // The SDK does not retry an answer that arrived whole and cannot be parsed: a 503.
             if fault == Fault::CutJson {
                 continue;
             }
@@ -169,7 +170,7 @@ async fn a_call_that_goes_wrong_once_is_repeated_and_its_attempt_is_decided_once
 }
 
 #[tokio::test]
-async fn stores_that_are_stopped_are_a_503_and_work_again_without_a_restart_of_the_service() -> Outcome {
+async fn stopped_stores_are_a_503_and_work_again_without_a_restart_of_the_service() -> Outcome {
     let mut world = World::with_proxies().await?;
     let auth_id = world.start().await?;
     let before = world.device().await?;

@@ -1,51 +1,34 @@
-//! What must not be told apart is not, in answers and headers, and in the calls to the stores with their sizes, which
-//! decide how long an answer takes.
+//! What an attacker must not tell apart is the same: answers, headers, and the calls to the stores with their sizes,
+//! which decide how long an answer takes.
 
 use std::collections::BTreeSet;
 
-use acceptance::{Answer, Outcome, Passed, World, WorldOptions};
+use acceptance::{Answer, Exchange, Outcome, World};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-async fn tapped() -> Result<World> {
-    World::with(WorldOptions {
-        proxies: true,
-        taps: true,
-        ..WorldOptions::default()
-    })
-    .await
+/// Calls by name, and each with its answer.
+type Calls = (Vec<(String, usize)>, Vec<Exchange>);
+
+fn take(world: &World) -> Calls {
+    (world.take_calls(), world.take_exchanges())
 }
 
-/// Calls by name, and every one as it passed by.
-type Calls = (Vec<(String, usize)>, Vec<Passed>);
-
-/// What went to the stores since the last time this was asked.
-fn calls(world: &World) -> Result<Calls> {
-    let proxies = [world.dynamodb.as_ref(), world.secrets_manager.as_ref()];
-    let counted = proxies
-        .into_iter()
-        .flatten()
-        .flat_map(acceptance::StoreProxy::take_calls)
-        .collect();
-    let taps = world.taps.as_ref().context("no taps")?;
-    Ok((counted, taps.iter().flat_map(acceptance::Tap::take).collect()))
-}
-
-fn names(call: &Passed, member: &str) -> Result<BTreeSet<String>> {
+fn names(call: &Exchange, member: &str) -> Result<BTreeSet<String>> {
     let sent = call.sent_json()?;
     let members = sent.get(member).and_then(Value::as_object).context("no such member")?;
     Ok(members.keys().cloned().collect())
 }
 
 /// The last write of a device among calls.
-fn write(passed: &[Passed]) -> Result<&Passed> {
-    let mut writes = passed.iter().filter(|call| call.operation == "UpdateItem");
+fn write(exchanges: &[Exchange]) -> Result<&Exchange> {
+    let mut writes = exchanges.iter().filter(|call| call.operation == "UpdateItem");
     writes.next_back().context("no write")
 }
 
 #[tokio::test]
 async fn a_wrong_a_replayed_and_a_right_code_make_the_same_calls_with_the_same_attributes() -> Outcome {
-    let world = tapped().await?;
+    let world = World::with_proxies().await?;
     let (wrong, used, right) = (world.wrong_code()?, world.code(-1), world.code(0));
     world.start_and_send(&used).await?.success(200)?;
     let base = world.device().await?;
@@ -59,9 +42,9 @@ async fn a_wrong_a_replayed_and_a_right_code_make_the_same_calls_with_the_same_a
         };
         world.change(restore).await?;
         let auth_id = world.start().await?;
-        calls(&world)?;
+        let _ = take(&world);
         assert_eq!(world.otp(&auth_id, code).await?.status, status);
-        all.push(calls(&world)?);
+        all.push(take(&world));
     }
     let [wrong, replayed, right] = all.as_slice() else {
         anyhow::bail!("not three");
@@ -72,9 +55,9 @@ async fn a_wrong_a_replayed_and_a_right_code_make_the_same_calls_with_the_same_a
     );
     for other in [replayed, right] {
         assert_eq!(other.0, wrong.0);
-        let order = |passed: &[Passed]| passed.iter().map(|call| call.operation.clone()).collect::<Vec<_>>();
+        let order = |exchanges: &[Exchange]| exchanges.iter().map(|call| call.operation.clone()).collect::<Vec<_>>();
         assert_eq!(order(&other.1), order(&wrong.1));
-        let reads = [&other.1, &wrong.1].map(|passed| passed.first().map(|call| (call.sent.len(), call.status)));
+        let reads = [&other.1, &wrong.1].map(|exchanges| exchanges.first().map(|call| (call.sent.len(), call.status)));
         assert_eq!(reads[0], reads[1], "the same read");
     }
     let [wrong, replayed, right] = [write(&wrong.1)?, write(&replayed.1)?, write(&right.1)?];
@@ -108,8 +91,8 @@ async fn a_wrong_a_replayed_and_a_right_code_make_the_same_calls_with_the_same_a
 }
 
 #[tokio::test]
-async fn an_auth_id_of_somebody_else_one_that_was_never_issued_and_one_that_is_none_look_the_same() -> Outcome {
-    let world = tapped().await?;
+async fn foreign_unknown_and_malformed_auth_ids_look_the_same() -> Outcome {
+    let world = World::with_proxies().await?;
     let (auth_id, other) = (world.start().await?, world.other_token()?);
     let before = world.item_of(&world.stack.demo().key).await?;
     for body in [
@@ -118,37 +101,37 @@ async fn an_auth_id_of_somebody_else_one_that_was_never_issued_and_one_that_is_n
         json!({ "otps": [world.code(0), world.code(1)] }),
         json!({ "otps": [world.wrong_code()?, world.code(1)] }),
     ] {
-        // With the seed in memory and without it: it is not asked for.
+        // With an empty cache: the seed is not read.
         world.stack.cold_start()?;
-        calls(&world)?;
+        let _ = take(&world);
         let mut seen = Vec::new();
         for auth_id in [&auth_id, &world.unknown_auth_id()] {
             let answer: Answer = world.validate_otp(&other, auth_id, &body).await?;
             answer.expect(404, "AUTH_NOT_FOUND")?;
-            let (counted, passed) = calls(&world)?;
-            assert_eq!(counted, [("GetItem Auths".to_owned(), 1)]);
-            let sent: Vec<_> = passed.iter().map(|call| call.sent.len()).collect();
-            seen.push((answer.seen(), sent));
+            let (calls, exchanges) = take(&world);
+            assert_eq!(calls, [("GetItem Auths".to_owned(), 1)]);
+            let sent: Vec<_> = exchanges.iter().map(|call| call.sent.len()).collect();
+            seen.push((answer.comparable(), sent));
         }
-        assert_eq!(seen.first(), seen.last(), "somebody else's and nobody's");
+        assert_eq!(seen.first(), seen.last(), "a foreign and an unknown authId");
         let malformed = world.validate_otp(&other, "not-an-auth-id", &body).await?;
-        assert_eq!(Some(&malformed.seen()), seen.first().map(|(seen, _)| seen));
+        assert_eq!(Some(&malformed.comparable()), seen.first().map(|(seen, _)| seen));
     }
     assert_eq!(world.item_of(&world.stack.demo().key).await?, before);
 
-    // Step 2: a device of somebody else, and a name that nobody has.
+    // Step 2: another client's device, and a user who does not exist.
     let mut seen = Vec::new();
     for name in [local::DEMO_USER, "nobody00"] {
         let body = acceptance::names(name, local::DEMO_DEVICE);
-        calls(&world)?;
+        let _ = take(&world);
         let answer = world.init_auth(&other, &body).await?;
         answer.expect(404, "DEVICE_NOT_FOUND")?;
-        let (counted, passed) = calls(&world)?;
-        let passed: Vec<_> = passed
+        let (calls, exchanges) = take(&world);
+        let sizes: Vec<_> = exchanges
             .iter()
             .map(|call| (call.sent.len(), call.answered.len()))
             .collect();
-        seen.push((answer.seen(), counted, passed));
+        seen.push((answer.comparable(), calls, sizes));
     }
     assert_eq!(seen.first(), seen.last());
     // What the first client could do before, it still can.
