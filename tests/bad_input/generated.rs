@@ -1,5 +1,5 @@
-//! Generated requests. Half of what is generated is right or nearly so: what is wrong everywhere is refused at the first
-//! look and reaches nothing.
+//! Generated requests. Half of what is generated is right or nearly right: a request that is wrong everywhere is refused
+//! by the first check and reaches no other.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use crate::answer::{Answer, CODES};
 use crate::expected::{WHITE_SPACE, by_shared_rules, expected};
-use crate::request::{Body, Caller, Damage, Encoding, LONGEST_BODY, Noise, Sent, Val};
-use crate::runner::{CASES, MARKER, hold, say};
+use crate::request::{Body, Caller, Damage, Encoding, LONGEST_BODY, Noise, SentRequest, Val};
+use crate::runner::{CASES, MARKER, check_property, print_line};
 use crate::service::{DEVICES, Operation, Service, State, USERS, auth_id, code};
 
-/// Beside white space: what people take for it, and for hyphens and digits.
+/// Characters that look like white space, hyphens and digits.
 pub(crate) const LOOKALIKES: [char; 24] = [
     '\u{180e}',
     '\u{200b}',
@@ -79,7 +79,7 @@ fn name_text(right: &'static [&'static str], longest: usize) -> BoxedStrategy<St
     .boxed()
 }
 
-/// Codes as people type them, right, used and wrong ones, and what only looks like one.
+/// Codes as people type them: right, used and wrong ones, and text that only looks like a code.
 fn code_text() -> BoxedStrategy<String> {
     let digits = prop_oneof![
         6 => (-2..=2_i64).prop_map(|ahead| code(ahead).to_owned()),
@@ -109,7 +109,7 @@ fn string(text: impl Strategy<Value = String>) -> impl Strategy<Value = Val> {
         .prop_map(|(text, escaped)| if escaped { Val::Escaped(text) } else { Val::Text(text) })
 }
 
-/// JSON that is no string that can be decoded.
+/// JSON other than a string that can be decoded.
 fn other() -> BoxedStrategy<Val> {
     let deep = |depth: usize, open: &str, close: &str| format!("{}{}", open.repeat(depth), close.repeat(depth));
     prop_oneof![
@@ -333,7 +333,7 @@ fn caller() -> BoxedStrategy<Caller> {
     prop_oneof![
         32 => Just(Caller::Own),
         2 => Just(Caller::Other),
-        1 => select(nobody).prop_map(Caller::Nobody),
+        1 => select(nobody).prop_map(Caller::Unknown),
         1 => select(scopes).prop_map(Caller::WithoutScope),
     ]
     .boxed()
@@ -394,7 +394,7 @@ fn path() -> BoxedStrategy<(Value, bool)> {
     .boxed()
 }
 
-/// Every way in which the authId that is there may not be written, and others.
+/// Invalid spellings of the authId that is there, and other authIds.
 pub(crate) fn other_ids() -> Vec<String> {
     let id = auth_id().to_string();
     vec![
@@ -500,7 +500,7 @@ fn encoding() -> impl Strategy<Value = Encoding> {
     ]
 }
 
-fn requests() -> BoxedStrategy<Sent> {
+fn requests() -> BoxedStrategy<SentRequest> {
     let of = |operation: Operation| {
         (
             state(),
@@ -512,7 +512,7 @@ fn requests() -> BoxedStrategy<Sent> {
             noise(),
         )
             .prop_map(
-                move |(state, caller, content_types, body, encoding, path, noise)| Sent {
+                move |(state, caller, content_types, body, encoding, path, noise)| SentRequest {
                     operation,
                     state,
                     caller,
@@ -527,8 +527,8 @@ fn requests() -> BoxedStrategy<Sent> {
     prop_oneof![1 => of(Operation::Start), 2 => of(Operation::Code)].boxed()
 }
 
-/// Sends a request to a service that has had no other, and holds every property.
-fn send(runtime: &tokio::runtime::Runtime, sent: &Sent) -> Result<Answer> {
+/// Sends a request to a new service, and checks every property.
+fn send(runtime: &tokio::runtime::Runtime, sent: &SentRequest) -> Result<Answer> {
     let service = Service::new(sent.state)?;
     let before = service.stored();
     let event = sent.event().to_string();
@@ -547,12 +547,12 @@ fn send(runtime: &tokio::runtime::Runtime, sent: &Sent) -> Result<Answer> {
 }
 
 #[test]
-fn whatever_a_request_is_made_of_it_gets_its_documented_answer() -> Result<()> {
+fn any_request_gets_its_documented_answer() -> Result<()> {
     let seen = RefCell::new(BTreeMap::<String, u32>::new());
-    let count = hold("generated requests", &requests(), |runtime, sent| {
+    let count = check_property("generated requests", &requests(), |runtime, sent| {
         let answer = send(runtime, &sent)?;
         // Where both endpoints have the same rule, both give the same answer.
-        let other = Sent {
+        let other = SentRequest {
             operation: match sent.operation {
                 Operation::Start => Operation::Code,
                 Operation::Code => Operation::Start,
@@ -570,10 +570,10 @@ fn whatever_a_request_is_made_of_it_gets_its_documented_answer() -> Result<()> {
         Ok(())
     })?;
     let seen = seen.into_inner();
-    say(&format!("generated requests: {seen:?}"))?;
-    // What is generated is of use only if it gets that far. A few cases may miss an answer by chance.
+    print_line(&format!("generated requests: {seen:?}"))?;
+    // The generator is useful only if its requests get that far. With few cases, an answer may be missing by chance.
     for (code, _) in CODES.iter().filter(|_| count >= CASES) {
-        // A device with another seed is a fault between two requests; here there is one.
+        // A device gets another seed between two requests; here there is one.
         ensure!(
             seen.contains_key(*code) || *code == "AUTH_SUPERSEDED",
             "{code} was never seen"

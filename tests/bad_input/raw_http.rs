@@ -1,4 +1,4 @@
-//! Bytes over a connection to the local gateway: what API Gateway refuses itself, and what reaches a function.
+//! Raw bytes over a connection to the local gateway: what the gateway refuses, and what reaches a function.
 
 use acceptance::{Outcome, World};
 use anyhow::{Context as _, Result, ensure};
@@ -10,20 +10,20 @@ use crate::runner::MARKER;
 
 const NAMES: &str = r#"{"userName":"demouser","deviceName":"mydevice","deviceType":"TOTP"}"#;
 
-/// What comes back: a status, 0 if the connection was closed without one, and a body.
+/// The answer. The status is 0 if the connection was closed without one.
 #[derive(Debug)]
-struct Back {
+struct RawAnswer {
     status: u16,
     head: String,
     body: String,
 }
 
-/// Sends bytes as they are, and reads until the connection is closed. `more` is false if the sender says that nothing
-/// more will come.
-async fn exchange(world: &World, bytes: &[u8], more: bool) -> Result<Back> {
+/// Sends bytes as they are, and reads until the connection is closed. If `more` is false, it first closes its own
+/// direction.
+async fn exchange(world: &World, bytes: &[u8], more: bool) -> Result<RawAnswer> {
     let address = world.stack.origin().trim_start_matches("http://").to_owned();
     let mut connection = TcpStream::connect(address).await?;
-    // What refuses early may close before it has read everything.
+    // A server that refuses early may close before it has read everything.
     let _ = connection.write_all(bytes).await;
     if !more {
         connection.shutdown().await?;
@@ -33,7 +33,7 @@ async fn exchange(world: &World, bytes: &[u8], more: bool) -> Result<Back> {
     let text = String::from_utf8(read)?;
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
     let status = head.split(' ').nth(1).map(str::parse).transpose()?;
-    Ok(Back {
+    Ok(RawAnswer {
         status: status.unwrap_or_default(),
         head: head.to_ascii_lowercase(),
         body: body.to_owned(),
@@ -51,44 +51,50 @@ fn post(world: &World, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [head(world, &format!("POST {path} HTTP/1.1"), &more), body.to_vec()].concat()
 }
 
-fn is_ours(back: &Back) -> Result<Option<Value>> {
-    ensure!(back.status < 500, "{back:?}");
-    ensure!(!back.head.contains(&MARKER.to_ascii_lowercase()), "an echo: {back:?}");
-    ensure!(!back.body.contains(MARKER.as_str()), "an echo: {back:?}");
-    if !back.head.contains("content-type: application/json") {
-        // The HTTP library's own refusal, before the gateway.
-        ensure!(back.body.is_empty() && matches!(back.status, 0 | 400 | 431), "{back:?}");
+fn parse_answer(answer: &RawAnswer) -> Result<Option<Value>> {
+    ensure!(answer.status < 500, "{answer:?}");
+    ensure!(
+        !answer.head.contains(&MARKER.to_ascii_lowercase()),
+        "an echo: {answer:?}"
+    );
+    ensure!(!answer.body.contains(MARKER.as_str()), "an echo: {answer:?}");
+    if !answer.head.contains("content-type: application/json") {
+        // Refused by the HTTP library, before the gateway.
+        ensure!(
+            answer.body.is_empty() && matches!(answer.status, 0 | 400 | 431),
+            "{answer:?}"
+        );
         return Ok(None);
     }
-    ensure!(back.head.contains("cache-control: no-store"), "{back:?}");
-    let body: Value = serde_json::from_str(&back.body).with_context(|| format!("{back:?}"))?;
+    ensure!(answer.head.contains("cache-control: no-store"), "{answer:?}");
+    let body: Value = serde_json::from_str(&answer.body).with_context(|| format!("{answer:?}"))?;
     let text = |name: &str| body.get(name).and_then(Value::as_str);
-    if back.status < 400 {
-        ensure!(text("status") == Some("SUCCESS"), "{back:?}");
+    if answer.status < 400 {
+        ensure!(text("status") == Some("SUCCESS"), "{answer:?}");
     } else {
-        ensure!(text("status") == Some("FAILED"), "{back:?}");
-        ensure!(text("code").is_some() && text("traceId").is_some(), "{back:?}");
+        ensure!(text("status") == Some("FAILED"), "{answer:?}");
+        ensure!(text("code").is_some() && text("traceId").is_some(), "{answer:?}");
     }
     Ok(Some(body))
 }
 
 const START: &str = "/v1/deviceAuthentications";
 
-/// What is sent, whether more may follow, and the statuses that are right. 0 is a connection that is closed, which may
-/// come before an answer to a long head was read.
+/// A description, the bytes, whether the connection stays open for more, and the right statuses. 0 is a closed
+/// connection, which may come before the answer to a long head could be read.
 type Case<'a> = (&'a str, Vec<u8>, bool, &'a [u16]);
 
 async fn are_refused(world: &World, cases: Vec<Case<'_>>) -> Outcome {
     for (what, bytes, more, statuses) in cases {
-        let back = exchange(world, &bytes, more).await?;
-        is_ours(&back).with_context(|| what.to_owned())?;
-        ensure!(statuses.contains(&back.status), "{what}: {back:?}");
+        let answer = exchange(world, &bytes, more).await?;
+        parse_answer(&answer).with_context(|| what.to_owned())?;
+        ensure!(statuses.contains(&answer.status), "{what}: {answer:?}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn bodies_that_are_not_as_long_as_announced_do_no_harm() -> Outcome {
+async fn a_body_of_another_length_than_announced_does_no_harm() -> Outcome {
     let world = World::new().await?;
     let line = &format!("POST {START} HTTP/1.1");
     let with = |more: &str, body: &str| [head(&world, line, more), body.as_bytes().to_vec()].concat();
@@ -98,7 +104,7 @@ async fn bodies_that_are_not_as_long_as_announced_do_no_harm() -> Outcome {
     let cases: Vec<Case<'_>> = vec![
         ("nothing", vec![], false, &[0]),
         ("a longer length than the body", length("500"), false, &[400]),
-        ("a length that is no number", length("ten"), true, &[400]),
+        ("a length that is not a number", length("ten"), true, &[400]),
         ("a negative length", length("-1"), true, &[400]),
         (
             "a length beyond any number",
@@ -109,7 +115,7 @@ async fn bodies_that_are_not_as_long_as_announced_do_no_harm() -> Outcome {
         ("two lengths", length("3\r\ncontent-length: 4"), true, &[400]),
         ("a shorter length", length("3"), true, &[400]),
         (
-            "a chunk size that is no number",
+            "a chunk size that is not a number",
             coded("chunked", "zz\r\n{}\r\n0\r\n\r\n"),
             true,
             &[400],
@@ -131,11 +137,11 @@ async fn bodies_that_are_not_as_long_as_announced_do_no_harm() -> Outcome {
         ),
     ];
     are_refused(&world, cases).await?;
-    is_as_before(world, 0).await
+    is_unharmed(world, 0).await
 }
 
 #[tokio::test]
-async fn heads_that_are_no_http_do_no_harm() -> Outcome {
+async fn a_malformed_http_head_does_no_harm() -> Outcome {
     let world = World::new().await?;
     let starting = |line: &str| head(&world, line, "host: x");
     let with = |more: &str| head(&world, &format!("POST {START} HTTP/1.1"), &format!("host: x\r\n{more}"));
@@ -152,7 +158,7 @@ async fn heads_that_are_no_http_do_no_harm() -> Outcome {
         ("a long header", with(&format!("x: {long}")), true, &[0, 431]),
         ("many headers", with(&format!("{many}x: y")), true, &[0, 431]),
         ("a header without a colon", with("broken"), true, &[400]),
-        ("a header name that is none", with("b\u{e9}: y"), true, &[400]),
+        ("an invalid header name", with("b\u{e9}: y"), true, &[400]),
         ("a folded header", with("x: y\r\n z"), true, &[400]),
         (
             "no such version",
@@ -175,23 +181,25 @@ async fn heads_that_are_no_http_do_no_harm() -> Outcome {
         ("no path", starting("POST * HTTP/1.1"), true, &[400, 404]),
         ("spaces", starting(&format!("POST {START} x HTTP/1.1")), true, &[400]),
         (
-            "a method that is none",
+            "an invalid method",
             starting(&format!("P@ST {START} HTTP/1.1")),
             true,
             &[400, 404],
         ),
     ];
     are_refused(&world, cases).await?;
-    is_as_before(world, 0).await
+    is_unharmed(world, 0).await
 }
 
 const JSON: &str = "\r\ncontent-type: application/json";
 
 async fn gets(world: &World, path: &str, headers: &str, body: &[u8], status: u16, code: &str) -> Outcome {
-    let back = exchange(world, &post(world, path, headers, body), true).await?;
-    let body = is_ours(&back).with_context(|| path.to_owned())?.unwrap_or_default();
-    let same = back.status == status && body.get("code").and_then(Value::as_str).unwrap_or_default() == code;
-    ensure!(same, "{path}{headers}: expected {status} {code}, got {back:?}");
+    let answer = exchange(world, &post(world, path, headers, body), true).await?;
+    let body = parse_answer(&answer)
+        .with_context(|| path.to_owned())?
+        .unwrap_or_default();
+    let same = answer.status == status && body.get("code").and_then(Value::as_str).unwrap_or_default() == code;
+    ensure!(same, "{path}{headers}: expected {status} {code}, got {answer:?}");
     Ok(())
 }
 
@@ -247,11 +255,11 @@ async fn a_start_gets_its_documented_answer() -> Outcome {
     for host in ["[:a b", "\u{e9}", "a b", "http://x", ""] {
         let more = format!("host: {host}\r\ncontent-length: {}", NAMES.len());
         let bytes = [head(&world, &format!("POST {START} HTTP/1.1"), &more), NAMES.into()].concat();
-        let back = exchange(&world, &bytes, true).await?;
-        is_ours(&back)?;
-        ensure!(matches!(back.status, 201 | 400), "{host}: {back:?}");
+        let answer = exchange(&world, &bytes, true).await?;
+        parse_answer(&answer)?;
+        ensure!(matches!(answer.status, 201 | 400), "{host}: {answer:?}");
     }
-    is_as_before(world, 0).await
+    is_unharmed(world, 0).await
 }
 
 #[tokio::test]
@@ -275,11 +283,11 @@ async fn an_attempt_gets_its_documented_answer() -> Outcome {
     ] {
         gets(&world, &path, JSON, body.as_bytes(), status, code).await?;
     }
-    is_as_before(world, 1).await
+    is_unharmed(world, 1).await
 }
 
-/// Nothing of it was logged, nothing else was counted, and a right code is still right.
-async fn is_as_before(world: World, failures: u64) -> Outcome {
+/// Checks that nothing of it was logged, nothing else was counted, and a right code is still right.
+async fn is_unharmed(world: World, failures: u64) -> Outcome {
     for line in [world.stack.log_lines(), world.stack.access_lines()].concat() {
         ensure!(!line.contains(MARKER.as_str()), "an echo in the log: {line}");
         let line: Value = serde_json::from_str(&line)?;

@@ -1,4 +1,4 @@
-//! A request as the parts that it is made of, so that what is wrong with each is known without reading it again.
+//! A request in parts, so that what is wrong with each is known without parsing it.
 
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
@@ -20,7 +20,7 @@ pub(crate) enum Val {
     List(Vec<Val>),
     /// Any other JSON, strings that cannot be decoded among it.
     Other(String),
-    /// No JSON.
+    /// Not JSON.
     Broken(Vec<u8>),
 }
 
@@ -31,9 +31,9 @@ pub(crate) enum Body {
     Object(Vec<(Val, Val)>, usize),
     /// The same, damaged: whatever it held, it is not JSON any more.
     Damaged(Vec<(Val, Val)>, Damage),
-    /// JSON, but no object.
+    /// JSON other than an object.
     NotAnObject(String),
-    /// Any bytes.
+    /// Random bytes.
     Wild(Vec<u8>),
     /// None.
     Missing,
@@ -43,9 +43,9 @@ pub(crate) enum Body {
 pub(crate) enum Damage {
     /// Without its last bytes.
     Cut(usize),
-    /// With something before it that is no white space.
+    /// With something before it other than white space.
     Before(&'static str),
-    /// With something after it that is no white space.
+    /// With something after it other than white space.
     After(&'static str),
     /// With a byte that is never in UTF-8.
     Byte(usize, u8),
@@ -58,26 +58,26 @@ pub(crate) enum Encoding {
     Text,
     /// As base64.
     Base64,
-    /// As text, but said to be base64.
+    /// As text that is declared to be base64.
     ClaimedBase64,
 }
 
-/// Who the gateway says is calling.
+/// The caller according to the gateway.
 #[derive(Debug, Clone)]
 pub(crate) enum Caller {
     /// The client of the device.
     Own,
     /// Another client.
     Other,
-    /// Nobody that can be named.
-    Nobody(Value),
-    /// The client of the device, with this for a scope.
+    /// No client that can be identified, with this authorizer.
+    Unknown(Value),
+    /// The client of the device, with another scope.
     WithoutScope(Option<Value>),
 }
 
 /// A request.
 #[derive(Debug, Clone)]
-pub(crate) struct Sent {
+pub(crate) struct SentRequest {
     pub(crate) operation: Operation,
     pub(crate) state: State,
     pub(crate) caller: Caller,
@@ -89,7 +89,7 @@ pub(crate) struct Sent {
     pub(crate) noise: Noise,
 }
 
-/// What nothing depends on.
+/// What the answer must not depend on.
 #[derive(Debug, Clone)]
 pub(crate) struct Noise {
     pub(crate) headers: Vec<(String, Value)>,
@@ -196,14 +196,14 @@ impl Caller {
         match self {
             Self::Own => claims(crate::service::CLIENT, Some("openid mfa/authenticate".into())),
             Self::Other => claims(crate::service::OTHER_CLIENT, Some("mfa/authenticate".into())),
-            Self::Nobody(authorizer) => authorizer.clone(),
+            Self::Unknown(authorizer) => authorizer.clone(),
             Self::WithoutScope(scope) => claims(crate::service::CLIENT, scope.clone()),
         }
     }
 }
 
-impl Sent {
-    /// The event that API Gateway makes of it.
+impl SentRequest {
+    /// The event that API Gateway sends for it.
     pub(crate) fn event(&self) -> Value {
         let bytes = self.body.bytes();
         let base64 = |bytes: &[u8]| (Value::from(BASE64.encode(bytes)), true);

@@ -1,4 +1,4 @@
-//! How many cases a run has, and where its randomness comes from: from outside if it is given, and always printed.
+//! Runs a property: how many cases, and which seed, which is always printed.
 
 use std::fmt::Debug;
 use std::io::Write as _;
@@ -23,16 +23,16 @@ static SEED: LazyLock<Option<u64>> = LazyLock::new(|| match Environment.get("PRO
         .map(u64::from_le_bytes),
 });
 
-/// Stands in everything that is sent, and must not stand in anything that comes back. Another one in each run.
+/// Is in everything that is sent and must not be in anything that is returned. Depends on the seed.
 pub(crate) static MARKER: LazyLock<String> = LazyLock::new(|| format!("zq{:016x}", SEED.unwrap_or_default()));
 
-/// Prints a line past the test harness, which keeps what a test that passes prints to itself.
-pub(crate) fn say(line: &str) -> Result<()> {
+/// Prints a line past the test harness, which hides the output of a test that passes.
+pub(crate) fn print_line(line: &str) -> Result<()> {
     Ok(writeln!(std::io::stderr(), "{line}")?)
 }
 
-/// Holds a property for generated cases, and says how many there were.
-pub(crate) fn hold<S: Strategy>(
+/// Checks a property for generated cases, and returns how many there were.
+pub(crate) fn check_property<S: Strategy>(
     property: &str,
     cases: &S,
     test: impl Fn(&tokio::runtime::Runtime, S::Value) -> Result<()>,
@@ -42,7 +42,7 @@ where
 {
     let seed = SEED.context("no seed")?;
     let count = match Environment.get("PROPTEST_CASES") {
-        Some(given) => given.parse().context("PROPTEST_CASES is no number")?,
+        Some(given) => given.parse().context("PROPTEST_CASES is not a number")?,
         None => CASES,
     };
     let config = Config {
@@ -51,7 +51,7 @@ where
         failure_persistence: None,
         ..Config::default()
     };
-    say(&format!("{property}: {count} cases, PROPTEST_RNG_SEED={seed}"))?;
+    print_line(&format!("{property}: {count} cases, PROPTEST_RNG_SEED={seed}"))?;
     let runtime = runtime()?;
     TestRunner::new(config)
         .run(cases, |case| {
@@ -61,7 +61,7 @@ where
     Ok(count)
 }
 
-/// A runtime whose time stands still while there is work, so that a slow machine never meets the deadline.
+/// A runtime whose time stands still while there is work, so that no request on a slow machine misses its deadline.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     Ok(runtime.enable_time().start_paused(true).build()?)

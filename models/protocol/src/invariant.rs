@@ -1,4 +1,4 @@
-//! What must hold, whatever happens in whatever order.
+//! What must hold, whatever happens and in whatever order.
 
 /// The invariants of the protocol, by their numbers in `docs/security.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,7 +23,7 @@ pub enum Invariant {
     OwnerGetsIn,
     /// An authId is worth nothing from its expiry on.
     Expires,
-    /// I10: a seed comes into use by a good code of it, while the device waits for it and before its end, and once.
+    /// I10: a seed comes into use by a right code of it, while the device waits for it, before it expires, and once.
     Activated,
     /// I11: a wrong code is counted once; twice only if its answer was lost and others wrote in between.
     CountedOnce,
@@ -82,7 +82,7 @@ impl Invariant {
     }
 }
 
-/// The invariants that a run has broken so far.
+/// The invariants that were broken on the way to a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Broken(u16);
 

@@ -2,11 +2,12 @@
 //! network that loses answers, clocks that differ, and an operator.
 //!
 //! [`Protocol`] is a model that a checker explores in every order of events, or a test in random ones. Each
-//! [`Mutant`] is the same protocol with one line of its reasoning left out; the checker must find out.
+//! [`Mutant`] is the same protocol with one line of its reasoning left out, which the checker must notice.
 
 mod invariant;
 mod model;
 mod mutant;
+mod part;
 mod registry;
 mod setup;
 

@@ -1,11 +1,9 @@
-//! The model: a table with one device, authIds with their snapshots, requests on their way, and a ledger of what was
+//! The model: a table with one device, authIds with their snapshots, requests in progress, and a ledger of what was
 //! promised to whom.
 //!
-//! A request reads its auth, decides and holds a write; all of that looks at nothing that changes, so it is one event.
-//! Its write is another, and so is a write whose answer is lost: it takes effect at once, later, after its own
+//! A request reads its auth, decides and holds a write; none of that depends on anything that changes, so it is one event.
+//! Its write is another, and so is a write whose answer is lost: it takes effect immediately, later, after its own
 //! repetition, or never.
-
-use std::sync::Arc;
 
 use shared::clock::Timestamp;
 use shared::device::{Attempt, Auth, Decision, Device, Status, Verdict, decide};
@@ -16,6 +14,7 @@ use shared::ports::Written;
 use shared::settlement::{DeviceWrite, Settlement};
 use stateright::{Model, Property};
 
+use crate::part::Part;
 use crate::registry::{Desk, Event, Seeds};
 use crate::{Broken, Invariant, Mutant, Offer, Setup};
 
@@ -31,7 +30,7 @@ pub enum Operation {
     Unlock,
     /// Disables it.
     Disable,
-    /// Takes it into use again.
+    /// Enables it again.
     Enable,
 }
 
@@ -40,7 +39,7 @@ pub enum Operation {
 pub enum Action {
     /// Step 2 issues an authId, with a snapshot of the device.
     Issue(usize),
-    /// A request comes.
+    /// A request arrives.
     Arrive {
         /// Which one.
         request: usize,
@@ -60,7 +59,7 @@ pub enum Action {
     },
     /// Something happens to a registration.
     Registration(usize, Event),
-    /// A secret that a command does not want any more is removed.
+    /// A secret that a command no longer needs is removed.
     Discard(u8),
     /// A request's write reaches the table, and its answer arrives.
     Write(usize),
@@ -74,7 +73,7 @@ pub enum Action {
     Operate(Operation),
     /// A removed device is registered again.
     Register,
-    /// The next moment comes.
+    /// Time passes to the next moment.
     Tick,
     /// The clock is set back to the moment before.
     SetBack,
@@ -85,7 +84,7 @@ pub enum Action {
 pub enum Outcome {
     /// With a verdict.
     Verdict(Verdict),
-    /// It was not looked at, or is of another client.
+    /// It was not evaluated, or another client sent it.
     Refused,
     /// The device was gone or had another seed.
     Revoked,
@@ -96,7 +95,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
     Awaited,
-    Writing(Arc<DeviceWrite>),
+    Writing(Part<DeviceWrite>),
     Ended(Outcome),
 }
 
@@ -106,7 +105,7 @@ pub(crate) enum Purpose {
     Activation,
 }
 
-/// What a request's writes did, those included whose answers were lost.
+/// What a request's writes did, including those whose answers were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Effect {
     None,
@@ -117,19 +116,19 @@ pub(crate) enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Request {
     pub(crate) auth: u8,
-    pub(crate) issued: Option<Arc<Issued>>,
+    pub(crate) issued: Option<Part<Issued>>,
     pub(crate) offer: Option<Offer>,
     pub(crate) purpose: Purpose,
     pub(crate) now: Timestamp,
     pub(crate) phase: Phase,
     /// A write whose answer was lost; `None` once it took effect.
-    pub(crate) stray: Option<Arc<DeviceWrite>>,
+    pub(crate) stray: Option<Part<DeviceWrite>>,
     pub(crate) lost: bool,
     /// The table has answered its last write.
     pub(crate) answered: bool,
     pub(crate) effect: Effect,
-    /// For a mutant that counts without a condition: what it has read.
-    pub(crate) counts_on: Option<Arc<Device>>,
+    /// What a mutant that counts without a condition has read.
+    pub(crate) counts_on: Option<Part<Device>>,
 }
 
 impl Request {
@@ -144,7 +143,7 @@ impl Request {
         self.purpose == Purpose::Activation
     }
 
-    /// One of which nothing matters any more.
+    /// A request that no longer matters.
     pub(crate) const fn ended(outcome: Outcome) -> Self {
         Self {
             auth: 0,
@@ -165,12 +164,12 @@ impl Request {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Issued {
     pub(crate) expires_at: Timestamp,
-    pub(crate) snapshot: Arc<Device>,
+    pub(crate) snapshot: Part<Device>,
     /// The seed whose codes count: that of the snapshot, or the one that is to be activated.
     pub(crate) seed: u8,
 }
 
-/// What was promised and done, beside what the table says.
+/// What was promised and done, besides what the table says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Ledger {
     /// Every success that took effect: its seed, its steps, its authId.
@@ -197,11 +196,11 @@ pub struct State {
     /// The moment before the clock was set back.
     latest: usize,
     set_back: bool,
-    pub(crate) table: Option<Arc<Device>>,
+    pub(crate) table: Option<Part<Device>>,
     /// The device's own seed.
     pub(crate) seed: u8,
     pub(crate) desk: Desk,
-    auths: Vec<Option<Arc<Issued>>>,
+    auths: Vec<Option<Part<Issued>>>,
     pub(crate) requests: Vec<Request>,
     operations: Vec<Operation>,
     pub(crate) ledger: Ledger,
@@ -299,7 +298,7 @@ impl Protocol {
                 let Phase::Writing(write) = &request.phase else {
                     return None;
                 };
-                request.stray = Some(Arc::clone(write));
+                request.stray = Some(Part::clone(write));
                 request.lost = true;
                 Some(())
             }
@@ -320,7 +319,7 @@ impl Protocol {
             }
             Action::Operate(operation) => self.operate(state, operation),
             Action::Register => {
-                state.table = Some(Arc::new(Device::registered(
+                state.table = Some(Part::new(Device::registered(
                     0,
                     Status::Active,
                     self.seed_ref(state.seed)?,
@@ -344,20 +343,20 @@ impl Protocol {
     fn issue(&self, state: &mut State, auth: usize) -> Option<()> {
         let issued = Issued {
             expires_at: self.setup.time(state.moment).plus(Setup::AUTH_LIFE),
-            snapshot: Arc::clone(state.table.as_ref()?),
+            snapshot: Part::clone(state.table.as_ref()?),
             seed: state.seed,
         };
-        *state.auths.get_mut(auth)? = Some(Arc::new(issued));
+        *state.auths.get_mut(auth)? = Some(Part::new(issued));
         Some(())
     }
 
     fn arrive(&self, state: &mut State, number: usize, auth: usize, offer: usize) -> Option<()> {
-        let issued = Arc::clone(state.auths.get(auth)?.as_ref()?);
+        let issued = Part::clone(state.auths.get(auth)?.as_ref()?);
         let offered = *self.setup.requests.get(number)?.get(offer)?;
         let now = self.setup.clock(number, state.moment);
         *state.requests.get_mut(number)? = Request {
             auth: u8::try_from(auth).ok()?,
-            issued: Some(Arc::clone(&issued)),
+            issued: Some(Part::clone(&issued)),
             offer: Some(offered),
             now,
             ..Request::ended(Outcome::Refused)
@@ -395,7 +394,7 @@ impl Protocol {
         let settlement = Settlement::begin(snapshot, attempt, now, &self.policy);
         if let (true, Settlement::Write(write)) = (self.mutant(Mutant::VerdictBeforeWrite), &settlement) {
             self.end(state, number, Outcome::Verdict(write.verdict()))?;
-            state.requests.get_mut(number)?.stray = Some(Arc::new(DeviceWrite::clone(write)));
+            state.requests.get_mut(number)?.stray = Some(Part::new(DeviceWrite::clone(write)));
             return Some(());
         }
         self.follow(state, number, settlement)
@@ -412,7 +411,7 @@ impl Protocol {
         let outcome = match settlement {
             Settlement::Write(write) => {
                 let request = state.requests.get_mut(number)?;
-                request.phase = Phase::Writing(Arc::new(*write));
+                request.phase = Phase::Writing(Part::new(*write));
                 request.answered = false;
                 return Some(());
             }
@@ -462,11 +461,11 @@ impl Protocol {
             total_failures: read.total_failures + 1,
             ..Device::clone(&read)
         };
-        state.table = Some(Arc::new(counted));
+        state.table = Some(Part::new(counted));
         self.end(state, number, Outcome::Verdict(write.verdict()))
     }
 
-    /// The table's part of a write: all or nothing, on its condition.
+    /// The table's part of a write: its condition, then all or nothing.
     fn deliver(&self, state: &mut State, number: usize, write: &DeviceWrite) -> Option<Written> {
         let Some(stored) = state.table.clone() else {
             return Some(Written::No(None));
@@ -488,7 +487,7 @@ impl Protocol {
             }
         }
         self.book(state, number, write.verdict(), &stored, &new)?;
-        state.table = Some(Arc::new(new));
+        state.table = Some(Part::new(new));
         state.seed = replacement;
         if swaps && !self.mutant(Mutant::SwapLeavesPending) {
             state.desk.pending = None;
@@ -503,11 +502,11 @@ impl Protocol {
         }
     }
 
-    /// Enters a write that takes effect into the ledger, and holds it against the invariants.
+    /// Enters a write that takes effect into the ledger, and checks it against the invariants.
     fn book(&self, state: &mut State, number: usize, verdict: Verdict, stored: &Device, new: &Device) -> Option<()> {
         let request = state.requests.get(number)?;
         let offer = request.offer?;
-        let issued = Arc::clone(request.issued.as_ref()?);
+        let issued = Part::clone(request.issued.as_ref()?);
         let (auth, phase) = (request.auth, request.phase.clone());
         let broken = &mut state.ledger.broken;
         if offer.foreign {
@@ -544,7 +543,7 @@ impl Protocol {
                 if state.ledger.successes.iter().any(|(_, _, of)| *of == auth) {
                     broken.add(Invariant::AuthOnce);
                 }
-                // A code that no step has, or of another seed, was accepted.
+                // A code of no step, or of another seed, was accepted.
                 if offer.right.is_none_or(|(seed, _)| seed != issued.seed) {
                     broken.add(Invariant::Counted);
                 }
@@ -586,7 +585,7 @@ impl Protocol {
         Some(())
     }
 
-    /// Whether a seed may come into use by an attempt: the device still waits for it, and the code is one of it.
+    /// Whether an attempt may activate a seed: the device still waits for it, and the code is one of its codes.
     fn may_activate(&self, state: &State, number: usize, stored: &Device) -> Option<bool> {
         let request = state.requests.get(number)?;
         let seed = request.issued.as_ref()?.seed;
@@ -679,7 +678,7 @@ impl Protocol {
                 })
             }
             Operation::Unlock => {
-                // What `mfactl unlock` opens, of those that were used up.
+                // `mfactl unlock` opens so many of those that were used up.
                 state.ledger.singles_allowed = state
                     .ledger
                     .singles_allowed
@@ -697,15 +696,15 @@ impl Protocol {
                 ..device
             }),
         };
-        state.table = changed.map(Arc::new);
+        state.table = changed.map(Part::new);
         Some(())
     }
 
-    /// Drops what cannot matter any more, so that states which differ in nothing else are one.
+    /// Drops what no longer matters, so that states which differ in nothing else are one.
     fn forget(&self, state: &mut State) {
         let conditional = !matches!(
             self.setup.mutant,
-            Some(Mutant::NoVersionInCondition | Mutant::NoSeedInCondition | Mutant::SeedNotLookedAt)
+            Some(Mutant::NoVersionInCondition | Mutant::NoSeedInCondition | Mutant::SeedNotChecked)
         );
         let mut sign_ins = state.requests.iter().take(self.setup.requests.len());
         let awaited = sign_ins.any(|request| request.phase == Phase::Awaited);
@@ -713,7 +712,7 @@ impl Protocol {
             state.auths.clear();
         }
         for request in &mut state.requests {
-            // Versions of one seed only grow, and no seed comes back: such a write is refused whenever it comes.
+            // Versions of one seed only grow, and no seed returns: such a write is refused whenever it arrives.
             let refused = |held: &Device| {
                 state
                     .table
@@ -727,7 +726,7 @@ impl Protocol {
                 *request = Request::ended(Outcome::Refused);
             }
         }
-        // It is asked for only when a failure is counted again.
+        // It is needed only when a failure is counted again.
         let counted = |request: &Request| request.effect == Effect::Failure;
         if !state.requests.iter().any(counted) {
             state.ledger.last_writer = None;
@@ -737,13 +736,23 @@ impl Protocol {
         }
     }
 
-    /// Whether an owner who starts now is let in by the next pair that they have.
+    /// Whether nothing has changed that [`Self::owner_gets_in`] depends on. Most events change neither table nor time.
+    fn same_for_owner(before: &State, after: &State) -> bool {
+        let same_table = match (&before.table, &after.table) {
+            (Some(before), Some(after)) => before.is(after),
+            (None, None) => true,
+            _ => false,
+        };
+        same_table && before.moment.max(before.latest) == after.moment.max(after.latest)
+    }
+
+    /// Whether an owner who starts now signs in with the next pair of codes.
     fn owner_gets_in(&self, state: &State) -> bool {
         let Some(device) = state.table.as_ref().filter(|device| device.status == Status::Active) else {
             return true;
         };
         let period = device.parameters.period;
-        // Set back, a clock must catch up with what was written before; that is its own fault, and not an attacker's.
+        // A clock that was set back must catch up with what was written before; no attacker causes that.
         let now = self.setup.time(state.moment.max(state.latest));
         let fresh = Step::at(now, period).max(device.last_step.next());
         let now = now.max(fresh.start(period));
@@ -776,11 +785,11 @@ impl Model for Protocol {
         let Some(device) = self.first_device() else {
             return Vec::new();
         };
-        vec![State {
+        let mut state = State {
             moment: 0,
             latest: 0,
             set_back: false,
-            table: Some(Arc::new(device)),
+            table: Some(Part::new(device)),
             seed: 0,
             desk: Desk::of(self.setup.registrations),
             auths: vec![None; self.setup.auths],
@@ -791,7 +800,11 @@ impl Model for Protocol {
                 singles_allowed: self.setup.singles_left,
                 ..Ledger::default()
             },
-        }]
+        };
+        if !self.owner_gets_in(&state) {
+            state.ledger.broken.add(Invariant::OwnerGetsIn);
+        }
+        vec![state]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -801,7 +814,7 @@ impl Model for Protocol {
         }
         let has = |status| state.table.as_ref().is_some_and(|device| device.status == status);
         let (active, disabled) = (has(Status::Active), has(Status::Disabled));
-        // AuthIds are alike, so they are issued in their order.
+        // AuthIds are interchangeable, so they are issued in order.
         if let (true, Some(next)) = (active, state.auths.iter().position(Option::is_none)) {
             actions.push(Action::Issue(next));
         }
@@ -854,7 +867,7 @@ impl Model for Protocol {
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
         self.act(&mut next, action)?;
-        if !self.owner_gets_in(&next) {
+        if !Self::same_for_owner(state, &next) && !self.owner_gets_in(&next) {
             next.ledger.broken.add(Invariant::OwnerGetsIn);
         }
         Self::watch(state, &mut next, action);

@@ -1,4 +1,4 @@
-//! The protocol with one thing wrong: what it sees, what it writes, on which condition, or when it answers.
+//! The protocol with one fault: in what it reads, what it writes, on which condition, or when it answers.
 
 use shared::clock::Timestamp;
 use shared::device::{Accepted, Device, Status, Verdict};
@@ -9,7 +9,7 @@ use shared::settlement::DeviceWrite;
 
 use crate::{Invariant, Setup};
 
-/// One fault of a protocol, each of which somebody has shipped or might think harmless.
+/// A fault that has been shipped somewhere, or that looks harmless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mutant {
     /// The verdict is given, and then written.
@@ -34,26 +34,26 @@ pub enum Mutant {
     SuccessClearsBudget,
     /// A wrong pair counts on the ladder of single codes.
     WrongPairExtendsLadder,
-    /// A refused write is not looked at for this request's own success.
+    /// After a refused write, this request's own success is not recognised.
     OwnWriteNotRecognised,
     /// A store that does not answer is a wrong code.
     FaultIsWrongCode,
-    /// Whose authId it is, nobody asks.
+    /// An authId is accepted from any client.
     ClientNotCompared,
-    /// The status of the device is looked at in step 2 only.
-    StatusNotLookedAt,
-    /// The seed is looked at neither in the condition of the write nor on what it was refused on.
-    SeedNotLookedAt,
+    /// The status of the device is checked in step 2 only.
+    StatusNotChecked,
+    /// The seed is checked neither in the condition of the write nor after its refusal.
+    SeedNotChecked,
     /// The code that activates stays unused.
     ActivationCodeStaysUnused,
     /// A wrong code of an activation is not counted.
     ActivationNotCounted,
-    /// A refused write is not looked at for this request's own failure.
+    /// After a refused write, this request's own failure is not recognised.
     OwnFailureNotRecognised,
     /// The code of an activation is compared with the seed that the device has.
     CodeOfOldSeedActivates,
     /// A pending seed is activated whenever its code comes.
-    EndOfOfferNotLookedAt,
+    EndOfOfferNotChecked,
     /// The condition of the swap does not compare the pending seed.
     PendingNotInCondition,
     /// A swap leaves the seed pending that it swaps in.
@@ -109,8 +109,8 @@ impl Mutant {
                 Invariant::Isolated,
                 Setup::shared_with_another_client(),
             ),
-            (Self::StatusNotLookedAt, Invariant::Revoked, Setup::disabled()),
-            (Self::SeedNotLookedAt, Invariant::Revoked, Setup::replaced()),
+            (Self::StatusNotChecked, Invariant::Revoked, Setup::disabled()),
+            (Self::SeedNotChecked, Invariant::Revoked, Setup::replaced()),
             (
                 Self::ActivationCodeStaysUnused,
                 Invariant::StepOnce,
@@ -124,7 +124,7 @@ impl Mutant {
             ),
             (Self::CodeOfOldSeedActivates, Invariant::Activated, Setup::replaced()),
             (
-                Self::EndOfOfferNotLookedAt,
+                Self::EndOfOfferNotChecked,
                 Invariant::Activated,
                 Setup::replaced_twice(),
             ),
@@ -178,7 +178,7 @@ impl Mutant {
         match self {
             Self::AnyUnusedStep if !offered.contains(&device.last_step) => device.last_step = Step(0),
             Self::UsedStepsForgotten if device.last_step.0 < forgotten => device.last_step = Step(0),
-            Self::StatusNotLookedAt => device.status = Status::Active,
+            Self::StatusNotChecked => device.status = Status::Active,
             _ => {}
         }
     }
@@ -194,7 +194,7 @@ impl Mutant {
                 device.last_write = None;
             }
             Self::OwnFailureNotRecognised => device.last_write = None,
-            Self::SeedNotLookedAt => device.seed_ref = held.seed_ref.clone(),
+            Self::SeedNotChecked => device.seed_ref = held.seed_ref.clone(),
             _ => {}
         }
     }
@@ -252,7 +252,7 @@ impl Mutant {
     /// Whether the write is made on the stored state.
     pub(crate) fn condition(self, stored: &Device, held: &Device) -> bool {
         let version = stored.version == held.version || self == Self::NoVersionInCondition;
-        let seed = stored.seed_ref == held.seed_ref || matches!(self, Self::NoSeedInCondition | Self::SeedNotLookedAt);
+        let seed = stored.seed_ref == held.seed_ref || matches!(self, Self::NoSeedInCondition | Self::SeedNotChecked);
         version && seed
     }
 }

@@ -1,10 +1,8 @@
-//! What operators do with seeds: they offer one, ask for its first code, and remove the secret of the one that it
-//! replaced. The model of `register` and `activate` of `mfactl`; the decision and its recovery are the real ones.
+//! What operators do with seeds: offer one, ask for its first code, and remove the secret of the one that it replaced.
+//! A model of `register` and `activate` of `mfactl`; the decision and its recovery are the real ones.
 //!
 //! A command that reads, and then writes under the condition that nothing has changed, is two events. Secrets are not
-//! kept here but for the question that matters: whether a device names one that was removed.
-
-use std::sync::Arc;
+//! kept here except for the question that matters: whether a device names one that was removed.
 
 use shared::clock::Timestamp;
 use shared::device::{Attempt, Device, NewSeed, Status};
@@ -12,6 +10,7 @@ use shared::names::WriteId;
 use shared::settlement::Settlement;
 
 use crate::model::{Issued, Phase, Purpose, Request, auth_id};
+use crate::part::Part;
 use crate::{Action, Invariant, Mutant, Operation, Outcome, Protocol, Setup, State};
 
 /// What happens to a registration.
@@ -25,7 +24,7 @@ pub enum Event {
     Lose,
     /// A write that was given up reaches the table after all.
     Stray,
-    /// It has no time left for its write, and looks at what the device says.
+    /// It has no time left for its write, and reads the device.
     GiveUp,
 }
 
@@ -59,16 +58,16 @@ impl Seeds {
     }
 }
 
-/// What operators have done, and are at.
+/// What operators have done and are doing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Desk {
     /// The pending seed of the device, and its end.
     pub(crate) pending: Option<(u8, Timestamp)>,
-    /// The seed that was made last.
+    /// The seed that was created last.
     pub(crate) created: u8,
-    /// Those that somebody has in an app.
+    /// Seeds that are in an app.
     pub(crate) shown: Seeds,
-    /// Those that some command is about to remove.
+    /// Seeds that a command is about to remove.
     pub(crate) unwanted: Seeds,
     removed: Seeds,
     registrations: Vec<Registration>,
@@ -82,14 +81,14 @@ impl Desk {
             shown: Seeds::of(0),
             unwanted: Seeds::default(),
             removed: Seeds::default(),
-            registrations: vec![Registration::of(Registering::Awaited); registrations],
+            registrations: vec![Registration::of(RegistrationPhase::Awaited); registrations],
         }
     }
 
     /// Whether no registration is on its way.
     pub(crate) fn over(&self) -> bool {
         let over =
-            |registration: &Registration| registration.phase == Registering::Over && registration.stray.is_none();
+            |registration: &Registration| registration.phase == RegistrationPhase::Over && registration.stray.is_none();
         self.unwanted == Seeds::default() && self.registrations.iter().all(over)
     }
 
@@ -101,16 +100,16 @@ impl Desk {
 /// A registration of a device that is there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Registration {
-    phase: Registering,
+    phase: RegistrationPhase,
     seed: u8,
     /// The seed that was pending when it read the device.
     former: Option<u8>,
-    stray: Option<Arc<RegistryWrite>>,
+    stray: Option<Part<RegistryWrite>>,
     lost: bool,
 }
 
 impl Registration {
-    const fn of(phase: Registering) -> Self {
+    const fn of(phase: RegistrationPhase) -> Self {
         Self {
             phase,
             seed: 0,
@@ -122,18 +121,18 @@ impl Registration {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Registering {
+enum RegistrationPhase {
     Awaited,
     /// The seed is to be named as pending.
-    Offering(Arc<RegistryWrite>),
-    /// Of a device that was never in use: the pending seed is to take the place of its own.
-    Swapping(Arc<RegistryWrite>),
+    Offering(Part<RegistryWrite>),
+    /// The pending seed is to replace the one of a device that was never in use.
+    Swapping(Part<RegistryWrite>),
     Over,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct RegistryWrite {
-    held: Arc<Device>,
+    held: Part<Device>,
     new: Device,
     /// What is pending afterwards; if nothing is, what was pending is swapped in.
     pending: Option<(u8, Timestamp)>,
@@ -164,8 +163,8 @@ impl Protocol {
         for (number, registration) in state.desk.registrations.iter().enumerate() {
             let mut push = |event| actions.push(Action::Registration(number, event));
             match registration.phase {
-                Registering::Awaited if registers => push(Event::Begin),
-                Registering::Offering(_) | Registering::Swapping(_) => {
+                RegistrationPhase::Awaited if registers => push(Event::Begin),
+                RegistrationPhase::Offering(_) | RegistrationPhase::Swapping(_) => {
                     push(Event::Write);
                     if self.setup.losses && !registration.lost {
                         push(Event::Lose);
@@ -174,7 +173,7 @@ impl Protocol {
                         push(Event::GiveUp);
                     }
                 }
-                Registering::Awaited | Registering::Over => {}
+                RegistrationPhase::Awaited | RegistrationPhase::Over => {}
             }
             if registration.stray.is_some() {
                 push(Event::Stray);
@@ -204,7 +203,7 @@ impl Protocol {
         state
             .desk
             .pending
-            .is_some_and(|(seed, until)| seed == target && (until > now || self.mutant(Mutant::EndOfOfferNotLookedAt)))
+            .is_some_and(|(seed, until)| seed == target && (until > now || self.mutant(Mutant::EndOfOfferNotChecked)))
     }
 
     /// A code is entered: the command reads the device, decides and holds a write.
@@ -212,13 +211,13 @@ impl Protocol {
         let offered = *self.setup.offers(number)?.get(offer)?;
         let now = self.setup.clock(number, state.moment);
         let auth = self.setup.auths + self.setup.command_of(number)?;
-        let table = Arc::clone(state.table.as_ref()?);
+        let table = Part::clone(state.table.as_ref()?);
         let expires_at = now.plus(Setup::AUTH_LIFE);
         *state.requests.get_mut(number)? = Request {
             auth: u8::try_from(auth).ok()?,
-            issued: Some(Arc::new(Issued {
+            issued: Some(Part::new(Issued {
                 expires_at,
-                snapshot: Arc::clone(&table),
+                snapshot: Part::clone(&table),
                 seed: target,
             })),
             offer: Some(offered),
@@ -262,7 +261,7 @@ impl Protocol {
         Some(())
     }
 
-    /// An activation whose write was not answered looks at the device: it may be active by it.
+    /// An activation whose write was not answered reads the device: the write may have activated it.
     pub(crate) fn activation_given_up(&self, state: &mut State, number: usize) -> Option<()> {
         let target = state.requests.get(number)?.issued.as_ref()?.seed;
         let active = state
@@ -284,23 +283,23 @@ impl Protocol {
         let registration = state.desk.registrations.get(number)?.clone();
         match (event, &registration.phase) {
             (Event::Begin, _) => self.begin_registration(state, number),
-            (Event::Write, Registering::Offering(write)) => {
+            (Event::Write, RegistrationPhase::Offering(write)) => {
                 if self.offered(state, write)? {
                     self.go_on(state, number)
                 } else {
                     Self::end_registration(state, number, Some(registration.seed))
                 }
             }
-            (Event::Write, Registering::Swapping(write)) => {
+            (Event::Write, RegistrationPhase::Swapping(write)) => {
                 if self.swapped(state, write)? {
                     self.finish(state, number, write)
                 } else {
                     Self::end_registration(state, number, None)
                 }
             }
-            (Event::Lose, Registering::Offering(write) | Registering::Swapping(write)) => {
+            (Event::Lose, RegistrationPhase::Offering(write) | RegistrationPhase::Swapping(write)) => {
                 let registration = state.desk.registrations.get_mut(number)?;
-                registration.stray = Some(Arc::clone(write));
+                registration.stray = Some(Part::clone(write));
                 registration.lost = true;
                 Some(())
             }
@@ -313,7 +312,7 @@ impl Protocol {
                 }
                 Some(())
             }
-            (Event::GiveUp, Registering::Offering(write)) => {
+            (Event::GiveUp, RegistrationPhase::Offering(write)) => {
                 let seed = registration.seed;
                 if state.desk.pends(seed) || state.table.is_some() && state.seed == seed {
                     self.go_on(state, number)
@@ -325,7 +324,7 @@ impl Protocol {
                     Self::end_registration(state, number, (!may_come).then_some(seed))
                 }
             }
-            (Event::GiveUp, Registering::Swapping(write)) => {
+            (Event::GiveUp, RegistrationPhase::Swapping(write)) => {
                 if state.table.is_some() && state.seed == registration.seed {
                     self.finish(state, number, write)
                 } else {
@@ -337,7 +336,7 @@ impl Protocol {
     }
 
     fn begin_registration(&self, state: &mut State, number: usize) -> Option<()> {
-        let held = Arc::clone(state.table.as_ref()?);
+        let held = Part::clone(state.table.as_ref()?);
         state.desk.created += 1;
         let seed = state.desk.created;
         let status = if self.mutant(Mutant::OfferSuspends) {
@@ -361,7 +360,7 @@ impl Protocol {
         let registration = state.desk.registrations.get_mut(number)?;
         registration.seed = seed;
         registration.former = former;
-        registration.phase = Registering::Offering(Arc::new(write));
+        registration.phase = RegistrationPhase::Offering(Part::new(write));
         Some(())
     }
 
@@ -390,7 +389,7 @@ impl Protocol {
             .as_ref()
             .is_some_and(|stored| self.condition(stored, &write.held));
         if met && condition(&state.desk) {
-            state.table = Some(Arc::new(write.new.clone()));
+            state.table = Some(Part::new(write.new.clone()));
             state.desk.pending = write.pending;
             return true;
         }
@@ -400,7 +399,7 @@ impl Protocol {
     /// The seed is named as pending.
     fn go_on(&self, state: &mut State, number: usize) -> Option<()> {
         let registration = state.desk.registrations.get_mut(number)?;
-        let Registering::Offering(write) = &registration.phase else {
+        let RegistrationPhase::Offering(write) = &registration.phase else {
             return None;
         };
         if let Some(former) = registration.former {
@@ -419,8 +418,8 @@ impl Protocol {
             seed_ref: self.seed_ref(registration.seed)?,
             ..held.clone()
         };
-        registration.phase = Registering::Swapping(Arc::new(RegistryWrite {
-            held: Arc::new(held),
+        registration.phase = RegistrationPhase::Swapping(Part::new(RegistryWrite {
+            held: Part::new(held),
             new,
             pending: None,
         }));
@@ -440,7 +439,7 @@ impl Protocol {
         if let Some(seed) = unwanted {
             state.desk.unwanted.add(seed);
         }
-        state.desk.registrations.get_mut(number)?.phase = Registering::Over;
+        state.desk.registrations.get_mut(number)?.phase = RegistrationPhase::Over;
         Some(())
     }
 
@@ -454,7 +453,7 @@ impl Protocol {
         }
     }
 
-    /// Drops what cannot matter any more: writes that the table will refuse, and seeds that nothing can name.
+    /// Drops what no longer matters: writes that the table will refuse, and seeds that nothing can name.
     pub(crate) fn forget_registrations(state: &mut State) {
         let mut named = Seeds::of(state.seed);
         if let Some((pending, _)) = state.desk.pending {
@@ -475,10 +474,10 @@ impl Protocol {
                 registration.stray = None;
             }
             match registration.phase {
-                Registering::Over if registration.stray.is_none() => {
-                    *registration = Registration::of(Registering::Over);
+                RegistrationPhase::Over if registration.stray.is_none() => {
+                    *registration = Registration::of(RegistrationPhase::Over);
                 }
-                Registering::Awaited => {}
+                RegistrationPhase::Awaited => {}
                 _ => named.add(registration.seed),
             }
         }
@@ -488,7 +487,7 @@ impl Protocol {
         }
     }
 
-    /// Holds what an event did to the device's seed and status against the invariants.
+    /// Checks what an event did to the device's seed and status against the invariants.
     pub(crate) fn watch(before: &State, after: &mut State, action: Action) {
         let (Some(was), Some(is)) = (&before.table, after.table.clone()) else {
             return;

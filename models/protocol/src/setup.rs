@@ -1,4 +1,4 @@
-//! What happens in a model: how many requests, with what, when, and what an operator does meanwhile.
+//! What happens in a model: how many requests, with which codes, when, and what operators do concurrently.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Offer {
         Self::of(OfferKind::Pair, Some((0, ahead)))
     }
 
-    /// Something wrong.
+    /// A wrong code or pair.
     #[must_use]
     pub const fn wrong(kind: OfferKind) -> Self {
         Self::of(kind, None)
@@ -46,13 +46,13 @@ impl Offer {
         }
     }
 
-    /// The same of the seed after the first.
+    /// The same with the second seed.
     #[must_use]
     pub const fn of_second_seed(self) -> Self {
         self.of_seed(1)
     }
 
-    /// The same of the seed that was made as the number says, counted from the first.
+    /// The same with the seed that was created as number `number`, from 0.
     const fn of_seed(self, number: u8) -> Self {
         match self.right {
             Some((_, ahead)) => Self {
@@ -103,8 +103,8 @@ const WRONG_PAIR: Offer = Offer::wrong(OfferKind::Pair);
 /// A model's extent.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Requests of step 3: what each may offer. It chooses one of them and its authId when it comes; every second one
-    /// comes to an instance whose clock is ahead.
+    /// Requests of step 3: what each may offer. It chooses one of them and its authId when it arrives; every second one
+    /// arrives at an instance whose clock is ahead.
     pub requests: Vec<Vec<Offer>>,
     /// Commands that ask for the first code of a seed: what each of their attempts may offer, one after another
     /// until one is right. Each command has an authId of its own.
@@ -123,11 +123,11 @@ pub struct Setup {
     pub losses: bool,
     /// What an operator does, each once, at any moment.
     pub operations: Vec<Operation>,
-    /// Wrong single codes in a row before the first moment; the ladder has passed.
+    /// Consecutive wrong single codes before the first moment; the ladder has passed.
     pub failed_before: u32,
     /// Wrong single codes that the budget has left at the first moment.
     pub singles_left: u32,
-    /// What is wrong with the protocol, if anything.
+    /// The fault of the protocol, if it has one.
     pub mutant: Option<Mutant>,
 }
 
@@ -146,7 +146,7 @@ impl Setup {
     pub fn all() -> [(&'static str, Self); 12] {
         [
             (
-                "one device is unlocked, given a new seed and registered again meanwhile",
+                "one device is unlocked, given a new seed and registered again",
                 Self::operated_on(),
             ),
             ("four requests for three steps", Self::crowded()),
@@ -159,12 +159,12 @@ impl Setup {
             ("authIds expire, and the clock is set back", Self::expiring()),
             ("another client has the authId", Self::shared_with_another_client()),
             (
-                "a new device is activated by two operators at once",
+                "a new device is activated by two operators concurrently",
                 Self::first_activated(),
             ),
             ("a new seed is activated while the old one is used", Self::replaced()),
             (
-                "two operators offer a seed each, and time goes by",
+                "two operators offer a seed each, and time passes",
                 Self::replaced_twice(),
             ),
             (
@@ -318,7 +318,7 @@ impl Setup {
         }
     }
 
-    /// A device that was never in use is registered again while the first registration is finished.
+    /// A device that was never in use is registered again while the first registration is being finished.
     #[must_use]
     pub fn replaced_unused() -> Self {
         Self {
@@ -333,8 +333,7 @@ impl Setup {
         }
     }
 
-    /// One more wrong code closes single codes, an operator opens them, and others take the device out of use
-    /// and remove it.
+    /// One more wrong code closes single codes, an operator opens them, and others disable the device and remove it.
     #[must_use]
     pub fn activated_when_closed() -> Self {
         let (single, pair) = (Offer::single(0).of_second_seed(), Offer::pair(0).of_second_seed());
@@ -355,7 +354,7 @@ impl Setup {
         }
     }
 
-    /// More than can be explored, with everything that operators do to seeds: for random orders of events.
+    /// Too large to be explored, with everything that operators do to seeds: for random orders of events.
     #[must_use]
     pub fn large_with_operators() -> Self {
         let codes = [Offer::single(0), Offer::single(1), Offer::pair(1)];
@@ -389,7 +388,7 @@ impl Setup {
         }
     }
 
-    /// More than can be explored: for random orders of events.
+    /// Too large to be explored: for random orders of events.
     #[must_use]
     pub fn large() -> Self {
         let offers = [-1, 0, 1, 4, 5]
@@ -403,7 +402,7 @@ impl Setup {
             commands: Vec::new(),
             registrations: 0,
             first: Status::Active,
-            // Fewer than wrong pairs may come at once.
+            // Fewer than the wrong pairs that are allowed at a time.
             requests: vec![offers; 8],
             auths: 5,
             moments: [0, 29, 31, 119, 120, 150, 241].map(Duration::from_secs).to_vec(),
@@ -421,7 +420,7 @@ impl Setup {
         }
     }
 
-    /// The same with something wrong.
+    /// The same with a fault.
     #[must_use]
     pub fn with(self, mutant: Mutant) -> Self {
         Self {
@@ -447,7 +446,7 @@ impl Setup {
         attempts.nth(attempt)
     }
 
-    /// What a request or an attempt may offer.
+    /// The offers that a request or an attempt chooses from.
     pub(crate) fn offers(&self, number: usize) -> Option<&[Offer]> {
         let attempts = self.commands.iter().flatten();
         self.requests.iter().chain(attempts).nth(number).map(Vec::as_slice)
@@ -461,7 +460,7 @@ impl Setup {
         Step(Self::FIRST_STEP.saturating_add_signed(ahead))
     }
 
-    /// What the clock of a request's instance says at a moment.
+    /// The time that the clock of a request's instance shows at a moment.
     pub(crate) fn clock(&self, request: usize, moment: usize) -> Timestamp {
         let time = self.time(moment);
         if request % 2 == 1 {

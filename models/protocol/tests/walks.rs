@@ -1,6 +1,6 @@
 //! Random orders of events of a setup that is too large to be explored; when an invariant breaks, a short one is found.
 //!
-//! `PROPTEST_CASES=1000000` takes more, `PROPTEST_RNG_SEED=…` others.
+//! `PROPTEST_CASES` sets how many, `PROPTEST_RNG_SEED` the seed.
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -17,8 +17,7 @@ const CASES: u32 = 20_000;
 const CASES_WITH_OPERATORS: u32 = 10_000;
 const MOST_EVENTS: usize = 120;
 
-/// One of the events that are possible, by a choice: first its kind, since there are a hundred ways to send a request and
-/// one to write.
+/// Chooses one of the possible events: first its kind, since there are a hundred ways to send a request and one to write.
 fn chosen(possible: &[Action], choice: u16) -> Option<Action> {
     let mut kinds = Vec::new();
     for kind in possible.iter().map(discriminant) {
@@ -61,11 +60,11 @@ fn config(cases: u32) -> Config {
         failure_persistence: None,
         ..Config::default()
     };
-    // What the environment says comes last, or the number that is proptest's default would pass for none.
+    // The environment comes last: otherwise a number equal to proptest's default would look as if it was not set.
     contextualize_config(own)
 }
 
-/// Walks; in one of so many something must have happened.
+/// Walks, and checks that in at least one walk `happened` is true.
 fn walks(setup: Setup, cases: u32, what: &str, happened: fn(&State) -> bool) -> Result<(), NameError> {
     let model = Protocol::new(setup)?;
     let config = config(cases);
@@ -82,7 +81,7 @@ fn walks(setup: Setup, cases: u32, what: &str, happened: fn(&State) -> bool) -> 
         events.set(events.get() + taken.len());
         times.set(times.get() + u32::from(happened(&state)));
     });
-    // Nobody is left to tell if standard error is gone.
+    // If standard error is gone, there is no one to tell.
     let _ = writeln!(
         std::io::stderr(),
         "{line}: {} events, {} with {what}",
