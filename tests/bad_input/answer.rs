@@ -1,4 +1,4 @@
-//! What must hold of every answer, whatever was sent.
+//! What must be true of every answer, whatever was sent.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use lambda_http::aws_lambda_events::apigw::ApiGatewayProxyResponse;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::run::MARKER;
+use crate::runner::MARKER;
 use crate::service::{Operation, Service, Stored};
 
-/// Codes and their statuses as `api.md` lists them: those that input alone can bring about.
+/// Codes and their statuses as `api.md` lists them: those that input alone can cause.
 pub(crate) const CODES: [(&str, u64); 17] = [
     ("INVALID_REQUEST", 400),
     ("UNAUTHORIZED", 401),
@@ -85,7 +85,7 @@ impl Answer {
         })
     }
 
-    /// The code of an error, `SUCCESS` if it is none.
+    /// The code of an error, otherwise `SUCCESS`.
     pub(crate) fn code(&self) -> &str {
         let name = if self.status < 300 { "status" } else { "code" };
         self.text(name)
@@ -210,7 +210,7 @@ impl Answer {
         Ok(())
     }
 
-    /// All of it, for the only request that a service had.
+    /// All of these checks, for the only request of a service.
     pub(crate) fn is_sound(&self, operation: Operation, service: &Service, before: &Stored) -> Result<()> {
         self.is_documented(operation)?;
         self.was_counted(operation, before, &service.stored())?;

@@ -8,9 +8,9 @@ use shared::testing::events::Event;
 
 use crate::answer::Answer;
 use crate::expected::WHITE_SPACE;
-use crate::requests::{LOOKALIKES, other_ids};
-use crate::run::runtime;
-use crate::sent::LONGEST_BODY;
+use crate::generated::{LOOKALIKES, other_ids};
+use crate::request::LONGEST_BODY;
+use crate::runner::runtime;
 use crate::service::{CLIENT, DEVICES, Operation, Service, State, USERS, auth_id, code};
 
 fn start() -> Event {
@@ -21,7 +21,7 @@ fn attempt() -> Event {
     Event::validate_otp(CLIENT, &auth_id())
 }
 
-/// What an event gets, from a service that has had no other.
+/// The answer of a new service to an event.
 fn answer(operation: Operation, event: &Event) -> Result<Answer> {
     let service = Service::new(State::Open)?;
     let before = service.stored();
@@ -54,7 +54,7 @@ fn is_invalid_attempt(event: &Event, names: &str) -> Result<()> {
 }
 
 #[test]
-fn no_digit_of_unicode_but_ten_is_a_digit() -> Result<()> {
+fn only_the_ten_ascii_digits_are_digits() -> Result<()> {
     let (service, runtime) = (Service::new(State::Open)?, runtime()?);
     let before = service.stored();
     // All of Nd, and Nl and No with it.
@@ -78,7 +78,7 @@ fn no_digit_of_unicode_but_ten_is_a_digit() -> Result<()> {
 }
 
 #[test]
-fn of_all_spaces_and_hyphens_only_the_ascii_ones_are_passed_over() -> Result<()> {
+fn only_ascii_spaces_and_hyphens_are_ignored() -> Result<()> {
     for odd in WHITE_SPACE.into_iter().chain(LOOKALIKES).chain(once('-')) {
         let code = code(0);
         for place in [0, 3, 6] {
@@ -104,7 +104,7 @@ fn white_space_around_a_name_is_refused_and_never_trimmed() -> Result<()> {
         is_invalid_start(&start().user(&space.to_string()), "userName")?;
     }
     for invisible in ["\u{200b}", "\u{feff}", "\u{2060}", "\u{180e}"] {
-        // Part of the name, so it is another name.
+        // It is part of the name, so this is another name.
         let event = start().user(&format!("{}{invisible}", USERS[0]));
         gets(Operation::Start, &event, 404, "DEVICE_NOT_FOUND", "")?;
     }
@@ -139,7 +139,7 @@ fn a_name_is_the_same_name_in_every_normal_form() -> Result<()> {
 }
 
 #[test]
-fn limits_are_where_the_contract_has_them() -> Result<()> {
+fn limits_are_those_of_the_contract() -> Result<()> {
     // Each is one character in NFC.
     for unit in ["x", "\u{1f511}", "e\u{301}", "\u{1112}\u{1161}\u{11ab}", "\u{212b}"] {
         for (longest, is_user) in [(128, true), (64, false)] {
@@ -260,7 +260,7 @@ fn white_space_does_not_make_a_used_code_new() -> Result<()> {
 }
 
 #[test]
-fn it_is_one_code_or_two_in_a_row_and_nothing_else() -> Result<()> {
+fn a_request_has_one_code_or_two_and_nothing_else() -> Result<()> {
     let (one, two) = (code(0), code(1));
     for otps in [
         json!(null),
@@ -320,7 +320,7 @@ fn a_body_is_one_object_with_every_member_once() -> Result<()> {
     let twice = format!("{{\"otp\":\"{0}\",\"otp\":\"{0}\"}}", code(0));
     is_invalid_attempt(&attempt().raw_body(twice), "body")?;
 
-    // What nobody asked for is passed over, whatever it is.
+    // Unknown members are ignored, whatever they are.
     for unknown in [
         deep(4_000),
         deep(128),
@@ -338,7 +338,7 @@ fn a_body_is_one_object_with_every_member_once() -> Result<()> {
 }
 
 #[test]
-fn every_member_that_is_missing_or_wrong_is_named() -> Result<()> {
+fn the_message_names_the_member_that_is_missing_or_wrong() -> Result<()> {
     for name in ["userName", "deviceName", "deviceType"] {
         is_invalid_start(&start().without(name), name)?;
         for wrong in [json!(null), json!(7), json!(true), json!([]), json!({}), json!("")] {
@@ -355,7 +355,7 @@ fn every_member_that_is_missing_or_wrong_is_named() -> Result<()> {
 }
 
 #[test]
-fn headers_and_claims_of_any_kind_are_taken_or_refused() -> Result<()> {
+fn headers_and_claims_of_any_kind_are_accepted_or_refused() -> Result<()> {
     let weird = [
         ("Host", "[:a b"),
         ("X-Forwarded-Proto", "1 \u{7f}"),

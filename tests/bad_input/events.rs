@@ -1,5 +1,5 @@
-//! Events that API Gateway never sends: parts of a right one replaced, removed and wrapped, other services' events, and
-//! bytes that are no JSON. None fails an invocation.
+//! Events that API Gateway never sends: parts of a valid one replaced, removed and wrapped, other services' events, and
+//! bytes that are not JSON. None fails an invocation.
 
 use anyhow::{Result, ensure};
 use proptest::collection::vec;
@@ -8,10 +8,10 @@ use proptest::sample::select;
 use serde_json::{Map, Value, json};
 use shared::testing::events::Event;
 
-use crate::run::{MARKER, hold, runtime};
+use crate::runner::{MARKER, check_property, runtime};
 use crate::service::{CLIENT, DEVICES, Operation, Service, State, USERS, auth_id, code};
 
-/// What is the gateway's or the authorizer's own word, and is repeated in an answer or in the log.
+/// What comes from the gateway or the authorizer, and is repeated in an answer or in the log.
 const REPEATED: [&str; 3] = [
     "/requestContext/extendedRequestId",
     "/requestContext/path",
@@ -32,7 +32,7 @@ enum Payload {
     Changed(Vec<(usize, Change)>),
     /// Any JSON.
     Json(Value),
-    /// An event with some bytes written over or cut off.
+    /// An event with some bytes overwritten or cut off.
     Bytes(usize, Vec<u8>, bool),
 }
 
@@ -138,7 +138,7 @@ fn change(event: &mut Value, place: usize, change: &Change) {
     }
 }
 
-/// The bytes of a payload, and whether what is repeated of it holds the marker.
+/// The bytes of a payload, and whether the parts that are repeated contain the marker.
 fn written(operation: Operation, payload: &Payload) -> Result<(Vec<u8>, bool)> {
     let event = right(operation).json();
     Ok(match payload {
@@ -171,7 +171,7 @@ fn written(operation: Operation, payload: &Payload) -> Result<(Vec<u8>, bool)> {
 
 #[test]
 fn no_event_fails_an_invocation() -> Result<()> {
-    hold("generated events", &payloads(), |runtime, (operation, payload)| {
+    check_property("generated events", &payloads(), |runtime, (operation, payload)| {
         let service = Service::new(State::Open)?;
         let before = service.stored();
         let (bytes, repeated) = written(operation, &payload)?;
@@ -186,7 +186,7 @@ fn no_event_fails_an_invocation() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_event_of_a_rest_api_gets_a_400_that_says_so() -> Result<()> {
+fn an_event_of_another_kind_is_a_400_that_says_so() -> Result<()> {
     let http_api = json!({
         "version": "2.0", "routeKey": "POST /deviceAuthentications", "rawPath": "/v1/deviceAuthentications",
         "headers": { "content-type": "application/json" },

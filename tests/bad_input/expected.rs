@@ -1,10 +1,10 @@
-//! The answer that `api.md` promises to a request, from the parts that it is made of. Written apart from the service,
-//! by literal tables where the service asks a library.
+//! The answer that `api.md` promises to a request, from its parts. Written independently of the service, with literal
+//! tables where the service uses a library.
 
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::sent::{Body, Caller, Encoding, LONGEST_BODY, Sent, Val};
+use crate::request::{Body, Caller, Encoding, LONGEST_BODY, SentRequest, Val};
 use crate::service::{DEVICES, Operation, State, USERS, code};
 
 /// Code points with the property `White_Space` (Unicode 17, `PropList.txt`).
@@ -14,7 +14,7 @@ pub(crate) const WHITE_SPACE: [char; 25] = [
     '\u{2029}', '\u{202f}', '\u{205f}', '\u{3000}',
 ];
 
-/// A code, and one of the names that the message of a 400 must have; none if any will do.
+/// A code, and one of the names that the message of a 400 must have; empty if any message will do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Expected {
     pub(crate) code: &'static str,
@@ -32,8 +32,8 @@ fn invalid(names: &[&'static str]) -> Expected {
     }
 }
 
-/// What a request gets; `None` if nobody can say before looking.
-pub(crate) fn expected(sent: &Sent) -> Option<Expected> {
+/// The answer to a request; `None` if it depends on more than the request.
+pub(crate) fn expected(sent: &SentRequest) -> Option<Expected> {
     if let Some(refused) = by_shared_rules(sent)? {
         return Some(refused);
     }
@@ -50,16 +50,16 @@ pub(crate) fn expected(sent: &Sent) -> Option<Expected> {
     })
 }
 
-/// What both endpoints refuse alike; `Some(None)` for what passes.
+/// What both endpoints refuse in the same way; `Some(None)` for what passes.
 #[expect(clippy::option_option, reason = "unknown, refused and passed are three things")]
-pub(crate) fn by_shared_rules(sent: &Sent) -> Option<Option<Expected>> {
+pub(crate) fn by_shared_rules(sent: &SentRequest) -> Option<Option<Expected>> {
     if sent.encoding == Encoding::ClaimedBase64 && !matches!(sent.body, Body::Missing) {
-        // Whether bytes that are not text go as base64 after all, and whether wild ones are base64, is not said here.
+        // Bytes that are not text are sent as base64 anyway, and random ones may happen to be base64.
         let known = matches!(sent.body, Body::Object(..)) && String::from_utf8(sent.body.bytes()).is_ok();
         return known.then(|| Some(invalid(&["REST API"])));
     }
     match &sent.caller {
-        Caller::Nobody(_) => return Some(Some(plain("UNAUTHORIZED"))),
+        Caller::Unknown(_) => return Some(Some(plain("UNAUTHORIZED"))),
         Caller::WithoutScope(_) => return Some(Some(plain("FORBIDDEN"))),
         Caller::Own | Caller::Other => {}
     }
@@ -115,7 +115,7 @@ fn name(text: &str, longest: usize) -> Option<String> {
     (!refused).then_some(name)
 }
 
-fn start(sent: &Sent, user: Option<&Val>, device: Option<&Val>, device_type: Option<&Val>) -> Expected {
+fn start(sent: &SentRequest, user: Option<&Val>, device: Option<&Val>, device_type: Option<&Val>) -> Expected {
     let user = user.and_then(Val::text).and_then(|text| name(text, 128));
     let device = device.and_then(Val::text).and_then(|text| name(text, 64));
     let mut wrong = Vec::new();
@@ -142,14 +142,14 @@ fn start(sent: &Sent, user: Option<&Val>, device: Option<&Val>, device_type: Opt
     }
 }
 
-/// The digits of a code as it was typed, if it is one.
+/// The digits of a code as it was typed, if it is a code.
 fn digits(value: &Val) -> Option<String> {
     let typed = value.text()?;
     let digits: String = typed.chars().filter(|c| *c != ' ' && *c != '-').collect();
     (matches!(digits.len(), 6 | 8) && digits.chars().all(|c| "0123456789".contains(c))).then_some(digits)
 }
 
-fn offered(sent: &Sent, otp: Option<&Val>, otps: Option<&Val>, device_type: Option<&Val>) -> Expected {
+fn offered(sent: &SentRequest, otp: Option<&Val>, otps: Option<&Val>, device_type: Option<&Val>) -> Expected {
     let codes: Option<Vec<String>> = match (otp, otps) {
         (Some(otp), None) => digits(otp).map(|code| vec![code]),
         (None, Some(Val::List(two))) if two.len() == 2 => two.iter().map(digits).collect(),
@@ -178,13 +178,13 @@ fn offered(sent: &Sent, otp: Option<&Val>, otps: Option<&Val>, device_type: Opti
         State::Exhausted => plain("AUTH_ATTEMPTS_EXHAUSTED"),
         State::SingleCodesGated if single => plain("TWO_CODES_REQUIRED"),
         State::PairsGated if !single => plain("TOO_MANY_ATTEMPTS"),
-        // Another client that names its own client's auth has no device behind it.
+        // The auth of the other client has no device behind it.
         State::DeviceGone | State::Foreign => plain("AUTH_NOT_FOUND"),
         _ => verdict(&codes),
     }
 }
 
-/// The step before the present one was used.
+/// The step before the current one was used.
 fn verdict(codes: &[String]) -> Expected {
     let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
     plain(match codes[..] {

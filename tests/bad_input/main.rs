@@ -1,14 +1,14 @@
 //! Bad input: generated and collected requests for both endpoints, in process over stores in memory, and a few over
-//! HTTP. Nothing that a client sends gets a 5xx, a panic, an uncounted guess, or an echo of itself.
+//! HTTP. Nothing that a client sends causes a 5xx, a panic, an uncounted guess, or an echo.
 //!
-//! `PROPTEST_CASES` takes more, `PROPTEST_RNG_SEED` others; `tests/long-run` takes a million.
+//! `PROPTEST_CASES` sets how many, `PROPTEST_RNG_SEED` the seed; `tests/long-run` runs a million.
 
 mod answer;
 mod corpus;
 mod events;
 mod expected;
-mod requests;
-mod run;
-mod sent;
+mod generated;
+mod raw_http;
+mod request;
+mod runner;
 mod service;
-mod wire;

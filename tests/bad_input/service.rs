@@ -1,5 +1,5 @@
-//! Both endpoints over stores in memory, with one device and one auth, as Lambda runs them: from a payload to what the
-//! gateway gets.
+//! Both endpoints over stores in memory with one device and one auth, run as Lambda runs them: from a payload to the
+//! answer for the gateway.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -25,7 +25,7 @@ use crate::answer::Answer;
 
 /// The client that the device belongs to.
 pub(crate) const CLIENT: &str = "client-one";
-/// Another one.
+/// Another client.
 pub(crate) const OTHER_CLIENT: &str = "client-two";
 /// The user of the device in NFC, in NFD, and in a third form.
 pub(crate) const USERS: [&str; 3] = [
@@ -40,7 +40,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_795_575_600);
 const SEED: &[u8] = b"12345678901234567890";
 const FAILURES_BEFORE: u64 = 3;
 
-/// What is asked for.
+/// Which endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// `POST /deviceAuthentications`.
@@ -49,7 +49,7 @@ pub(crate) enum Operation {
     Code,
 }
 
-/// How things are before a request.
+/// The state before a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Open,
@@ -75,7 +75,7 @@ pub(crate) struct Service {
     pub(crate) log: MemoryLog,
 }
 
-/// What a request may or may not change.
+/// What a request may change.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Stored {
     pub(crate) device: Option<Device>,
@@ -107,7 +107,7 @@ fn seed() -> Result<Seed> {
     Ok(Seed::from_bytes(SEED, OtpParameters::default())?)
 }
 
-/// The codes of the steps from two before the present one to two after it. The one before the present was used.
+/// The codes of the steps from two before the current one to two after it. The one before the current step was used.
 pub(crate) static CODES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let codes = seed().map(|seed| {
         (-2..=2)
@@ -117,7 +117,7 @@ pub(crate) static CODES: LazyLock<Vec<String>> = LazyLock::new(|| {
     codes.unwrap_or_default()
 });
 
-/// The code of a step near the present one.
+/// The code of a step near the current one.
 pub(crate) fn code(ahead: i64) -> &'static str {
     let code = usize::try_from(ahead + 2).ok().and_then(|index| CODES.get(index));
     code.map_or("", String::as_str)

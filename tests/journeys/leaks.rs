@@ -1,8 +1,7 @@
-//! What the service writes has no code, seed, token, secret or name in it, in any form, whatever happens and whatever
-//! anybody has to say.
+//! Nothing that the service writes has a code, seed, token, secret or name in it, in any form, whatever happens.
 //!
-//! The promise has two halves. What libraries say below WARN is not written, because there they print requests and
-//! answers; what this project's own code says is free of secrets at every level.
+//! The promise has two halves. What libraries log below WARN is not written, because there they print requests and
+//! answers; what this project's own code logs is free of secrets at every level.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
@@ -12,7 +11,6 @@ use std::time::Duration;
 use acceptance::{Found, Outcome, Searcher, Secrets, World, WorldOptions};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::Timestamp;
 use shared::config::{self, InitAuthConfig, SystemRandom, ValidateOtpConfig};
@@ -28,21 +26,21 @@ const OURS: [&str; 6] = [
     "validate_otp",
     "local",
     "acceptance",
-    "every_journey",
+    "every_request",
 ];
 
-/// What a run of every journey wrote.
+/// What a run of the program wrote.
 struct Written {
     output: Vec<String>,
     errors: Vec<String>,
     searcher: Searcher,
 }
 
-/// Every journey, in a process that is told to log everything.
-fn every_journey(mode: &str) -> Result<Written> {
+/// Every kind of request, in a process whose environment asks for every log level.
+fn every_request(mode: &str) -> Result<Written> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("secrets");
-    let ran = Command::new(env!("CARGO_BIN_EXE_every-journey"))
+    let ran = Command::new(env!("CARGO_BIN_EXE_every-request"))
         .arg(mode)
         .arg(&file)
         .env("RUST_LOG", "trace")
@@ -75,9 +73,9 @@ fn planted() -> Vec<Found> {
 
 #[test]
 fn what_the_functions_write_has_no_secret_in_it_and_nothing_of_libraries_below_warnings() -> Outcome {
-    let written = every_journey("shipped")?;
-    assert_eq!(written.errors, [""; 0], "nothing goes past the log");
-    let (mut said, mut reasons, mut found) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    let written = every_request("shipped")?;
+    assert_eq!(written.errors, [""; 0], "nothing is written past the log");
+    let (mut messages, mut reasons, mut found) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for line in &written.output {
         let parsed: Value = serde_json::from_str(line)?;
         if ["request", "access"].contains(&field(&parsed, "message")) {
@@ -85,13 +83,15 @@ fn what_the_functions_write_has_no_secret_in_it_and_nothing_of_libraries_below_w
         } else {
             let level = field(&parsed, "level");
             assert!(["WARN", "ERROR"].contains(&level), "{line}");
-            said.insert(field(&parsed, "message").to_owned());
+            messages.insert(field(&parsed, "message").to_owned());
         }
         found.extend(written.searcher.find(line));
     }
-    assert_eq!(found, planted(), "nothing but what was planted");
-    assert!(said.contains("said at WARN") && said.contains("said at ERROR") && said.contains("a panic"));
-    // So that the journeys do not become fewer unnoticed.
+    assert_eq!(found, planted(), "only what was planted");
+    assert!(
+        messages.contains("logged at WARN") && messages.contains("logged at ERROR") && messages.contains("a panic")
+    );
+    // So that no kind of request is lost unnoticed.
     for reason in [
         "", // of the gateway
         "already_used",
@@ -124,14 +124,14 @@ fn what_the_functions_write_has_no_secret_in_it_and_nothing_of_libraries_below_w
         "wrong_code",
         "wrong_pair",
     ] {
-        assert!(reasons.contains(reason), "no journey ends with {reason:?}: {reasons:?}");
+        assert!(reasons.contains(reason), "no request ends with {reason:?}: {reasons:?}");
     }
     Ok(())
 }
 
 #[test]
 fn what_this_project_says_has_no_secret_in_it_at_any_level() -> Outcome {
-    let written = every_journey("everything")?;
+    let written = every_request("everything")?;
     let mut found = Vec::new();
     for line in &written.output {
         found.extend(written.searcher.find(line));
@@ -155,13 +155,13 @@ fn what_this_project_says_has_no_secret_in_it_at_any_level() -> Outcome {
     for (target, found) in &of_libraries {
         eprintln!("{target}: {found:?}");
     }
-    assert_eq!(ours, planted(), "nothing but what was planted");
-    assert!(!of_libraries.is_empty(), "everything was listened to");
+    assert_eq!(ours, planted(), "only what was planted");
+    assert!(!of_libraries.is_empty(), "libraries were not listened to");
     Ok(())
 }
 
-/// That none of these texts has a secret of a world in it.
-fn none_in(world: &World, texts: impl IntoIterator<Item = String>) -> Outcome {
+/// Checks that none of these texts has a secret of a world in it.
+fn have_no_secret(world: &World, texts: impl IntoIterator<Item = String>) -> Outcome {
     let searcher = world.secrets().searcher()?;
     for text in texts {
         assert_eq!(searcher.find(&text), [], "{text}");
@@ -171,12 +171,7 @@ fn none_in(world: &World, texts: impl IntoIterator<Item = String>) -> Outcome {
 
 #[tokio::test]
 async fn nothing_that_holds_a_secret_shows_it_to_debug() -> Outcome {
-    let world = World::with(WorldOptions {
-        proxies: true,
-        taps: true,
-        ..WorldOptions::default()
-    })
-    .await?;
+    let world = World::with_proxies().await?;
     let auth_id = world.start().await?;
     let (code, seed) = (world.code(0), world.stack.demo().seed.to_base32());
     world.otp(&auth_id, &code).await?.success(200)?;
@@ -208,8 +203,7 @@ async fn nothing_that_holds_a_secret_shows_it_to_debug() -> Outcome {
         InitAuthConfig::read(environment)?,
         ValidateOtpConfig::read(environment)?,
     );
-    let stores = world.stack.stores();
-    let clients = Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url());
+    let clients = world.store_clients();
     let clock = || Arc::clone(world.stack.clock());
     let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock(), Duration::from_mins(5));
     seeds.get(&demo.device).await?;
@@ -226,13 +220,13 @@ async fn nothing_that_holds_a_secret_shows_it_to_debug() -> Outcome {
         format!("{:?} {:?}", world.stack, world.stack.code(&demo.key).await?),
         format!("{world:?} {options:?} {:?}", world.secrets()),
     ];
-    none_in(&world, values.into_iter().chain(adapters).chain(tools))?;
+    have_no_secret(&world, values.into_iter().chain(adapters).chain(tools))?;
     world.end().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn no_error_says_what_it_is_about() -> Outcome {
+async fn no_error_quotes_its_input() -> Outcome {
     let world = World::new().await?;
     let (code, seed) = (world.code(0), world.stack.demo().seed.to_base32());
     let (user, device) = (local::DEMO_USER, local::DEMO_DEVICE);
@@ -260,7 +254,7 @@ async fn no_error_says_what_it_is_about() -> Outcome {
     let texts = errors.into_iter().flatten().map(|error| format!("{error:?} {error:#}"));
     for text in texts {
         assert!(!text.contains(&too_short), "{text}");
-        none_in(&world, [text])?;
+        have_no_secret(&world, [text])?;
     }
     world.end().await;
     Ok(())

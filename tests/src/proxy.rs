@@ -1,10 +1,11 @@
-//! A proxy between the SDK and a store: counts every call by name, and makes those fail that it is told to.
+//! A proxy between the SDK and a store: counts and records every call, and makes those fail that a test names.
 //!
 //! A call's name is its operation and its table, such as `GetItem Auths`, or its operation alone. What goes wrong is a
-//! [`Fault`], and when it does is a [`Rule`].
+//! [`Fault`], and when it does is a [`Rule`]; an answer can also be forged.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::fmt;
 use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
 use shared::ports::Random as _;
 use shared::testing::random::SequenceRandom;
 use tokio::io::AsyncWriteExt as _;
@@ -34,26 +36,26 @@ pub enum Fault {
     Hang,
     /// It is answered with a 500; the store never sees it.
     Error,
-    /// It is answered as the store does when it throttles; the store never sees it.
+    /// It is answered as the store answers when it throttles; the store never sees it.
     Throttle,
-    /// The store does it, and the connection is closed before the answer.
+    /// The store handles it, and the connection is closed before the answer.
     CloseAfter,
-    /// The store does it, and the connection is reset before the answer.
+    /// The store handles it, and the connection is reset before the answer.
     ResetAfter,
-    /// The store does it, and no answer comes.
+    /// The store handles it, and no answer comes.
     HangAfter,
-    /// The store does it, and a 500 is the answer.
+    /// The store handles it, and a 500 is the answer.
     ErrorAfter,
-    /// The store does it, and the connection is closed in the middle of the answer's body.
+    /// The store handles it, and the connection is closed in the middle of the answer's body.
     Truncate,
-    /// The store does it, and the answer is half of its JSON, as if that were all.
+    /// The store handles it, and the answer is half of its JSON, with a matching length.
     CutJson,
 }
 
 impl Fault {
-    /// Those that come before the call has an effect.
+    /// Faults before the call takes effect.
     pub const BEFORE: [Self; 5] = [Self::Close, Self::Reset, Self::Hang, Self::Error, Self::Throttle];
-    /// Those that come after the call had its effect.
+    /// Faults after the call has taken effect.
     pub const AFTER: [Self; 6] = [
         Self::CloseAfter,
         Self::ResetAfter,
@@ -67,7 +69,7 @@ impl Fault {
 /// When a call goes wrong.
 #[derive(Debug)]
 pub enum Rule {
-    /// The first time; repeated, it goes through.
+    /// The first time; a retry goes through.
     First(Fault),
     /// Every time.
     Always(Fault),
@@ -75,7 +77,7 @@ pub enum Rule {
     Chance(Chance),
 }
 
-/// Chance that is the same in every run: what becomes of the n-th call depends on the seed alone.
+/// Chance that is the same in every run: what happens to the n-th call depends on the seed alone.
 #[derive(Debug)]
 pub struct Chance {
     random: SequenceRandom,
@@ -84,7 +86,7 @@ pub struct Chance {
 }
 
 impl Chance {
-    /// So many of a hundred calls get one of these faults.
+    /// `percent` of the calls get one of these faults.
     #[must_use]
     pub fn new(seed: u64, percent: u8, faults: &[Fault]) -> Self {
         Self {
@@ -102,14 +104,41 @@ impl Chance {
     }
 }
 
-#[derive(Debug, Default)]
+/// A call and the store's answer. It holds whatever they held, so there is no `Debug`.
+#[derive(Clone)]
+pub struct Exchange {
+    /// The operation, such as `GetItem`.
+    pub operation: String,
+    /// The body of the call.
+    pub sent: Bytes,
+    /// The status of the answer.
+    pub status: u16,
+    /// The body of the answer.
+    pub answered: Bytes,
+}
+
+impl Exchange {
+    /// The body of the call as JSON.
+    ///
+    /// # Errors
+    /// If it is not JSON.
+    pub fn sent_json(&self) -> Result<Value> {
+        Ok(serde_json::from_slice(&self.sent)?)
+    }
+}
+
+/// A status and a body in place of the store's answer, or nothing to let that through.
+type Forge = Box<dyn Fn(&Exchange) -> Option<(u16, Vec<u8>)> + Send + Sync>;
+
+#[derive(Default)]
 struct State {
     calls: BTreeMap<String, usize>,
+    exchanges: Vec<Exchange>,
     rules: BTreeMap<String, Rule>,
+    forge: Option<Forge>,
     faults: usize,
 }
 
-#[derive(Debug)]
 struct Shared {
     backend: String,
     client: reqwest::Client,
@@ -117,12 +146,19 @@ struct Shared {
 }
 
 /// The proxy in front of one store.
-#[derive(Debug)]
 pub struct StoreProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     serving: Option<JoinSet<()>>,
     stopped: Option<TcpSocket>,
+}
+
+impl fmt::Debug for StoreProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreProxy")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
 }
 
 impl StoreProxy {
@@ -153,14 +189,22 @@ impl StoreProxy {
         format!("http://{}", self.address)
     }
 
-    /// Says when the calls by a name go wrong from now on, and how.
+    /// Makes the calls of a name go wrong from now on.
     pub fn set(&self, call: &str, rule: Rule) {
         self.shared.with(|state| state.rules.insert(call.to_owned(), rule));
     }
 
-    /// Lets every call through from now on.
+    /// Answers in place of the store from now on, whenever `forge` returns an answer.
+    pub fn forge(&self, forge: impl Fn(&Exchange) -> Option<(u16, Vec<u8>)> + Send + Sync + 'static) {
+        self.shared.with(|state| state.forge = Some(Box::new(forge)));
+    }
+
+    /// Lets every call and every answer through from now on.
     pub fn clear(&self) {
-        self.shared.with(|state| state.rules.clear());
+        self.shared.with(|state| {
+            state.rules.clear();
+            state.forge = None;
+        });
     }
 
     /// How many calls went wrong so far.
@@ -169,15 +213,21 @@ impl StoreProxy {
         self.shared.with(|state| state.faults)
     }
 
-    /// The calls that arrived since the last time this was asked, by name.
+    /// The calls that arrived since the last time, by name.
     #[must_use]
     pub fn take_calls(&self) -> Vec<(String, usize)> {
         self.shared
             .with(|state| std::mem::take(&mut state.calls).into_iter().collect())
     }
 
-    /// Stops listening and closes every connection, as a store that is down. The port stays taken, so that nobody else
-    /// gets it meanwhile.
+    /// The calls that the store has answered since the last time, in their order.
+    #[must_use]
+    pub fn take_exchanges(&self) -> Vec<Exchange> {
+        self.shared.with(|state| std::mem::take(&mut state.exchanges))
+    }
+
+    /// Stops listening and closes every connection, like a store that is down. The port stays taken, so that no other
+    /// process gets it until [`Self::start_again`].
     ///
     /// # Errors
     /// If the port is lost.
@@ -242,7 +292,7 @@ async fn serve(stream: TcpStream, shared: &Shared) {
     let error = ended.err();
     match error.as_ref().and_then(|error| error.source()?.downcast_ref()) {
         None | Some(Break::Close) => {}
-        // Nobody is told if it fails: the test that asked for it sees no fault.
+        // If it fails, the test that asked for it sees no fault.
         Some(Break::Reset) => drop(stream.set_zero_linger()),
         Some(Break::Truncate(whole)) => drop(stream.write_all(&truncated(whole)).await),
     }
@@ -279,32 +329,49 @@ impl Shared {
         })
     }
 
-    async fn forward(&self, request: reqwest::Request) -> Result<Response<Bytes>> {
-        let answer = self.client.execute(request).await?;
-        let mut response = Response::builder().status(answer.status());
-        for (name, value) in answer.headers() {
-            response = response.header(name, value);
-        }
-        Ok(response.body(answer.bytes().await?)?)
+    /// What the store answers, which is recorded, or what is forged in its place.
+    async fn forward(
+        &self,
+        operation: String,
+        request: reqwest::RequestBuilder,
+        sent: Bytes,
+    ) -> Result<Response<Bytes>> {
+        let answer = request.body(sent.clone()).send().await?;
+        let headers = answer.headers().clone();
+        let exchange = Exchange {
+            operation,
+            sent,
+            status: answer.status().as_u16(),
+            answered: answer.bytes().await?,
+        };
+        let mut response = Response::builder();
+        let forged = self.with(|state| state.forge.as_ref().and_then(|forge| forge(&exchange)));
+        let response = if let Some((status, body)) = forged {
+            // Neither the length nor the checksum of the store's answer.
+            for name in ["content-type", "x-amzn-requestid"] {
+                if let Some(value) = headers.get(name) {
+                    response = response.header(name, value);
+                }
+            }
+            response.status(status).body(body.into())?
+        } else {
+            for (name, value) in &headers {
+                response = response.header(name, value);
+            }
+            response.status(exchange.status).body(exchange.answered.clone())?
+        };
+        self.with(|state| state.exchanges.push(exchange));
+        Ok(response)
     }
 }
 
 async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>> {
-    let (parts, body) = request.into_parts();
-    let body = body.collect().await?.to_bytes();
+    let (mut parts, body) = request.into_parts();
+    let sent = body.collect().await?.to_bytes();
     let target = parts.headers.get("x-amz-target").context("no target")?.to_str()?;
     let (service, operation) = target.rsplit_once('.').context("no operation")?;
-    let service = Service::of(service);
-    let sent = serde_json::from_slice::<serde_json::Value>(&body)?;
-    let table = sent.get("TableName").cloned();
-    // A read that may miss an acknowledged write is another call: the store on this machine never shows the difference.
-    let stale = operation == "GetItem" && sent.get("ConsistentRead") != Some(&true.into());
-    let operation = if stale { "stale GetItem" } else { operation };
-    let call = match table.as_ref().and_then(|table| table.as_str()) {
-        Some(table) => format!("{operation} {table}"),
-        None => operation.to_owned(),
-    };
-    let fault = shared.arrived(&call);
+    let (service, operation) = (Service::of(service), operation.to_owned());
+    let fault = shared.arrived(&call_name(&operation, &serde_json::from_slice(&sent)?));
     match fault {
         Some(Fault::Close) => return Err(Break::Close.into()),
         Some(Fault::Reset) => return Err(Break::Reset.into()),
@@ -313,11 +380,10 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
         Some(Fault::Throttle) => return service.throttled(),
         _ => {}
     }
+    parts.headers.remove(HOST);
     let url = format!("{}{}", shared.backend, parts.uri);
-    let mut headers: HeaderMap = parts.headers;
-    headers.remove("host");
-    let request = shared.client.request(parts.method, url).headers(headers).body(body);
-    let mut response = shared.forward(request.build()?).await?;
+    let request = shared.client.request(parts.method, url).headers(parts.headers);
+    let mut response = shared.forward(operation, request, sent).await?;
     match fault {
         Some(Fault::CloseAfter) => return Err(Break::Close.into()),
         Some(Fault::ResetAfter) => return Err(Break::Reset.into()),
@@ -333,7 +399,17 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
     Ok(response.map(Full::new))
 }
 
-/// Whose errors are imitated.
+fn call_name(operation: &str, sent: &Value) -> String {
+    // A read that may miss an acknowledged write is another call: the store on this machine never shows the difference.
+    let stale = operation == "GetItem" && sent.get("ConsistentRead") != Some(&true.into());
+    let operation = if stale { "stale GetItem" } else { operation };
+    match sent.get("TableName").and_then(Value::as_str) {
+        Some(table) => format!("{operation} {table}"),
+        None => operation.to_owned(),
+    }
+}
+
+/// The service whose errors are imitated.
 #[derive(Debug, Clone, Copy)]
 enum Service {
     DynamoDb,
@@ -354,7 +430,7 @@ impl Service {
             Self::DynamoDb => "com.amazonaws.dynamodb.v20120810#InternalServerError",
             Self::SecretsManager => "InternalServiceError",
         };
-        self.says(StatusCode::INTERNAL_SERVER_ERROR, kind)
+        self.error_response(StatusCode::INTERNAL_SERVER_ERROR, kind)
     }
 
     fn throttled(self) -> Result<Response<Full<Bytes>>> {
@@ -362,15 +438,15 @@ impl Service {
             Self::DynamoDb => "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
             Self::SecretsManager => "ThrottlingException",
         };
-        self.says(StatusCode::BAD_REQUEST, kind)
+        self.error_response(StatusCode::BAD_REQUEST, kind)
     }
 
-    fn says(self, status: StatusCode, kind: &str) -> Result<Response<Full<Bytes>>> {
+    fn error_response(self, status: StatusCode, kind: &str) -> Result<Response<Full<Bytes>>> {
         let content_type = match self {
             Self::DynamoDb => "application/x-amz-json-1.0",
             Self::SecretsManager => "application/x-amz-json-1.1",
         };
-        let body = serde_json::json!({ "__type": kind, "message": "an injected fault" });
+        let body = json!({ "__type": kind, "message": "an injected fault" });
         let response = Response::builder().status(status).header(CONTENT_TYPE, content_type);
         Ok(response.body(Full::from(body.to_string()))?)
     }

@@ -1,4 +1,4 @@
-//! Finds secrets in what was written: as they are, and in every form that a careless line would give them.
+//! Finds secrets in what was written: as they are, and in every form that a careless line could give them.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result};
 use data_encoding::{BASE32_NOPAD, BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, percent_encode_byte};
 
-/// A longer secret is known by its beginning.
+/// Of a longer secret only this many bytes are searched for.
 const KNOWN_BY: usize = 32;
-/// Fewer digits than this come up by chance within longer numbers, so they count only as a word of their own.
+/// Shorter secrets occur by chance within longer numbers, so they count only as separate words.
 const CHANCE: usize = 8;
 /// What a URL shows as it is (RFC 3986, section 2.3).
 const IN_URLS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What must not be in anything written. Its `Debug` does not show it.
+/// What must never be written. Its `Debug` does not show it.
 #[derive(Default, Clone)]
 pub struct Secrets(Vec<(String, Vec<u8>)>);
 
@@ -28,31 +28,31 @@ pub struct Found {
 }
 
 impl Secrets {
-    /// One more. It needs six bytes, since less than that comes up by chance.
+    /// Adds a secret. It needs six bytes: shorter ones occur by chance.
     pub fn add(&mut self, what: &str, secret: impl AsRef<[u8]>) {
         let secret = secret.as_ref();
         self.0
             .push((what.to_owned(), secret.get(..KNOWN_BY).unwrap_or(secret).to_vec()));
     }
 
-    /// An access token. Every token begins alike, so it is known by its claims and its signature.
+    /// Adds an access token. All tokens have the same header, so only claims and signature are searched for.
     pub fn add_token(&mut self, token: &str) {
         for part in token.split('.').skip(1) {
             self.add("a token", part);
         }
     }
 
-    /// As lines of text, to hand them to another process in a file.
+    /// The secrets as lines of text, for another process.
     #[must_use]
     pub fn to_lines(&self) -> String {
         let line = |(what, secret): &(String, Vec<u8>)| format!("{} {what}\n", HEXLOWER.encode(secret));
         self.0.iter().map(line).collect::<Vec<_>>().concat()
     }
 
-    /// From lines of text.
+    /// Reads what [`Self::to_lines`] wrote.
     ///
     /// # Errors
-    /// If they are something else.
+    /// If the lines have another form.
     pub fn from_lines(lines: &str) -> Result<Self> {
         let secrets = lines.lines().map(|line| -> Result<_> {
             let (secret, what) = line.split_once(' ').context("no secret")?;
@@ -62,7 +62,7 @@ impl Secrets {
         Ok(Self(secrets.collect::<Result<_>>()?))
     }
 
-    /// Ready to search.
+    /// A searcher for all of them.
     ///
     /// # Errors
     /// If a secret is too short, or if there are too many.
@@ -97,7 +97,7 @@ struct Needle {
     alone: bool,
 }
 
-/// Looks for all of them at once, letters in either case. Its `Debug` does not show them.
+/// Searches for all secrets in one pass, ignoring case. Its `Debug` does not show them.
 pub struct Searcher {
     automaton: AhoCorasick,
     needles: Vec<Needle>,
@@ -110,7 +110,7 @@ impl fmt::Debug for Searcher {
 }
 
 impl Searcher {
-    /// Which ones are in a text, each with each of its forms once.
+    /// The secrets in a text, each form once.
     #[must_use]
     pub fn find(&self, written: impl AsRef<[u8]>) -> Vec<Found> {
         let written = written.as_ref();
@@ -139,7 +139,7 @@ impl Searcher {
 
 const RAW: &str = "raw";
 
-/// Every form. Letters are compared in either case, so hexadecimal and base32 are here in one.
+/// Every form. Case is ignored, so hexadecimal and base32 are here in one case only.
 fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let url = percent_encode(secret, IN_URLS).to_string();
     let every_byte: String = secret.iter().map(|byte| percent_encode_byte(*byte)).collect();
@@ -154,7 +154,7 @@ fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("numbers", numbers.join(", ").into_bytes()),
         ("numbers", numbers.join(",").into_bytes()),
     ];
-    // Digits look the same escaped or in a URL.
+    // Digits look the same escaped and in a URL.
     forms.retain(|(form, pattern)| *form == RAW || pattern != secret);
     for before in 0..5 {
         forms.push(("base32", within(&BASE32_NOPAD, 5, before, secret)));
@@ -166,7 +166,7 @@ fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     forms
 }
 
-/// The characters that a secret alone decides when `before` bytes come before it and any after it.
+/// The characters that depend on the secret alone when `before` bytes precede it and any bytes follow.
 fn within(encoding: &Encoding, bits: usize, before: usize, secret: &[u8]) -> Vec<u8> {
     let whole = encoding.encode(&[vec![0; before].as_slice(), secret].concat());
     let (first, end) = ((8 * before).div_ceil(bits), 8 * (before + secret.len()) / bits);
@@ -187,7 +187,7 @@ mod tests {
         searcher.find(written).into_iter().map(|found| found.form).collect()
     }
 
-    /// What a leak would look like, made by other means than the searcher makes it.
+    /// What a leak would look like, made by other code than the searcher's.
     fn leaks(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         let mut leaks = vec![
             (RAW, secret.to_vec()),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_secret_is_known_by_its_beginning_and_a_token_by_what_is_its_own() -> Result<()> {
+    fn a_long_secret_is_found_by_its_beginning_and_a_token_by_its_claims_or_signature() -> Result<()> {
         let mut secrets = Secrets::default();
         secrets.add("a long one", "x".repeat(20) + &"y".repeat(20));
         let (claims, signature) = ("eyJzdWIiOiJzaG9wIn0", "c2lnbmF0dXJlIG9mIGl0");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn six_digits_count_as_a_word_and_not_within_a_number() -> Result<()> {
+    fn six_digits_are_found_as_a_word_and_not_within_a_number() -> Result<()> {
         let mut secrets = Secrets::default();
         secrets.add("a code", "523471");
         let searcher = secrets.searcher()?;
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn secrets_pass_through_a_file_and_not_through_debug_output() -> Result<()> {
         let mut secrets = Secrets::default();
-        secrets.add("a code of somebody", CODE);
+        secrets.add("a code of a user", CODE);
         secrets.add("a seed", SEED);
         let again = Secrets::from_lines(&secrets.to_lines())?;
         assert_eq!(again.0, secrets.0);

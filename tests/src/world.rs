@@ -17,7 +17,7 @@ use shared::names::{AuthId, ClientId, DeviceKey};
 use shared::otp::{OtpParameters, Seed, Step};
 use shared::ports::{DeviceRegistry as _, DeviceStore as _, Written};
 
-use crate::{Secrets, StoreProxy, Tap};
+use crate::{Exchange, Secrets, StoreProxy};
 
 /// What a test returns.
 pub type Outcome = Result<()>;
@@ -28,29 +28,27 @@ const NOW: Timestamp = Timestamp::from_secs(1_795_575_600);
 /// How a world differs from the usual one.
 #[derive(Debug, Default)]
 pub struct WorldOptions {
-    /// Keeps everything over a restart.
+    /// Keeps everything across restarts.
     pub data_dir: Option<Arc<DataDir>>,
     /// Puts a proxy in front of each store.
     pub proxies: bool,
-    /// Puts a tap in front of each store, or of its proxy.
-    pub taps: bool,
-    /// Whether time passes by itself, for a program that has a clock of its own; otherwise it stands still.
+    /// Whether time passes, for a program that reads the system's clock; otherwise it stands still.
     pub running: bool,
     /// Settings of the functions.
     pub settings: BTreeMap<String, String>,
     /// The seed of the demo's device; otherwise a new one.
     pub demo_seed: Option<Seed>,
-    /// What becomes of log lines.
+    /// Where log lines go.
     pub log_to: LogTo,
 }
 
-/// The body of step 2: a device by its names.
+/// The body of step 2 for a device.
 #[must_use]
 pub fn names(user: &str, device: &str) -> Value {
     json!({ "userName": user, "deviceName": device, "deviceType": "TOTP" })
 }
 
-/// The body of step 2: the demo's device.
+/// The body of step 2 for the demo's device.
 #[must_use]
 pub fn demo_names() -> Value {
     names(DEMO_USER, DEMO_DEVICE)
@@ -65,8 +63,6 @@ pub struct World {
     pub dynamodb: Option<StoreProxy>,
     /// In front of Secrets Manager, if proxies were asked for.
     pub secrets_manager: Option<StoreProxy>,
-    /// In front of `DynamoDB` and of Secrets Manager, if taps were asked for.
-    pub taps: Option<[Tap; 2]>,
     http: reqwest::Client,
     token: Token,
 }
@@ -101,7 +97,7 @@ impl Answer {
         })
     }
 
-    /// A member of the JSON body, `null` if there is none.
+    /// A member of the JSON body, `null` if it is missing.
     #[must_use]
     pub fn member(&self, name: &str) -> Value {
         serde_json::from_str::<Value>(&self.text)
@@ -123,7 +119,7 @@ impl Answer {
         self.member("code").as_str().unwrap_or_default().to_owned()
     }
 
-    /// A header, empty if there is none.
+    /// A header, empty if it is missing.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers
@@ -132,13 +128,13 @@ impl Answer {
             .unwrap_or_default()
     }
 
-    /// All that two answers to one client can be compared by: status, headers and body, without the time and the ids of
-    /// the request.
+    /// All that a client can compare two answers by: status, headers and body, without the time and the ids of the
+    /// request.
     #[must_use]
-    pub fn seen(&self) -> (u16, BTreeMap<String, String>, Value) {
-        let own = ["date", "x-amzn-requestid", "x-amz-apigw-id"];
+    pub fn comparable(&self) -> (u16, BTreeMap<String, String>, Value) {
+        let varying = ["date", "x-amzn-requestid", "x-amz-apigw-id"];
         let headers = self.headers.keys().map(|name| {
-            let value = if own.contains(&name.as_str()) {
+            let value = if varying.contains(&name.as_str()) {
                 ""
             } else {
                 self.header(name.as_str())
@@ -157,7 +153,7 @@ impl Answer {
     /// Checks status and code of an error.
     ///
     /// # Errors
-    /// If it is another one.
+    /// If it is something else.
     pub fn expect(&self, status: u16, code: &str) -> Result<()> {
         let same = self.status == status && self.code() == code;
         anyhow::ensure!(same, "expected {status} {code}, got {} {}", self.status, self.text);
@@ -207,28 +203,17 @@ impl World {
             LocalClock::still(NOW)
         });
         let stores = Arc::new(Stores::start(options.data_dir.clone(), &clock).await?);
-        let (mut dynamodb, mut secrets_manager, mut taps) = (None, None, None);
+        let (mut dynamodb, mut secrets_manager) = (None, None);
         if options.proxies {
             dynamodb = Some(StoreProxy::start(stores.dynamodb_url()).await?);
             secrets_manager = Some(StoreProxy::start(stores.secrets_manager_url()).await?);
         }
-        let mut urls = [&dynamodb, &secrets_manager].map(|proxy| proxy.as_ref().map(StoreProxy::url));
-        if options.taps {
-            let [of_dynamodb, of_secrets_manager] = &urls;
-            let started = [
-                Tap::start(of_dynamodb.as_deref().unwrap_or(stores.dynamodb_url())).await?,
-                Tap::start(of_secrets_manager.as_deref().unwrap_or(stores.secrets_manager_url())).await?,
-            ];
-            urls = started.each_ref().map(|tap| Some(tap.url()));
-            taps = Some(started);
-        }
-        let [functions_dynamodb_url, functions_secrets_manager_url] = urls;
         let stack = Stack::start(Options {
             clock: Some(clock),
             stores: Some(stores),
             identity: options.data_dir.as_ref().map(local::Identity::kept_in).transpose()?,
-            functions_dynamodb_url,
-            functions_secrets_manager_url,
+            functions_dynamodb_url: dynamodb.as_ref().map(StoreProxy::url),
+            functions_secrets_manager_url: secrets_manager.as_ref().map(StoreProxy::url),
             settings: options.settings,
             demo_seed: options.demo_seed,
             log_to: options.log_to,
@@ -241,25 +226,21 @@ impl World {
             stack,
             dynamodb,
             secrets_manager,
-            taps,
             http: reqwest::Client::new(),
             token,
         })
     }
 
-    /// Ends it; nothing of it is left running, and no secret of it is in anything logged.
+    /// Stops everything that it started, and checks that no log line has a secret.
     ///
     /// # Panics
-    /// If one is.
+    /// If one has.
     pub async fn end(self) {
         let lines = [self.stack.log_lines(), self.stack.access_lines()].concat();
         let searcher = self.secrets().searcher();
-        assert!(searcher.is_ok(), "no search for secrets");
+        assert!(searcher.is_ok(), "the secrets cannot be searched for");
         for line in &lines {
-            let found = searcher
-                .as_ref()
-                .map(|searcher| searcher.find(line))
-                .unwrap_or_default();
+            let found = searcher.as_ref().map_or(Vec::new(), |searcher| searcher.find(line));
             assert!(found.is_empty(), "{found:?} in the log: {line}");
         }
         let stores = Arc::clone(self.stack.stores());
@@ -267,7 +248,7 @@ impl World {
         stores.shutdown().await;
     }
 
-    /// What must not be in anything that is written: the codes of the demo's device around the present, its seed and its
+    /// What must never be written: the codes of the demo's device around the present, its seed and its
     /// names, the token, and every secret of the stack.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
@@ -297,6 +278,30 @@ impl World {
         secrets.add("the name of a device", device.key.device.as_str());
     }
 
+    /// SDK clients of the stores themselves, past the proxies.
+    #[must_use]
+    pub fn store_clients(&self) -> Clients {
+        let stores = self.stack.stores();
+        Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url())
+    }
+
+    /// The proxies, if they were asked for.
+    pub fn proxies(&self) -> impl Iterator<Item = &StoreProxy> {
+        [&self.dynamodb, &self.secrets_manager].into_iter().flatten()
+    }
+
+    /// The calls of the functions since the last time, by name: those to `DynamoDB`, then those to Secrets Manager.
+    #[must_use]
+    pub fn take_calls(&self) -> Vec<(String, usize)> {
+        self.proxies().flat_map(StoreProxy::take_calls).collect()
+    }
+
+    /// The calls that the stores have answered since the last time, in the same order.
+    #[must_use]
+    pub fn take_exchanges(&self) -> Vec<Exchange> {
+        self.proxies().flat_map(StoreProxy::take_exchanges).collect()
+    }
+
     /// The first client.
     #[must_use]
     pub fn client(&self) -> &ClientId {
@@ -313,7 +318,7 @@ impl World {
         Ok(self.stack.token(second)?.to_string())
     }
 
-    /// A request of the API, by method and path below the stage, without a token.
+    /// A request to the API, with a path below the stage and without a token.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.stack.api_url()))
     }
@@ -369,7 +374,7 @@ impl World {
         self.try_start_with(DEMO_USER, DEMO_DEVICE).await
     }
 
-    /// Starts an authentication of the first client with a device, and says its authId.
+    /// Starts an authentication of the first client with a device and returns its authId.
     ///
     /// # Errors
     /// If it does not start.
@@ -428,13 +433,13 @@ impl World {
         Ok(())
     }
 
-    /// The code of the demo's device, of the step that is `ahead` of the one now.
+    /// The code of the demo's device for the step that is `ahead` of the current one.
     #[must_use]
     pub fn code(&self, ahead: i64) -> String {
         self.code_of(self.stack.demo(), ahead)
     }
 
-    /// The code of a device, of the step that is `ahead` of the one now.
+    /// The code of a device for the step that is `ahead` of the current one.
     #[must_use]
     pub fn code_of(&self, device: &Registered, ahead: i64) -> String {
         let now = Step::at(self.stack.clock().now(), device.seed.parameters().period);
@@ -464,7 +469,7 @@ impl World {
         self.stack.advance(by)
     }
 
-    /// The demo's device as the table has it.
+    /// The demo's device as the table holds it.
     ///
     /// # Errors
     /// If it is not there.
@@ -472,7 +477,7 @@ impl World {
         self.device_of(&self.stack.demo().key).await
     }
 
-    /// A device as the table has it.
+    /// A device as the table holds it.
     ///
     /// # Errors
     /// If it is not there.
@@ -485,8 +490,7 @@ impl World {
     /// # Errors
     /// If it is not there.
     pub async fn item_of(&self, key: &DeviceKey) -> Result<BTreeMap<String, AttributeValue>> {
-        let stores = self.stack.stores();
-        let client = Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url()).dynamodb;
+        let client = self.store_clients().dynamodb;
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let pk = format!("{}#{}", key.client.as_str(), key.user.as_str());
         let get = client.get_item().table_name("Devices").key("pk", text(&pk));
@@ -506,7 +510,7 @@ impl World {
         self.change_of(&self.stack.demo().key, change).await
     }
 
-    /// Changes a device as an operator would: one write on what is there. A new seed is offered first.
+    /// Changes a device as an operator would: one write on what is there. A new seed is made pending first.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -520,13 +524,13 @@ impl World {
                 until: self.stack.clock().now().plus(Duration::from_hours(1)),
             };
             let offered = self.stack.devices().offer_seed(key, &held, &pending).await?;
-            anyhow::ensure!(offered == Written::Yes, "somebody else wrote");
+            anyhow::ensure!(offered == Written::Yes, "the device was changed concurrently");
             held.version += 1;
             new.version += 1;
         }
         new.version += 1;
         let written = self.stack.devices().replace(key, &held, &new, None).await?;
-        anyhow::ensure!(written == Written::Yes, "somebody else wrote");
+        anyhow::ensure!(written == Written::Yes, "the device was changed concurrently");
         Ok(())
     }
 
@@ -540,7 +544,7 @@ impl World {
             .await
     }
 
-    /// An authId that was never issued.
+    /// A well-formed authId that was never issued.
     #[must_use]
     pub fn unknown_auth_id(&self) -> String {
         AuthId::from_random_bytes([0x5a; 16]).to_string()

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,7 +12,6 @@ use shared::config;
 use shared::device::Status;
 use shared::names::{DeviceKey, DeviceName, SeedRef, UserName};
 use shared::otp::{OtpParameters, Seed, Step};
-use shared::ports::Written;
 use shared::testing::clock::ManualClock;
 use shared::testing::events::Event;
 use shared::testing::log::MemoryLog;
@@ -656,56 +657,27 @@ async fn a_request_reads_the_clock_once_and_logs_neither_code_nor_name() -> Outc
     Ok(())
 }
 
-/// Devices that another request writes just before each of the first writes.
-struct Contended {
-    devices: MemoryDevices,
-    rivals: std::sync::atomic::AtomicUsize,
-}
-
-impl DeviceStore for Contended {
-    async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
-        self.devices.get(key).await
-    }
-
-    async fn replace(
-        &self,
-        key: &DeviceKey,
-        held: &Device,
-        new: &Device,
-        used_at: Option<Timestamp>,
-    ) -> Result<Written, StoreError> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let rival = self.rivals.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
-        if let (Ok(_), Some(mut device)) = (rival, self.devices.peek(key)) {
-            device.version += 1;
-            self.devices.put(key, &device);
-        }
-        self.devices.replace(key, held, new, used_at).await
-    }
-}
-
 #[tokio::test]
 async fn an_attempt_is_decided_three_times_and_then_given_up_uncounted() -> Outcome {
     for (rivals, status, writes) in [(0, 200, 1), (2, 200, 3), (3, 503, 3)] {
         let world = World::new()?;
         let (id, code) = (world.start(1)?, world.code(0));
-        let endpoint = ValidateOtp {
-            auths: world.auths.clone(),
-            devices: Contended {
-                devices: world.devices.clone(),
-                rivals: rivals.into(),
-            },
-            seeds: world.seeds.clone(),
-            random: SequenceRandom::from_start(1),
-            boundary: Boundary::new(Arc::clone(&world.clock), world.log.clone(), DeviceHasher::new(b"key")),
-            policy: Policy::standard(),
-        };
-        let event = Event::validate_otp(CLIENT, &id).otp(&code);
-        let response = endpoint.handle(event.payload()).await;
-        assert_eq!(response.status().as_u16(), status, "{rivals} rivals");
+        // Another request writes just before each of the first writes.
+        let (devices, key, left) = (world.devices.clone(), world.key.clone(), AtomicUsize::new(rivals));
+        world.devices.before_each(move |op| {
+            let another_writes = || left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+            if let (Op::Replace, Some(mut device)) = (op, devices.peek(&key))
+                && another_writes()
+            {
+                device.version += 1;
+                devices.put(&key, &device);
+            }
+        });
+        let answer = world.otp(id, &code).await?;
+        assert_eq!(answer.status, status, "{rivals} rivals");
         assert_eq!(world.devices.calls(Op::Replace), writes, "{rivals} rivals");
         assert_eq!(world.device()?.accepted.len(), usize::from(status == 200));
-        assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+        assert_eq!(answer.retry_after.is_some(), status == 503);
     }
     Ok(())
 }

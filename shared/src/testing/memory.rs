@@ -87,14 +87,16 @@ pub enum Fault {
     HangAfter,
 }
 
-/// The connection to a store: counts calls and makes them fail.
-#[derive(Debug, Default)]
+type Hook = Arc<dyn Fn(Op) + Send + Sync>;
+
+/// The connection to a store: counts calls, and makes them fail.
+#[derive(Default)]
 struct Wire {
     calls: HashMap<Op, usize>,
     faults: HashMap<Op, VecDeque<Option<Fault>>>,
+    hook: Option<Hook>,
 }
 
-#[derive(Debug)]
 struct State<T> {
     wire: Wire,
     items: T,
@@ -147,10 +149,15 @@ impl<T: Send> Shared<T> {
 
     /// One call: `effect` is the atomic part, and is made twice if the call is repeated.
     async fn call<R: Send>(&self, op: Op, mut effect: impl FnMut(&mut T) -> R + Send) -> Result<R, StoreError> {
-        let fault = self.with(|state| {
+        let (fault, hook) = self.with(|state| {
             *state.wire.calls.entry(op).or_default() += 1;
-            state.wire.faults.get_mut(&op).and_then(VecDeque::pop_front).flatten()
+            let fault = state.wire.faults.get_mut(&op).and_then(VecDeque::pop_front).flatten();
+            (fault, state.wire.hook.clone())
         });
+        // Not under the lock: a hook may change what is stored.
+        if let Some(hook) = hook {
+            hook(op);
+        }
         tokio::task::yield_now().await;
         let answer = match fault {
             None => self.items(&mut effect),
@@ -335,6 +342,12 @@ type Devices = HashMap<DeviceKey, StoredDevice>;
 pub struct MemoryDevices(Shared<Devices>);
 
 impl MemoryDevices {
+    /// Runs a hook before each call from now on, such as a concurrent write of another request. The hook may use a clone
+    /// of this store, without a call.
+    pub fn before_each(&self, hook: impl Fn(Op) + Send + Sync + 'static) {
+        self.0.with(|state| state.wire.hook = Some(Arc::new(hook)));
+    }
+
     /// Makes a later call fail; several faults for one kind of call apply in turn.
     pub fn inject(&self, op: Op, fault: Fault) {
         self.0.inject(op, fault);

@@ -230,3 +230,24 @@ fn the_dates_of_a_device_are_kept_beside_its_state() -> Outcome {
     assert_eq!(devices.created_at(&key), Some(Timestamp::from_secs(5)));
     Ok(())
 }
+
+#[test]
+fn a_hook_runs_before_each_call_and_may_change_what_is_stored() -> Outcome {
+    let (key, held) = (key()?, device()?);
+    let devices = MemoryDevices::default();
+    devices.put(&key, &held);
+    let (store, rival) = (devices.clone(), key.clone());
+    devices.before_each(move |op| {
+        if op == Op::Replace {
+            store.take(&rival);
+        }
+    });
+    assert_eq!(
+        what_comes_of(devices.get(&key)),
+        Came::Answer(Some(held.clone())),
+        "a call of another kind"
+    );
+    let came = what_comes_of(devices.clone().replace(&key, &held, &held, None));
+    assert_eq!(came, Came::Answer(Written::No(None)));
+    Ok(())
+}

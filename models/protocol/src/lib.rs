@@ -1,0 +1,18 @@
+//! The protocol as a state machine: the real `decide` and the real settlement, between a table that compares versions, a
+//! network that loses answers, clocks that differ, and an operator.
+//!
+//! [`Protocol`] is a model that a checker explores in every order of events, or a test in random ones. Each
+//! [`Mutant`] is the same protocol with one line of its reasoning left out, which the checker must notice.
+
+mod invariant;
+mod model;
+mod mutant;
+mod part;
+mod registry;
+mod setup;
+
+pub use invariant::{Broken, Invariant};
+pub use model::{Action, Operation, Outcome, Protocol, State};
+pub use mutant::Mutant;
+pub use registry::Event;
+pub use setup::{Offer, Setup};
