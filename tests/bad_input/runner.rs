@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use anyhow::{Context as _, Result};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use shared::config::{Environment, Source as _, SystemRandom};
-use shared::ports::Random as _;
+use shared::config::{Environment, Source as _};
+use shared::random::{Random as _, SystemRandom};
 
 /// Cases of each property, unless `PROPTEST_CASES` says otherwise. A case is two requests, one to each endpoint, or one
 /// event.

@@ -215,6 +215,6 @@ impl Service {
             Operation::Start => self.init_auth.handle(request).await,
             Operation::Code => self.validate_otp.handle(request).await,
         };
-        Answer::read(&event::answer(response))
+        Answer::read(&event::into_proxy_response(response))
     }
 }

@@ -13,10 +13,11 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::Timestamp;
-use shared::config::{self, InitAuthConfig, SystemRandom, ValidateOtpConfig};
+use shared::config::{self, InitAuthConfig, ValidateOtpConfig};
 use shared::names::{AuthId, DeviceName, UserName};
 use shared::otp::{Offer, OtpCode, OtpParameters, Seed};
 use shared::ports::{AuthStore as _, SeedStore as _};
+use shared::random::SystemRandom;
 use shared::telemetry::{DeviceHasher, StdoutLog};
 
 /// The modules of this project, as `tracing` names them.

@@ -17,15 +17,16 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use shared::aws::sdk::Clients;
 use shared::clock::{SystemClock, Timestamp};
-use shared::config::SystemRandom;
 use shared::device::Status;
 use shared::http::error::Failure;
 use shared::http::response::Success;
-use shared::http::{Boundary, Endpoint};
+use shared::http::{ApiRequest, Boundary, Endpoint, Notes};
 use shared::names::SeedRef;
 use shared::otp::{Digits, OtpParameters, Seed};
-use shared::ports::{DeviceRegistry as _, Random as _};
-use shared::telemetry::{DeviceHasher, Notes, StdoutLog, listen_to_libraries};
+use shared::ports::operator::DeviceInventory as _;
+use shared::ports::registry::DeviceRegistry as _;
+use shared::random::{Random as _, SystemRandom};
+use shared::telemetry::{DeviceHasher, StdoutLog, log_libraries};
 use shared::testing::events::Event;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -42,7 +43,7 @@ async fn main() -> Result<()> {
         listen_to_everything()?;
     }
     // With a subscriber already set, it only sets what a panic prints.
-    listen_to_libraries();
+    log_libraries();
     let mut requests = Requests::begin().await?;
     requests.tokens().await?;
     requests.verdicts().await?;
@@ -362,6 +363,7 @@ impl Requests {
         let Clients {
             dynamodb,
             secrets_manager,
+            ..
         } = self.world.store_clients();
         let (key, seed) = (self.phone.key.clone(), self.phone.seed.to_base32());
         let intact = self.world.device_of(&key).await?;
@@ -452,8 +454,9 @@ impl Requests {
         let endpoint = Panicking(self.code(0));
         let hasher = DeviceHasher::new(b"0123456789abcdef");
         let boundary = Boundary::new(SystemClock, StdoutLog, hasher);
-        let request = lambda_http::http::Request::new(lambda_http::Body::from(USER));
-        boundary.serve(&endpoint, &request).await;
+        boundary
+            .serve(&endpoint, Event::init_auth("client").user(USER).payload())
+            .await;
     }
 
     /// What the search must find: if it does not, finding nothing else proves nothing.
@@ -490,12 +493,7 @@ struct Panicking(String);
 impl Endpoint for Panicking {
     const FUNCTION: &'static str = "validate-otp";
 
-    async fn answer(
-        &self,
-        _request: &lambda_http::Request,
-        _now: Timestamp,
-        _notes: &mut Notes,
-    ) -> Result<Success, Failure> {
+    async fn answer(&self, _request: &ApiRequest, _now: Timestamp, _notes: &mut Notes) -> Result<Success, Failure> {
         let Self(code) = self;
         assert!(code.is_empty(), "{code} of {USER} is not empty");
         Err(Failure::unavailable("deadline", None))

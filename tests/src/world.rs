@@ -15,7 +15,8 @@ use shared::config;
 use shared::device::{Device, PendingSeed};
 use shared::names::{AuthId, ClientId, DeviceKey};
 use shared::otp::{OtpParameters, Seed, Step};
-use shared::ports::{DeviceRegistry as _, DeviceStore as _, Written};
+use shared::ports::registry::DeviceRegistry as _;
+use shared::ports::{DeviceStore as _, Written};
 
 use crate::{Exchange, Secrets, StoreProxy};
 
@@ -282,7 +283,7 @@ impl World {
     #[must_use]
     pub fn store_clients(&self) -> Clients {
         let stores = self.stack.stores();
-        Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url())
+        stores.clients()
     }
 
     /// The proxies, if they were asked for.
@@ -523,7 +524,7 @@ impl World {
                 seed_ref: new.seed_ref.clone(),
                 until: self.stack.clock().now().plus(Duration::from_hours(1)),
             };
-            let offered = self.stack.devices().offer_seed(key, &held, &pending).await?;
+            let offered = self.stack.devices().set_pending_seed(key, &held, &pending).await?;
             anyhow::ensure!(offered == Written::Yes, "the device was changed concurrently");
             held.version += 1;
             new.version += 1;

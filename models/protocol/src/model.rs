@@ -760,7 +760,7 @@ impl Protocol {
             auth_id: AuthId::from_bytes([0xee; 16]),
             expires_at: now.plus(Setup::AUTH_LIFE),
             write_id: WriteId::from_bytes([0xee; 16]),
-            matches: Matches::of(OfferKind::Pair, [Some(fresh), None, None]),
+            matches: Matches::new(OfferKind::Pair, [Some(fresh), None, None]),
         };
         let decision = decide(device, &attempt, now, &self.policy);
         matches!(

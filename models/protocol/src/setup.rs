@@ -93,7 +93,7 @@ impl Offer {
             .filter(|(of, _)| *of == seed)
             .map(|(_, ahead)| Setup::step(ahead))
             .filter(|step| (earliest..earliest + 3).contains(&step.0));
-        Matches::of(self.kind, [step, None, None])
+        Matches::new(self.kind, [step, None, None])
     }
 }
 
