@@ -296,7 +296,7 @@ async fn five_wrong_codes_say_what_is_left_and_close_single_codes_but_not_pairs(
     assert_eq!(
         world.device()?,
         before,
-        "the right single code was neither looked at nor consumed"
+        "the right single code was neither evaluated nor used up"
     );
     assert_eq!(world.otps(next, &world.code(0), &world.code(1)).await?.status, 200);
     Ok(())
@@ -437,7 +437,7 @@ async fn bad_input_is_a_400_that_names_what_to_fix_and_is_not_counted() -> Outco
         (event().otp("123456").member("deviceType", "SMS"), "deviceType"),
         (
             event().raw_body("{\"otp\":\"123456\",\"otp\":\"123456\"}"),
-            "every member once",
+            "repeated members",
         ),
     ] {
         let answer = world.send(&event).await?;
