@@ -301,7 +301,7 @@ fn body(operation: Operation) -> BoxedStrategy<Body> {
 fn caller() -> BoxedStrategy<Caller> {
     let marker = || Value::from(MARKER.as_str());
     let claim = |client: Value| json!({ "claims": { "client_id": client, "scope": "mfa/authenticate" } });
-    let nobody = vec![
+    let unknown = vec![
         Value::Null,
         json!({}),
         json!([]),
@@ -333,7 +333,7 @@ fn caller() -> BoxedStrategy<Caller> {
     prop_oneof![
         32 => Just(Caller::Own),
         2 => Just(Caller::Other),
-        1 => select(nobody).prop_map(Caller::Unknown),
+        1 => select(unknown).prop_map(Caller::Unknown),
         1 => select(scopes).prop_map(Caller::WithoutScope),
     ]
     .boxed()

@@ -1,6 +1,6 @@
-"""Reads otpauth:// URIs, one in a line of the standard input, and prints what pyotp makes of each as a line of JSON.
+"""Reads otpauth:// URIs from standard input, one per line, and prints how pyotp reads each as a line of JSON.
 
-With a time in seconds as the argument, the code of that time too.
+With a time in seconds as the argument, it also prints the code of that time.
 """
 
 import json

@@ -169,7 +169,7 @@ pub(crate) struct Issued {
     pub(crate) seed: u8,
 }
 
-/// What was promised and done, besides what the table says.
+/// What was promised and done, besides what the table holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Ledger {
     /// Every success that took effect: its seed, its steps, its authId.

@@ -46,7 +46,7 @@ async fn read_from(proxy: &StoreProxy) -> Result<std::io::Result<Vec<u8>>> {
 }
 
 #[tokio::test]
-async fn a_connection_is_closed_reset_or_cut_as_the_fault_says() -> Outcome {
+async fn a_connection_is_closed_reset_or_cut_by_its_fault() -> Outcome {
     let world = World::new().await?;
     let proxy = StoreProxy::start(world.stack.stores().dynamodb_url()).await?;
     for fault in [Fault::Close, Fault::CloseAfter] {
