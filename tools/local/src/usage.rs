@@ -138,7 +138,8 @@ fn description(stack: &Stack) -> Zeroizing<String> {
 
 /// The settings that decide about devices, for tools that look after them.
 fn settings_of_devices(stack: &Stack) -> BTreeMap<&str, &str> {
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 7] = [
+        config::AUTHS_TABLE,
         config::DEVICES_TABLE,
         config::SEED_PREFIX,
         config::GUESS_POLICY,

@@ -13,7 +13,8 @@ use shared::names::ClientId;
 use zeroize::Zeroizing;
 
 use crate::ports::clients::{
-    ClientDetails, ClientError, ClientName, ClientPage, ClientRegistry, ClientSummary, NewClient, NewSecret, Scope, SecretInfo,
+    ClientDetails, ClientError, ClientName, ClientPage, ClientRegistry, ClientSummary, NewClient, NewSecret, Scope,
+    SecretInfo,
 };
 
 /// The most clients that Cognito lists in one call.
@@ -101,7 +102,9 @@ impl ClientRegistry for CognitoClients {
 
     async fn page(&self, after: Option<&str>) -> Result<ClientPage, ClientError> {
         let request = self.client.list_user_pool_clients().user_pool_id(&self.pool);
-        let request = request.max_results(CLIENTS_PER_CALL).set_next_token(after.map(str::to_owned));
+        let request = request
+            .max_results(CLIENTS_PER_CALL)
+            .set_next_token(after.map(str::to_owned));
         let answer = request.send().await.map_err(|error| failed(&error))?;
         let clients = answer.user_pool_clients().iter().map(|client| {
             Ok(ClientSummary {
@@ -192,7 +195,10 @@ impl ClientRegistry for CognitoClients {
 
     async fn add_secret(&self, id: &ClientId) -> Result<NewSecret, ClientError> {
         let request = self.client.add_user_pool_client_secret().user_pool_id(&self.pool);
-        let request = request.client_id(id.as_str()).customize().config_override(without_retries());
+        let request = request
+            .client_id(id.as_str())
+            .customize()
+            .config_override(without_retries());
         let answer = request.send().await.map_err(|error| failed(&error))?;
         let secret = require(answer.client_secret_descriptor, "ClientSecretDescriptor")?;
         let value = secret.client_secret_value.map(Zeroizing::new);

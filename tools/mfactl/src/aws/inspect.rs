@@ -19,7 +19,8 @@ use shared::error::chain;
 
 use super::clock::{AnswerClock, ClockReader, timestamp};
 use crate::ports::stack::{
-    Alarm, ApiAccess, Authorizer, ClockOffset, DeployedStack, InspectError, Inspector, Method, Resource, Table, UserPool,
+    Alarm, ApiAccess, Authorizer, ClockOffset, DeployedStack, InspectError, Inspector, Method, Resource, Table,
+    UserPool,
 };
 
 /// The most alarms that `CloudWatch` describes in one call.

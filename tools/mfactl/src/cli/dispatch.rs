@@ -11,7 +11,8 @@ use shared::otp::{Algorithm, OtpParameters};
 use shared::ports::{DeviceRegistry, Random, Removal, SeedRegistry};
 
 use super::arguments::{
-    AlgorithmName, Arguments, ClientCommand, Command, DeviceCommand, DoctorArguments, ImportArguments, RegisterArguments,
+    AlgorithmName, Arguments, ClientCommand, Command, DeviceCommand, DoctorArguments, ImportArguments,
+    RegisterArguments,
 };
 use super::{input, manual};
 use crate::commands::Delay;
@@ -39,7 +40,9 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
             let needs = Needs::Stores(command.required_settings());
             let target = Target::open(&deployment, command.settings(), needs).await?;
             let mut admin = target.device_admin(Console::default(), command.yes())?;
-            command.run(&mut admin, target.default_client().as_ref(), &TokioDelay).await?;
+            command
+                .run(&mut admin, target.default_client().as_ref(), &TokioDelay)
+                .await?;
             return Ok(!admin.left_behind);
         }
         Command::Client(command) => {
@@ -59,7 +62,11 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
 
 async fn examine(deployment: &Deployment, given: &DoctorArguments) -> Result<()> {
     let target = Target::open(deployment, Settings::default(), Needs::Stack).await?;
-    let mut doctor = target.doctor(given.token.token_url.clone(), Console::default(), given.confirmation.yes)?;
+    let mut doctor = target.doctor(
+        given.token.token_url.clone(),
+        Console::default(),
+        given.confirmation.yes,
+    )?;
     doctor.api_url.clone_from(&given.api_url);
     let options = DoctorOptions {
         fix: given.fix,
@@ -105,7 +112,11 @@ impl DeviceCommand {
             Self::Activate { device, .. } => admin.activate(&device.key(default)?).await,
             Self::List { filter, json, .. } => {
                 let (filter, json) = (filter.filter(default)?, *json);
-                let request = ListRequest { filter, json, page: PAGE };
+                let request = ListRequest {
+                    filter,
+                    json,
+                    page: PAGE,
+                };
                 admin.list(&request).await
             }
             Self::Show { device, json, .. } => admin.show(&device.key(default)?, *json).await,
@@ -121,7 +132,11 @@ impl DeviceCommand {
             Self::Import(given) => given.run(admin, default, delay).await,
             Self::Export { filter, .. } => {
                 let (filter, json) = (filter.filter(default)?, true);
-                let request = ListRequest { filter, json, page: PAGE };
+                let request = ListRequest {
+                    filter,
+                    json,
+                    page: PAGE,
+                };
                 admin.export(&request).await
             }
             Self::Check {
@@ -172,7 +187,11 @@ impl ImportArguments {
         delay: &impl Delay,
     ) -> Result<()> {
         let client = input::client(self.client.as_deref(), default)?;
-        let key = self.pre_shared_key_file.as_deref().map(input::pre_shared_key).transpose()?;
+        let key = self
+            .pre_shared_key_file
+            .as_deref()
+            .map(input::pre_shared_key)
+            .transpose()?;
         let file = input::content(&self.file)?;
         let request = ImportRequest {
             client,

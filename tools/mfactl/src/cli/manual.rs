@@ -66,7 +66,11 @@ mod tests {
             "show_secret",
         ];
         fn options(command: &Command, all: &mut Vec<String>) {
-            all.extend(command.get_arguments().map(|argument| argument.get_id().as_str().to_owned()));
+            all.extend(
+                command
+                    .get_arguments()
+                    .map(|argument| argument.get_id().as_str().to_owned()),
+            );
             command.get_subcommands().for_each(|command| options(command, all));
         }
         let mut all = Vec::new();

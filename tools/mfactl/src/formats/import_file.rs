@@ -133,13 +133,9 @@ pub enum Problem {
     #[error("the device's name is invalid: {0}")]
     Device(NameError),
     #[error("the seed has {bits} bits, fewer than {STRONG_BITS}: give --allow-weak-seeds, or give the user a new seed")]
-    WeakSeed {
-        bits: usize,
-    },
+    WeakSeed { bits: usize },
     #[error("the same user and device are already in {first}: give this device another name, or remove the row")]
-    Repeated {
-        first: Place,
-    },
+    Repeated { first: Place },
 }
 
 fn numbers(all: &[u32]) -> String {
@@ -196,7 +192,10 @@ pub fn read(file: &[u8], options: &ImportOptions<'_>) -> Result<Vec<Result<Row, 
     };
     if text.trim_start().starts_with('<') {
         for (at, key) in pskc::parse(text.trim_start(), options.pskc)?.into_iter().enumerate() {
-            rows.add(Place::KeyPackage(at + 1), key.map(Candidate::from_key).map_err(Problem::from));
+            rows.add(
+                Place::KeyPackage(at + 1),
+                key.map(Candidate::from_key).map_err(Problem::from),
+            );
         }
     } else if otpauth::after_prefix(first_line, "otpauth").is_some() {
         rows.add_uris(text);

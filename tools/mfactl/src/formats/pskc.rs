@@ -81,7 +81,9 @@ pub enum PskcError {
     #[error("the file is encrypted with a password or a certificate; only a pre-shared key is supported")]
     KeyMethod,
     /// The algorithm of the MAC or of its key is unknown, or the key is only referenced.
-    #[error("the file's MACMethod is not supported: it must be HMAC with SHA-1, SHA-256 or SHA-512 and a MACKey in the file")]
+    #[error(
+        "the file's MACMethod is not supported: it must be HMAC with SHA-1, SHA-256 or SHA-512 and a MACKey in the file"
+    )]
     MacMethod,
     #[error("the pre-shared key is not that of this file")]
     WrongKey,
@@ -115,10 +117,14 @@ pub enum KeyError {
     #[error("the key's Time and TimeDrift must be 0: otherwise the service would not accept its codes")]
     Time,
     /// `StartDate` or `ExpiryDate` (section 5).
-    #[error("the key's Policy has dates, which the service does not enforce: give --allow-dated-keys, or remove the dates")]
+    #[error(
+        "the key's Policy has dates, which the service does not enforce: give --allow-dated-keys, or remove the dates"
+    )]
     Dated,
     /// Another restriction (section 5).
-    #[error("the key's Policy has a restriction (a PIN, a use, a number of transactions) that the service cannot enforce")]
+    #[error(
+        "the key's Policy has a restriction (a PIN, a use, a number of transactions) that the service cannot enforce"
+    )]
     Policy,
     /// `KeyProfileId` or `KeyReference` instead of a secret (section 4.4).
     #[error("the key's secret is not in the file")]
@@ -477,7 +483,8 @@ fn read_parameters(key: Node<'_, '_>, data: Node<'_, '_>) -> Result<OtpParameter
     if !algorithm_parameters.children().filter(Node::is_element).all(known) {
         return Err(KeyError::Parameters);
     }
-    let algorithm = or_default(optional_text(algorithm_parameters, "Suite")?, parameters::algorithm).ok_or(KeyError::Suite)?;
+    let algorithm =
+        or_default(optional_text(algorithm_parameters, "Suite")?, parameters::algorithm).ok_or(KeyError::Suite)?;
     let format = element(algorithm_parameters, "ResponseFormat")?.ok_or(KeyError::ResponseFormat)?;
     let check_digits = format
         .attribute("CheckDigits")

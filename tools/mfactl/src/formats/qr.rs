@@ -29,7 +29,9 @@ pub struct Qr(QrCode);
 
 impl fmt::Debug for Qr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Qr").field("width", &self.0.width()).finish_non_exhaustive()
+        f.debug_struct("Qr")
+            .field("width", &self.0.width())
+            .finish_non_exhaustive()
     }
 }
 
@@ -72,7 +74,11 @@ impl Qr {
     pub fn png(&self) -> Result<Zeroizing<Vec<u8>>, QrError> {
         let width = self.0.width();
         let side = (width + 2 * QUIET_ZONE) * PIXELS_PER_MODULE;
-        let module = |pixel: usize| (pixel / PIXELS_PER_MODULE).checked_sub(QUIET_ZONE).filter(|at| *at < width);
+        let module = |pixel: usize| {
+            (pixel / PIXELS_PER_MODULE)
+                .checked_sub(QUIET_ZONE)
+                .filter(|at| *at < width)
+        };
         let is_dark = |x: usize, y: usize| module(x).zip(module(y)).is_some_and(|at| self.0[at] == Color::Dark);
         let mut pixels = Zeroizing::new(Vec::with_capacity(side * side));
         pixels.extend((0..side).flat_map(|y| (0..side).map(move |x| if is_dark(x, y) { 0 } else { u8::MAX })));
@@ -138,7 +144,11 @@ mod tests {
         assert_eq!(decode_text(&plain)?, URI);
         let coloured = qr.text(true);
         let (begin, end) = ("\u{1b}[38;5;16;48;5;231m", "\u{1b}[0m");
-        assert!(coloured.lines().all(|line| line.starts_with(begin) && line.ends_with(end)));
+        assert!(
+            coloured
+                .lines()
+                .all(|line| line.starts_with(begin) && line.ends_with(end))
+        );
         assert_eq!(coloured.replace(begin, "").replace(end, ""), *plain);
         Ok(())
     }
@@ -166,7 +176,10 @@ mod tests {
         let is_dark = |x: usize, y: usize| corners.contains(format!("{} {}", corner(x), corner(y)).as_str());
         let side = (qr.0.width() + 2 * QUIET_ZONE) * PIXELS_PER_MODULE;
         assert_eq!(decode(side, is_dark)?, URI);
-        assert!(file.contains(&format!("viewBox=\"0 0 {side} {side}\"")), "the quiet zone is drawn");
+        assert!(
+            file.contains(&format!("viewBox=\"0 0 {side} {side}\"")),
+            "the quiet zone is drawn"
+        );
         Ok(())
     }
 

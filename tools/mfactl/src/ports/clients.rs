@@ -96,7 +96,9 @@ pub struct NewClient {
 
 impl fmt::Debug for NewClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewClient").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("NewClient")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,7 +118,9 @@ pub struct NewSecret {
 
 impl fmt::Debug for NewSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewSecret").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("NewSecret")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -70,7 +70,10 @@ impl LocalStack {
     /// # Errors
     /// If the stack does not answer.
     pub(super) async fn clock_offset_seconds(&self) -> Result<i64> {
-        let origin = self.api_url.rsplit_once('/').map_or(&*self.api_url, |(origin, _stage)| origin);
+        let origin = self
+            .api_url
+            .rsplit_once('/')
+            .map_or(&*self.api_url, |(origin, _stage)| origin);
         // It is on this machine, whatever proxies the environment names.
         let http = reqwest::Client::builder().no_proxy().build()?;
         let request = http
@@ -112,7 +115,9 @@ mod tests {
     #[test]
     fn a_stack_that_is_not_running_is_a_usage_error() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let error = LocalStack::read(&folder.path().join("stack.json")).err().context("an error")?;
+        let error = LocalStack::read(&folder.path().join("stack.json"))
+            .err()
+            .context("an error")?;
         assert!(error.is::<Usage>());
         Ok(())
     }

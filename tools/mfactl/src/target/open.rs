@@ -53,8 +53,7 @@ pub struct Target {
 }
 
 type AwsDoctor<T> = Doctor<AwsInspector, CognitoClients, DynamoDevices, SecretsManagerSeeds<StackClock>, StackClock, T>;
-type AwsDeviceAdmin<T> =
-    DeviceAdmin<DynamoDevices, SecretsManagerSeeds<StackClock>, StackClock, SystemRandom, T>;
+type AwsDeviceAdmin<T> = DeviceAdmin<DynamoDevices, SecretsManagerSeeds<StackClock>, StackClock, SystemRandom, T>;
 
 impl Target {
     /// Opens a deployment for a command. `options` are the settings of the command line.
@@ -221,10 +220,7 @@ impl Target {
     }
 
     /// Where devices and their seeds are, if the stack says so.
-    fn doctor_stores(
-        &self,
-        stack: &DeployedStack,
-    ) -> Option<Stores<DynamoDevices, SecretsManagerSeeds<StackClock>>> {
+    fn doctor_stores(&self, stack: &DeployedStack) -> Option<Stores<DynamoDevices, SecretsManagerSeeds<StackClock>>> {
         let output = |name: &str| stack.outputs.get(name).filter(|value| !value.is_empty());
         let (table, seed_prefix) = output("DevicesTable").zip(output("SeedPrefix"))?;
         let clients = self.stores();

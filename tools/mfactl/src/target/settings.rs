@@ -77,7 +77,9 @@ impl Settings {
         let parameters = parameters.map(|(setting, name)| (setting, stack.parameters.get(name)));
         for (setting, value) in outputs.into_iter().chain(parameters) {
             if let Some(value) = value {
-                self.values.entry(setting.name.to_owned()).or_insert_with(|| value.clone());
+                self.values
+                    .entry(setting.name.to_owned())
+                    .or_insert_with(|| value.clone());
             }
         }
     }
@@ -131,7 +133,10 @@ mod tests {
         let empty = Settings::from_values(HashMap::from([(config::DEVICES_TABLE.to_owned(), String::new())]));
         let error = empty.require(Setting::DEVICES_TABLE).err();
         let text = error.map(|error| error.to_string()).unwrap_or_default();
-        assert!(text.contains("DEVICES_TABLE") && text.contains("--devices-table"), "{text}");
+        assert!(
+            text.contains("DEVICES_TABLE") && text.contains("--devices-table"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -76,7 +76,10 @@ impl<P: ClientRegistry, D: DeviceRegistry, T: Terminal> ClientAdmin<P, D, T> {
     /// Deletes a secret that was added although the answer was lost: its value is unknown.
     async fn delete_others(&self, client: &ClientSummary, before: &[SecretInfo]) -> Result<()> {
         let now = self.secrets(client).await.with_context(|| undo(client))?;
-        for secret in now.iter().filter(|secret| before.iter().all(|known| known.id != secret.id)) {
+        for secret in now
+            .iter()
+            .filter(|secret| before.iter().all(|known| known.id != secret.id))
+        {
             self.delete(client, &secret.id).await?;
         }
         Ok(())
@@ -113,7 +116,10 @@ impl<P: ClientRegistry, D: DeviceRegistry, T: Terminal> ClientAdmin<P, D, T> {
             // It may be gone anyway.
             let now = self.clients.secrets(&client.id).await;
             if !now.is_ok_and(|now| now.iter().all(|secret| secret.id != goes.id)) {
-                let what = format!("cannot delete the secret of {gone} of {}: run it again", name_of(client));
+                let what = format!(
+                    "cannot delete the secret of {gone} of {}: run it again",
+                    name_of(client)
+                );
                 return Err(anyhow!(error).context(what));
             }
         }

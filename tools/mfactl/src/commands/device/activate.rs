@@ -58,7 +58,12 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Devic
     }
 
     pub(super) async fn activate_with(&mut self, key: &DeviceKey, new: NewSeed, seed: &Seed) -> Result<()> {
-        let unfinished = || format!("not activated: continue with `mfactl device activate {}`", options_for(key));
+        let unfinished = || {
+            format!(
+                "not activated: continue with `mfactl device activate {}`",
+                options_for(key)
+            )
+        };
         let exhausted = || {
             let wrong = Policy::OWN_ATTEMPTS;
             format!(

@@ -209,9 +209,7 @@ pub(super) fn disabled(key: &DeviceKey) -> anyhow::Error {
 pub(super) fn may_still_take_effect(held: Option<&Device>, stored: Option<&DeviceRecord>) -> bool {
     match (held, stored) {
         (None, None) => true,
-        (Some(held), Some(stored)) => {
-            stored.device.version == held.version && stored.device.seed_ref == held.seed_ref
-        }
+        (Some(held), Some(stored)) => stored.device.version == held.version && stored.device.seed_ref == held.seed_ref,
         _ => false,
     }
 }

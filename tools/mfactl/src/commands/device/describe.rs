@@ -31,12 +31,18 @@ pub(super) fn outlook(device: &Device, now: Timestamp, policy: &Policy) -> Strin
     }
     let singles = match device.single_codes_at(policy) {
         Some(opens) if opens <= now => "one code is enough".to_owned(),
-        Some(opens) => format!("two consecutive codes are required until {} or an unlock", rfc3339(opens)),
+        Some(opens) => format!(
+            "two consecutive codes are required until {} or an unlock",
+            rfc3339(opens)
+        ),
         None => "two consecutive codes are required until they succeed once or an unlock".to_owned(),
     };
     match device.pairs_at(policy) {
         opens if opens <= now => singles,
-        opens => format!("{singles}; pairs of codes are refused for {} s", opens.seconds_from(now)),
+        opens => format!(
+            "{singles}; pairs of codes are refused for {} s",
+            opens.seconds_from(now)
+        ),
     }
 }
 

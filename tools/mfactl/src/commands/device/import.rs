@@ -46,7 +46,7 @@ struct Counts {
 }
 
 /// What all rows of an import share.
-struct Run<'a, W> {
+struct ImportState<'a, W> {
     dry_run: bool,
     pace: Pace,
     delay: &'a W,
@@ -60,7 +60,7 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Devic
     pub async fn import(&mut self, file: &[u8], request: &ImportRequest<'_>, delay: &impl Delay) -> Result<()> {
         let rows = import_file::read(file, &request.options)?;
         let all = rows.len();
-        let mut run = Run {
+        let mut state = ImportState {
             dry_run: request.dry_run,
             pace: Pace::default(),
             delay,
@@ -81,7 +81,7 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Devic
                 user: row.user.clone(),
                 device: row.device.clone(),
             };
-            let outcome = self.import_row(&key, &row, &mut run).await;
+            let outcome = self.import_row(&key, &row, &mut state).await;
             self.report(&row, &key, &outcome, request.dry_run)?;
             consecutive_failures = if outcome.is_err() { consecutive_failures + 1 } else { 0 };
             match outcome {
@@ -98,7 +98,11 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Devic
             }
         }
         self.terminal.progress(all, all)?;
-        let verb = if request.dry_run { "would be imported" } else { "imported" };
+        let verb = if request.dry_run {
+            "would be imported"
+        } else {
+            "imported"
+        };
         let Counts {
             imported,
             existing,
@@ -117,7 +121,10 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Devic
             Ok(RowOutcome::Imported) if dry_run => "would be imported".to_owned(),
             Ok(RowOutcome::Imported) => "imported".to_owned(),
             Ok(RowOutcome::AlreadyExists) => {
-                format!("already exists, skipped; `{} --seed-file FILE` compares the seeds", check_command(key))
+                format!(
+                    "already exists, skipped; `{} --seed-file FILE` compares the seeds",
+                    check_command(key)
+                )
             }
             Err(error) => format!("failed: {error:#}"),
         };
@@ -132,10 +139,10 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Devic
     }
 
     /// Tries a row until the stores accept it, or fail it for another reason than throttling.
-    async fn import_row<W: Delay>(&mut self, key: &DeviceKey, row: &Row, run: &mut Run<'_, W>) -> Result<RowOutcome> {
+    async fn import_row<W: Delay>(&mut self, key: &DeviceKey, row: &Row, state: &mut ImportState<'_, W>) -> Result<RowOutcome> {
         let mut waits = BACKOFF_SECONDS.into_iter().map(Duration::from_secs);
         loop {
-            let error = match self.try_row(key, row, run).await {
+            let error = match self.try_row(key, row, state).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => error,
             };
@@ -143,20 +150,20 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Devic
                 .chain()
                 .any(|cause| cause.downcast_ref().is_some_and(StoreError::is_throttled));
             match waits.next().filter(|_| throttled) {
-                Some(wait) => run.delay.wait(wait).await,
+                Some(wait) => state.delay.wait(wait).await,
                 None => return Err(error),
             }
         }
     }
 
-    async fn try_row<W: Delay>(&mut self, key: &DeviceKey, row: &Row, run: &mut Run<'_, W>) -> Result<RowOutcome> {
+    async fn try_row<W: Delay>(&mut self, key: &DeviceKey, row: &Row, state: &mut ImportState<'_, W>) -> Result<RowOutcome> {
         if self.find(key).await?.is_some() {
             return Ok(RowOutcome::AlreadyExists);
         }
-        if run.dry_run {
+        if state.dry_run {
             return Ok(RowOutcome::Imported);
         }
-        run.pace.keep(&self.clock, run.delay).await;
+        state.pace.keep(&self.clock, state.delay).await;
         let stored = self.store_new(key, &row.seed, Status::Active).await?;
         Ok(if stored.is_some() {
             RowOutcome::Imported

@@ -115,7 +115,10 @@ pub(super) fn table(stack: &DeployedStack, output: &str, name: &str, found: Opti
     let key: &[&str] = if of_devices { &["pk", "sk"] } else { &["pk"] };
     if table.key != key {
         let remedy = "no function works with it: find out who replaced the stack's own table (CloudTrail)";
-        problem(format!("{name} has the key {}", table.key.join(", ")), remedy.to_owned());
+        problem(
+            format!("{name} has the key {}", table.key.join(", ")),
+            remedy.to_owned(),
+        );
     }
     let ttl = |on: bool, attribute: &str| {
         format!(
@@ -214,9 +217,7 @@ pub(super) fn api_access(stack: &DeployedStack, api: &str, found: Option<&ApiAcc
         };
         let of_own_pool = |pool: &String| own_pool.as_ref().is_some_and(|own| pool.ends_with(own));
         if by_cognito.pools.is_empty() || !by_cognito.pools.iter().all(of_own_pool) {
-            problem(format!(
-                "{verb} {path} accepts tokens of another user pool"
-            ));
+            problem(format!("{verb} {path} accepts tokens of another user pool"));
         }
         if scopes.is_empty() {
             problem(format!(
@@ -266,7 +267,11 @@ pub(super) fn user_pool(stack: &DeployedStack, id: &str, found: Option<&UserPool
     const PART: Part = Part::Clients;
     let Some(pool) = found else {
         let remedy = "every client is lost with it: deploy the stack again, and give each application a new client";
-        return vec![Finding::problem(PART, format!("the user pool {id} does not exist"), remedy)];
+        return vec![Finding::problem(
+            PART,
+            format!("the user pool {id} does not exist"),
+            remedy,
+        )];
     };
     let mut findings = Vec::new();
     if !pool.scopes.iter().any(|scope| scope == SCOPE) {
@@ -363,11 +368,19 @@ pub(super) fn alarms(stack: &DeployedStack, expected: &[ExpectedAlarm], found: &
         };
         if !alarm.actions_enabled {
             let remedy = format!("aws cloudwatch enable-alarm-actions --alarm-names {name}");
-            findings.push(Finding::problem(PART, format!("{logical} has its actions disabled"), remedy));
+            findings.push(Finding::problem(
+                PART,
+                format!("{logical} has its actions disabled"),
+                remedy,
+            ));
         }
         if alarm.in_alarm {
             let remedy = format!("docs/operations.md, Alarms, {heading}");
-            findings.push(Finding::problem(PART, format!("{logical} is in the state ALARM"), remedy));
+            findings.push(Finding::problem(
+                PART,
+                format!("{logical} is in the state ALARM"),
+                remedy,
+            ));
         }
         silent += usize::from(alarm.actions.is_empty());
     }
@@ -424,7 +437,11 @@ pub(super) fn clock(offset: Option<ClockOffset>) -> Finding {
     if millis < CLOCK_TOLERANCE_MS {
         return Finding::notice(PART, text);
     }
-    Finding::problem(PART, text, "set it (NTP): `mfactl device activate` checks first codes by it")
+    Finding::problem(
+        PART,
+        text,
+        "set it (NTP): `mfactl device activate` checks first codes by it",
+    )
 }
 
 pub(super) fn local_clock(offset_seconds: i64) -> Finding {
@@ -434,7 +451,10 @@ pub(super) fn local_clock(offset_seconds: i64) -> Finding {
     }
     let direction = if offset_seconds < 0 { "back" } else { "forward" };
     let seconds = offset_seconds.unsigned_abs();
-    Finding::notice(PART, format!("the local stack's clock was moved {direction} by {seconds} s"))
+    Finding::notice(
+        PART,
+        format!("the local stack's clock was moved {direction} by {seconds} s"),
+    )
 }
 
 #[cfg(test)]

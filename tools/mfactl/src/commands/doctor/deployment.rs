@@ -11,7 +11,9 @@ use crate::ports::stack::{ClockOffset, DeployedStack, Inspector};
 pub enum Place {
     Aws,
     /// The local stack: no `CloudFormation`, no API Gateway, no alarms.
-    Local { clock_offset_seconds: i64 },
+    Local {
+        clock_offset_seconds: i64,
+    },
 }
 
 /// Where devices and their seeds are, as the stack says.

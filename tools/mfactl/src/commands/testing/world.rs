@@ -1,30 +1,28 @@
-//! Every command over stores in memory, and every command cut short at every call of a store.
+//! Commands for devices over stores in memory, and interrupted at every call of a store.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use shared::clock::Timestamp;
-use shared::names::{ClientId, DeviceName, UserName};
-use shared::otp::{Algorithm, Digits, Period, Step};
-use shared::ports::Of;
+use anyhow::{Context as _, Result};
+use shared::clock::{Clock as _, Timestamp};
+use shared::device::{Device, DeviceRecord, Status};
+use shared::names::{ClientId, DeviceKey, DeviceName, UserName};
+use shared::otp::{OtpParameters, Seed, Step};
+use shared::policy::Policy;
 use shared::testing::clock::ManualClock;
 use shared::testing::memory::{Fault, MemoryDevices, MemorySeeds, Op};
 use shared::testing::random::SequenceRandom;
 
-use super::*;
-use crate::import::ImportOptions;
-use crate::otpauth::{self, Issuer};
+use zeroize::Zeroizing;
 
-mod change;
-mod client;
-mod doctor;
-mod import;
-mod look;
-mod register;
+use crate::commands::device::{DeviceAdmin, RegisterRequest};
+use crate::formats::otpauth::{self, Issuer};
+use crate::terminal::Terminal;
 
 /// The beginning of a step.
-const NOW: Timestamp = Timestamp::from_secs(1_795_575_600);
-const FAULTS: [Fault; 6] = [
+pub(in crate::commands) const NOW: Timestamp = Timestamp::from_secs(1_795_575_600);
+pub(in crate::commands) const FAULTS: [Fault; 6] = [
     Fault::Before,
     Fault::After,
     Fault::Throttled,
@@ -33,33 +31,33 @@ const FAULTS: [Fault; 6] = [
     Fault::HangAfter,
 ];
 
-/// What the person answers.
+/// An answer to a question.
 #[derive(Debug, Clone)]
-enum Reply {
+pub(in crate::commands) enum Reply {
     Text(String),
-    /// The code of the seed that was shown last, of the step that is so far from now.
+    /// The code of the seed that was shown last, so many steps from now.
     Code(i64),
-    /// A code that is never right near now.
+    /// A code that is not valid at any time near now.
     Wrong,
 }
 
-fn text(reply: &str) -> Reply {
+pub(in crate::commands) fn text(reply: &str) -> Reply {
     Reply::Text(reply.to_owned())
 }
 
 #[derive(Debug)]
-struct Person {
+pub(in crate::commands) struct TestTerminal {
     clock: Arc<ManualClock>,
     replies: VecDeque<Reply>,
-    said: String,
-    noted: String,
-    asked: Vec<String>,
-    progress: Vec<(usize, usize)>,
+    pub(in crate::commands) output: String,
+    pub(in crate::commands) notes: String,
+    pub(in crate::commands) questions: Vec<String>,
+    pub(in crate::commands) progress: Vec<(usize, usize)>,
 }
 
-impl Person {
-    fn seed(&self) -> Option<Seed> {
-        let uri = self.said.lines().rfind(|line| line.starts_with("otpauth://"))?;
+impl TestTerminal {
+    pub(in crate::commands) fn seed(&self) -> Option<Seed> {
+        let uri = self.output.lines().rfind(|line| line.starts_with("otpauth://"))?;
         Some(otpauth::parse(uri).ok()?.seed)
     }
 
@@ -70,16 +68,16 @@ impl Person {
     }
 }
 
-impl Terminal for Person {
+impl Terminal for TestTerminal {
     fn say(&mut self, text: &str) -> std::io::Result<()> {
-        self.said.push_str(text);
-        self.said.push('\n');
+        self.output.push_str(text);
+        self.output.push('\n');
         Ok(())
     }
 
     fn note(&mut self, text: &str) -> std::io::Result<()> {
-        self.noted.push_str(text);
-        self.noted.push('\n');
+        self.notes.push_str(text);
+        self.notes.push('\n');
         Ok(())
     }
 
@@ -89,7 +87,7 @@ impl Terminal for Person {
     }
 
     fn ask(&mut self, question: &str) -> std::io::Result<Option<Zeroizing<String>>> {
-        self.asked.push(question.to_owned());
+        self.questions.push(question.to_owned());
         let reply = match self.replies.pop_front() {
             None => None,
             Some(Reply::Text(text)) => Some(text),
@@ -109,18 +107,19 @@ impl Terminal for Person {
     }
 }
 
-type MemoryDesk = Desk<MemoryDevices, MemorySeeds, Arc<ManualClock>, Arc<SequenceRandom>, Person>;
+pub(in crate::commands) type MemoryAdmin =
+    DeviceAdmin<MemoryDevices, MemorySeeds, Arc<ManualClock>, Arc<SequenceRandom>, TestTerminal>;
 
-struct World {
-    devices: MemoryDevices,
-    seeds: MemorySeeds,
-    clock: Arc<ManualClock>,
+pub(in crate::commands) struct World {
+    pub(in crate::commands) devices: MemoryDevices,
+    pub(in crate::commands) seeds: MemorySeeds,
+    pub(in crate::commands) clock: Arc<ManualClock>,
     random: Arc<SequenceRandom>,
-    key: DeviceKey,
+    pub(in crate::commands) key: DeviceKey,
 }
 
 impl World {
-    fn new() -> Result<Self> {
+    pub(in crate::commands) fn new() -> Result<Self> {
         Ok(Self {
             devices: MemoryDevices::default(),
             seeds: MemorySeeds::default(),
@@ -134,73 +133,77 @@ impl World {
         })
     }
 
-    fn desk(&self, replies: impl IntoIterator<Item = Reply>) -> MemoryDesk {
-        Desk {
+    pub(in crate::commands) fn admin(&self, replies: impl IntoIterator<Item = Reply>) -> MemoryAdmin {
+        DeviceAdmin {
             devices: self.devices.clone(),
             seeds: self.seeds.clone(),
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
-            terminal: Person {
+            terminal: TestTerminal {
                 clock: Arc::clone(&self.clock),
                 replies: replies.into_iter().collect(),
-                said: String::new(),
-                noted: String::new(),
-                asked: Vec::new(),
+                output: String::new(),
+                notes: String::new(),
+                questions: Vec::new(),
                 progress: Vec::new(),
             },
             policy: Policy::standard(),
-            seed_prefix: "mfa".to_owned(),
+            seed_prefix: Some("mfa".to_owned()),
             yes: false,
             left_behind: false,
         }
     }
 
-    fn registering(&self) -> Result<Registering> {
-        Ok(Registering {
+    /// A request to register the device.
+    pub(in crate::commands) fn request(&self) -> Result<RegisterRequest> {
+        Ok(RegisterRequest {
             key: self.key.clone(),
             issuer: Issuer::parse("ACME")?,
             parameters: OtpParameters::default(),
             replace: false,
-            pending_for: std::time::Duration::from_hours(1),
+            pending_for: Duration::from_hours(1),
             activate: true,
             png: None,
             svg: None,
         })
     }
 
-    fn replacing(&self) -> Result<Registering> {
-        Ok(Registering {
+    /// A request to replace its seed.
+    pub(in crate::commands) fn replacement(&self) -> Result<RegisterRequest> {
+        Ok(RegisterRequest {
             replace: true,
-            ..self.registering()?
+            ..self.request()?
         })
     }
 
-    async fn active() -> Result<Self> {
+    /// With an active device.
+    pub(in crate::commands) async fn active() -> Result<Self> {
         let world = Self::new()?;
-        world.desk([Reply::Code(0)]).register(&world.registering()?).await?;
-        world.clock.advance(std::time::Duration::from_mins(2));
+        world.admin([Reply::Code(0)]).register(&world.request()?).await?;
+        world.clock.advance(Duration::from_mins(2));
         Ok(world)
     }
 
-    async fn waiting() -> Result<Self> {
+    /// With a device that waits for its first code.
+    pub(in crate::commands) async fn waiting() -> Result<Self> {
         let world = Self::new()?;
-        let registering = Registering {
+        let request = RegisterRequest {
             activate: false,
-            ..world.registering()?
+            ..world.request()?
         };
-        world.desk([]).register(&registering).await?;
+        world.admin([]).register(&request).await?;
         Ok(world)
     }
 
-    fn record(&self) -> Result<DeviceRecord> {
+    pub(in crate::commands) fn record(&self) -> Result<DeviceRecord> {
         self.devices.peek_record(&self.key).context("the device is gone")
     }
 
-    fn is_active(&self) -> bool {
+    pub(in crate::commands) fn is_active(&self) -> bool {
         self.record().is_ok_and(|record| record.device.status == Status::Active)
     }
 
-    fn set(&self, change: impl FnOnce(&mut Device)) -> Result<()> {
+    pub(in crate::commands) fn set(&self, change: impl FnOnce(&mut Device)) -> Result<()> {
         let mut device = self.record()?.device;
         change(&mut device);
         device.version += 1;
@@ -208,15 +211,15 @@ impl World {
         Ok(())
     }
 
-    fn calls(&self, (of, op): (Store, Op)) -> usize {
+    pub(in crate::commands) fn calls(&self, (of, op): (Store, Op)) -> usize {
         match of {
             Store::Devices => self.devices.calls(op),
             Store::Seeds => self.seeds.calls(op),
         }
     }
 
-    /// Makes a command fail at a point; says when that is.
-    fn cut_short(&self, (of, op, calls, fault): Point) -> String {
+    /// Makes a command fail at a point; returns a description of it.
+    pub(in crate::commands) fn interrupt(&self, (of, op, calls, fault): Point) -> String {
         match of {
             Store::Devices => self.devices.inject_after(calls, op, fault),
             Store::Seeds => self.seeds.inject_after(calls, op, fault),
@@ -224,8 +227,8 @@ impl World {
         format!("{fault:?} of {op:?} of {of:?} after {calls}")
     }
 
-    /// Seeds that nothing names.
-    fn orphans(&self) -> usize {
+    /// Seeds that no device names.
+    pub(in crate::commands) fn orphans(&self) -> usize {
         let all = self.devices.all();
         let named = all
             .iter()
@@ -235,24 +238,20 @@ impl World {
         self.seeds.count() - named
     }
 
-    /// What must hold wherever a command was cut short.
-    fn assert_safe(&self, when: &str) {
+    /// What must hold wherever a command was interrupted.
+    pub(in crate::commands) fn assert_safe(&self, when: &str) {
         for record in self.devices.all() {
             assert!(
                 self.seeds.has(&record.device.seed_ref),
                 "a device without its secret, {when}"
             );
         }
-        assert!(
-            self.orphans() <= 1,
-            "{} secrets that nothing names, {when}",
-            self.orphans()
-        );
+        assert!(self.orphans() <= 1, "{} orphaned secrets, {when}", self.orphans());
     }
 }
 
-/// Drives a command until it ends or is never answered, as if the program was killed then.
-async fn until_it_hangs<T>(command: impl Future<Output = T>) -> Option<T> {
+/// Runs a command until it ends or waits for ever, as if the program was killed.
+pub(in crate::commands) async fn until_it_hangs<T>(command: impl Future<Output = T>) -> Option<T> {
     let mut command = std::pin::pin!(command);
     for _ in 0..2_000 {
         tokio::select! {
@@ -264,18 +263,19 @@ async fn until_it_hangs<T>(command: impl Future<Output = T>) -> Option<T> {
     None
 }
 
-fn told(outcome: Result<()>) -> String {
+/// The error of a command; empty if it succeeded.
+pub(in crate::commands) fn error_text(outcome: Result<()>) -> String {
     outcome.err().map(|error| format!("{error:#}")).unwrap_or_default()
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Store {
+pub(in crate::commands) enum Store {
     Devices,
     Seeds,
 }
 
-/// Every call that a command makes.
-const OPS: [(Store, Op); 12] = [
+/// Every call that a command may make.
+pub(in crate::commands) const OPS: [(Store, Op); 12] = [
     (Store::Devices, Op::Record),
     (Store::Devices, Op::Register),
     (Store::Devices, Op::Offer),
@@ -290,11 +290,11 @@ const OPS: [(Store, Op); 12] = [
     (Store::Seeds, Op::Restore),
 ];
 
-/// Where a command is cut short: at which call, after how many of its kind, and how.
-type Point = (Store, Op, usize, Fault);
+/// Where a command is interrupted: at which call, after how many of the same kind, and how.
+pub(in crate::commands) type Point = (Store, Op, usize, Fault);
 
-/// Every point of a command that ran in a world, by the calls that it made.
-fn points_since<const KINDS: usize>(before: [usize; KINDS], world: &World) -> Vec<Point> {
+/// Every point of a command, by the calls that it made since `before`.
+pub(in crate::commands) fn points_since<const KINDS: usize>(before: [usize; KINDS], world: &World) -> Vec<Point> {
     let made = OPS
         .into_iter()
         .zip(before)
@@ -306,42 +306,42 @@ fn points_since<const KINDS: usize>(before: [usize; KINDS], world: &World) -> Ve
     .collect()
 }
 
-/// Cuts a command short at every call of a store in every way, and runs it again.
-async fn at_every_point<F: Future<Output = Result<World>>>(
+/// Interrupts a command at every call of a store in every way, and runs it again. Returns the number of points.
+pub(in crate::commands) async fn at_every_point<F: Future<Output = Result<World>>>(
     prepare: impl Fn() -> F,
-    command: impl AsyncFn(&World, &mut MemoryDesk) -> Result<()>,
+    command: impl AsyncFn(&World, &mut MemoryAdmin) -> Result<()>,
     replies: &[Reply],
     is_done: impl Fn(&World) -> bool,
 ) -> Result<usize> {
-    // How often each call is made when all goes well.
+    // How often each call is made without a fault.
     let world = prepare().await?;
     let before = OPS.map(|op| world.calls(op));
-    command(&world, &mut world.desk(replies.to_vec())).await?;
+    command(&world, &mut world.admin(replies.to_vec())).await?;
     let mut points = 0;
     for point in points_since(before, &world) {
         let world = prepare().await?;
-        let when = world.cut_short(point);
-        let mut desk = world.desk(replies.to_vec());
-        let outcome = until_it_hangs(command(&world, &mut desk)).await;
+        let when = world.interrupt(point);
+        let mut admin = world.admin(replies.to_vec());
+        let outcome = until_it_hangs(command(&world, &mut admin)).await;
         points += 1;
         world.assert_safe(&when);
-        let quiet = matches!(outcome, Some(Ok(()))) && !desk.left_behind;
-        assert!(!quiet || is_done(&world), "it says that all is well, {when}");
+        let all_is_well = matches!(outcome, Some(Ok(()))) && !admin.left_behind;
+        assert!(!all_is_well || is_done(&world), "it claims success, {when}");
         assert!(
-            world.orphans() == 0 || !quiet,
-            "nothing was said about a secret that is left over, {when}"
+            world.orphans() == 0 || !all_is_well,
+            "it does not report the secret that is left over, {when}"
         );
         let known_orphans = world.orphans();
 
-        // Run again, it finishes the job.
-        world.clock.advance(std::time::Duration::from_mins(2));
-        let mut desk = world.desk(replies.to_vec());
-        let again = told(command(&world, &mut desk).await);
+        // Run again, it finishes.
+        world.clock.advance(Duration::from_mins(2));
+        let mut admin = world.admin(replies.to_vec());
+        let again = error_text(command(&world, &mut admin).await);
         assert!(is_done(&world), "{again}: {when}");
         world.assert_safe(&when);
         assert!(
             world.orphans() <= known_orphans,
-            "running it again leaves more over, {when}"
+            "running it again leaves more orphans, {when}"
         );
     }
     Ok(points)

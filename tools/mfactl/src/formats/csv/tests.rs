@@ -149,7 +149,10 @@ fn an_unusable_row_has_a_reason() -> Result<()> {
         assert_eq!(problem(&row)?, Some(fields(found)), "{number} fields");
     }
     let text = fields(Some(3)).to_string();
-    assert!(text.starts_with("expected 8 fields as in the header, found 3"), "{text}");
+    assert!(
+        text.starts_with("expected 8 fields as in the header, found 3"),
+        "{text}"
+    );
     Ok(())
 }
 

@@ -524,10 +524,7 @@ fn the_device_is_the_serial_number_or_else_the_id_of_the_key() -> Result<()> {
         one(&with("<SerialNo/>"), PskcOptions::default())??.device.as_deref(),
         Some("1")
     );
-    assert_eq!(
-        errors(&text.replace(TOTP, TOTP_OF_DRAFT), PskcOptions::default())?,
-        [None]
-    );
+    assert_eq!(errors(&text.replace(TOTP, DRAFT_TOTP), PskcOptions::default())?, [None]);
     let neither = text.replace("Id='1'", "");
     assert_eq!(one(&neither, PskcOptions::default())??.device, None);
     Ok(())

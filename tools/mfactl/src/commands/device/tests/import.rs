@@ -1,11 +1,25 @@
 //! `import`.
 
-use super::*;
+use std::sync::Arc;
+use std::time::Duration;
 
-struct Moves(Arc<ManualClock>);
+use anyhow::Result;
+use shared::clock::Clock as _;
+use shared::device::Status;
+use shared::names::ClientId;
+use shared::ports::{Of, Removal};
+use shared::testing::clock::ManualClock;
+use shared::testing::memory::{Fault, Op};
 
-impl Patience for Moves {
-    async fn pause(&self, duration: std::time::Duration) {
+use crate::commands::Delay;
+use crate::commands::device::{ImportRequest, ListRequest};
+use crate::commands::testing::world::{NOW, World, at_every_point, error_text, text};
+use crate::formats::import_file::ImportOptions;
+
+struct ClockDelay(Arc<ManualClock>);
+
+impl Delay for ClockDelay {
+    async fn wait(&self, duration: Duration) {
         self.0.advance(duration);
     }
 }
@@ -13,8 +27,8 @@ impl Patience for Moves {
 const CSV: &str =
     "user,device,seed\nalice,phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\nbob,phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJR\n";
 
-fn importing() -> Result<Importing<'static>> {
-    Ok(Importing {
+fn import_request() -> Result<ImportRequest<'static>> {
+    Ok(ImportRequest {
         client: ClientId::parse("shop")?,
         options: ImportOptions::default(),
         dry_run: false,
@@ -22,11 +36,16 @@ fn importing() -> Result<Importing<'static>> {
 }
 
 #[tokio::test]
-async fn an_import_is_cut_short_anywhere_and_finished_by_the_next_run() -> Result<()> {
+async fn an_interrupted_import_is_finished_by_the_next_run() -> Result<()> {
     let points = at_every_point(
         async || World::new(),
-        async |world, desk| {
-            desk.import(CSV.as_bytes(), &importing()?, &Moves(Arc::clone(&world.clock)))
+        async |world, admin| {
+            admin
+                .import(
+                    CSV.as_bytes(),
+                    &import_request()?,
+                    &ClockDelay(Arc::clone(&world.clock)),
+                )
                 .await
         },
         &[],
@@ -44,41 +63,42 @@ async fn an_import_is_cut_short_anywhere_and_finished_by_the_next_run() -> Resul
 async fn a_dry_run_reports_every_row_and_writes_nothing() -> Result<()> {
     let world = World::new()?;
     let file = format!("{CSV}carol,phone,GEZDGNBVGY3TQOJQ\nalice,phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n");
-    let dry = Importing {
+    let dry = ImportRequest {
         dry_run: true,
-        ..importing()?
+        ..import_request()?
     };
-    let patience = Moves(Arc::clone(&world.clock));
-    let mut desk = world.desk([]);
-    let error = told(desk.import(file.as_bytes(), &dry, &patience).await);
+    let patience = ClockDelay(Arc::clone(&world.clock));
+    let mut admin = world.admin([]);
+    let error = error_text(admin.import(file.as_bytes(), &dry, &patience).await);
     assert!(error.contains("2 of 4 rows failed"), "{error}");
     assert_eq!((world.devices.count(), world.seeds.all_calls()), (0, 0));
-    let lines: Vec<&str> = desk.terminal.said.lines().collect();
+    let lines: Vec<&str> = admin.terminal.output.lines().collect();
     assert_eq!(lines.len(), 5);
     assert_eq!(lines[0], "row 1 (line 2): alice / phone: would be imported");
     assert!(
-        lines[2].contains("80 bits") && lines[3].contains("already"),
+        lines[2].contains("80 bits") && lines[3].contains("already in line 2"),
         "{lines:?}"
     );
 
-    let mut desk = world.desk([]);
-    let error = told(desk.import(file.as_bytes(), &importing()?, &patience).await);
+    let mut admin = world.admin([]);
+    let error = error_text(admin.import(file.as_bytes(), &import_request()?, &patience).await);
     assert!(error.contains("2 of 4 rows failed"), "{error}");
     assert_eq!((world.devices.count(), world.seeds.count()), (2, 2));
-    let mut desk = world.desk([]);
-    desk.import(CSV.as_bytes(), &importing()?, &patience).await?;
+    let mut admin = world.admin([]);
+    admin.import(CSV.as_bytes(), &import_request()?, &patience).await?;
     assert!(
-        desk.terminal
-            .said
-            .contains("0 imported, 2 there already, 0 failed, of 2 rows.")
+        admin
+            .terminal
+            .output
+            .contains("0 imported, 2 already exist, 0 failed, of 2 rows.")
     );
     assert_eq!(world.seeds.count(), 2);
-    let shown = desk.terminal.said + &desk.terminal.noted;
+    let shown = admin.terminal.output + &admin.terminal.notes;
     assert!(!shown.contains("GEZDGNBV"));
     Ok(())
 }
 
-/// A file of so many rows.
+/// A file with so many rows.
 fn csv_of(rows: usize) -> String {
     let row = |number| format!("user {number},phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n");
     let rows: Vec<String> = (0..rows).map(row).collect();
@@ -89,44 +109,58 @@ fn csv_of(rows: usize) -> String {
 async fn at_most_forty_secrets_are_written_in_a_second() -> Result<()> {
     let world = World::new()?;
     let file = csv_of(200);
-    let mut desk = world.desk([]);
-    desk.import(file.as_bytes(), &importing()?, &Moves(Arc::clone(&world.clock)))
+    let mut admin = world.admin([]);
+    admin
+        .import(
+            file.as_bytes(),
+            &import_request()?,
+            &ClockDelay(Arc::clone(&world.clock)),
+        )
         .await?;
     assert_eq!(world.devices.count(), 200);
-    assert_eq!(world.clock.now(), NOW.plus(std::time::Duration::from_millis(199 * 25)));
-    assert_eq!(desk.terminal.progress.last(), Some(&(200, 200)));
+    assert_eq!(world.clock.now(), NOW.plus(Duration::from_millis(199 * 25)));
+    assert_eq!(admin.terminal.progress.last(), Some(&(200, 200)));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_row_that_is_throttled_waits_longer_every_time() -> Result<()> {
+async fn a_throttled_row_waits_longer_every_time() -> Result<()> {
     let world = World::new()?;
     for _ in 0..3 {
         world.seeds.inject(Op::Create, Fault::Throttled);
     }
     world.devices.inject(Op::Register, Fault::Throttled);
-    let mut desk = world.desk([]);
-    desk.import(CSV.as_bytes(), &importing()?, &Moves(Arc::clone(&world.clock)))
+    let mut admin = world.admin([]);
+    admin
+        .import(
+            CSV.as_bytes(),
+            &import_request()?,
+            &ClockDelay(Arc::clone(&world.clock)),
+        )
         .await?;
-    // Before the throttled try of a registration there may have been one that is under way: its secret stays, and that is said.
+    // An earlier try of the throttled registration may still be under way: its secret stays, and is reported.
     assert_eq!((world.devices.count(), world.orphans()), (2, 1));
-    assert!(desk.left_behind && desk.terminal.noted.matches("was not removed").count() == 1);
-    assert!(world.clock.now() >= NOW.plus(std::time::Duration::from_secs(1 + 2 + 4 + 8)));
+    assert!(admin.left_behind && admin.terminal.notes.matches("was not removed").count() == 1);
+    assert!(world.clock.now() >= NOW.plus(Duration::from_secs(1 + 2 + 4 + 8)));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_store_that_fails_five_rows_in_a_row_ends_the_import_and_one_that_fails_a_row_does_not() -> Result<()> {
+async fn five_consecutive_failures_end_the_import_and_four_do_not() -> Result<()> {
     let file = csv_of(20);
-    for (failing, stored, expected) in [(4, 16, "4 of 20 rows failed"), (5, 0, "15 of 20 rows were not tried")] {
+    for (failing, stored, expected) in [(4, 16, "4 of 20 rows failed"), (5, 0, "15 of 20 rows not attempted")] {
         let world = World::new()?;
         for _ in 0..failing {
             world.seeds.inject(Op::Create, Fault::Before);
         }
-        let error = told(
+        let error = error_text(
             world
-                .desk([])
-                .import(file.as_bytes(), &importing()?, &Moves(Arc::clone(&world.clock)))
+                .admin([])
+                .import(
+                    file.as_bytes(),
+                    &import_request()?,
+                    &ClockDelay(Arc::clone(&world.clock)),
+                )
                 .await,
         );
         assert!(error.contains(expected), "{error}");
@@ -140,21 +174,24 @@ async fn ten_thousand_devices_are_imported_listed_and_removed() -> Result<()> {
     const MANY: usize = 10_000;
     let world = World::new()?;
     let file = csv_of(MANY);
-    let patience = Moves(Arc::clone(&world.clock));
-    world.desk([]).import(file.as_bytes(), &importing()?, &patience).await?;
+    let patience = ClockDelay(Arc::clone(&world.clock));
+    world
+        .admin([])
+        .import(file.as_bytes(), &import_request()?, &patience)
+        .await?;
     let took = world.clock.now().as_millis() - NOW.as_millis();
     assert_eq!(took, u64::try_from(MANY - 1)? * 25, "four minutes and ten seconds");
-    let mut desk = world.desk([]);
-    let listing = Listing {
-        of: Of::Client(ClientId::parse("shop")?),
+    let mut admin = world.admin([]);
+    let listing = ListRequest {
+        filter: Of::Client(ClientId::parse("shop")?),
         json: true,
         page: 500,
     };
-    desk.export(&listing).await?;
-    assert_eq!(desk.terminal.said.lines().count(), MANY);
+    admin.export(&listing).await?;
+    assert_eq!(admin.terminal.output.lines().count(), MANY);
     for record in world.devices.all() {
-        let mut desk = world.desk([text("y")]);
-        desk.remove(&record.key, Removing::ForGood).await?;
+        let mut admin = world.admin([text("y")]);
+        admin.remove(&record.key, Removal::AtOnce).await?;
     }
     assert_eq!((world.devices.count(), world.seeds.count()), (0, 0));
     Ok(())

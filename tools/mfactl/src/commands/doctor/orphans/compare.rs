@@ -95,7 +95,9 @@ impl<D: DeviceRegistry, S: SeedRegistry> Stores<D, S> {
             absence,
         };
         match self.look_up(&record.device.seed_ref).await? {
-            Some(absence) => found.broken.push(broken(record.device.seed_ref.clone(), false, absence)),
+            Some(absence) => found
+                .broken
+                .push(broken(record.device.seed_ref.clone(), false, absence)),
             None => found.complete += 1,
         }
         // An expired pending seed is of no use any more, wherever it is.
@@ -166,7 +168,9 @@ where
         }
         found.unnamed.sort();
         found.predating.sort();
-        found.broken.sort_by(|one, other| one.seed.name().cmp(other.seed.name()));
+        found
+            .broken
+            .sort_by(|one, other| one.seed.name().cmp(other.seed.name()));
         Ok(found)
     }
 }

@@ -76,7 +76,7 @@ where
         &mut self,
         stores: &Stores<D, S>,
         mut orphans: Orphans,
-        page: u16,
+        page_size: u16,
         delay: &impl Delay,
     ) -> Result<Vec<Finding>> {
         let program = self.program.clone();
@@ -88,14 +88,17 @@ where
         self.ask(stores, &orphans)?;
         let (mut failed, mut pace) = (Vec::new(), Pace::default());
         for device in std::mem::take(&mut orphans.broken) {
-            if let Some(kept) = self.fix_device(stores, device, &mut orphans, &mut pace, delay, &mut failed).await? {
+            if let Some(kept) = self
+                .fix_device(stores, device, &mut orphans, &mut pace, delay, &mut failed)
+                .await?
+            {
                 orphans.broken.push(kept);
             }
         }
         let unnamed = std::mem::take(&mut orphans.unnamed);
         let before = unnamed.len();
         orphans.unnamed = self
-            .remove_unnamed(stores, unnamed, page, &mut pace, delay, &mut failed)
+            .remove_unnamed(stores, unnamed, page_size, &mut pace, delay, &mut failed)
             .await?;
         orphans.seeds -= before - orphans.unnamed.len();
         Ok(left(&orphans).into_iter().chain(failed).collect())
@@ -207,7 +210,7 @@ where
         &mut self,
         stores: &Stores<D, S>,
         mut unnamed: Vec<String>,
-        page: u16,
+        page_size: u16,
         pace: &mut Pace,
         delay: &impl Delay,
         failed: &mut Vec<Finding>,
@@ -217,7 +220,7 @@ where
         }
         let mut named = HashSet::new();
         let unreadable = stores
-            .for_each_device(page, |record| {
+            .for_each_device(page_size, |record| {
                 named.extend(record.seeds().map(|seed| seed.name().to_owned()));
             })
             .await?;

@@ -67,7 +67,9 @@ impl BrokenDevice {
             ),
             Absence::OtherVersion => Finding::problem(
                 PART,
-                format!("the {secret} of the device {device} has other versions: the device's own may disappear at any time"),
+                format!(
+                    "the {secret} of the device {device} has other versions: the device's own may disappear at any time"
+                ),
                 format!(
                     "aws secretsmanager update-secret-version-stage --secret-id {name} --version-stage device \
                      --move-to-version-id {}; if that version is gone, {again}",
@@ -81,7 +83,9 @@ impl BrokenDevice {
             ),
             Absence::Gone if !self.pending && is_young(self.record.created_at, now) => Finding::notice(
                 PART,
-                format!("the secret of the device {device} is not visible, and the device is less than an hour old: check again later"),
+                format!(
+                    "the secret of the device {device} is not visible, and the device is less than an hour old: check again later"
+                ),
             ),
             Absence::Gone => {
                 let effect = match (self.pending, self.record.device.status) {
