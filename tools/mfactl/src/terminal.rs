@@ -1,51 +1,50 @@
-//! The person at the other end, as the commands see them: what is said, asked and confirmed.
+//! The operator's terminal as the commands see it.
 //!
-//! Answers go to standard output, everything else to standard error, so that a script can take the one without the other.
+//! Results go to standard output, everything else to standard error, so that a script can read the one without the other.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use zeroize::Zeroizing;
 
-/// Where a command speaks and listens.
+/// Where a command writes its results and asks its questions.
 pub trait Terminal {
-    /// A line, or several, of what was asked for.
+    /// Writes one or more lines of the result.
     ///
     /// # Errors
     /// If it cannot be written.
     fn say(&mut self, text: &str) -> io::Result<()>;
 
-    /// A line beside it: a warning, or what happens meanwhile.
+    /// Writes a warning or a progress note.
     ///
     /// # Errors
     /// If it cannot be written.
     fn note(&mut self, text: &str) -> io::Result<()>;
 
-    /// How far a long command is. It may be shown over what it said before, or not at all.
+    /// Shows how far a long command is; an implementation may leave it out.
     ///
     /// # Errors
     /// If it cannot be written.
     fn progress(&mut self, done: usize, all: usize) -> io::Result<()>;
 
-    /// Asks for a line, without its end; `None` if there is nobody to answer.
+    /// Asks for a line and returns it without its line end; `None` at the end of the input.
     ///
     /// # Errors
     /// If it cannot be read.
     fn ask(&mut self, question: &str) -> io::Result<Option<Zeroizing<String>>>;
 
-    /// Whether what is said is drawn in colours.
+    /// Whether results may have colours.
     fn has_colours(&self) -> bool;
 }
 
-/// The terminal that the program runs in, or the files that stand for it.
+/// The standard streams of the program.
 #[derive(Debug, Default)]
 pub struct Console {
-    progress_is_shown: bool,
+    progress_bar_open: bool,
 }
 
 impl Console {
-    /// What is said next begins in a line of its own.
     fn end_progress(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.progress_is_shown) {
+        if std::mem::take(&mut self.progress_bar_open) {
             writeln!(io::stderr())?;
         }
         Ok(())
@@ -71,7 +70,7 @@ impl Terminal for Console {
             let filled = (WIDTH * done).checked_div(all).unwrap_or(WIDTH);
             let bar = "#".repeat(filled) + &".".repeat(WIDTH - filled);
             write!(io::stderr(), "\r[{bar}] {done} of {all}")?;
-            self.progress_is_shown = true;
+            self.progress_bar_open = true;
         }
         Ok(())
     }

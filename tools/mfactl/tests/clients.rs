@@ -1,4 +1,4 @@
-//! Clients on the local stack: what the program does in its user pool, the token endpoint and both functions know at once.
+//! Clients on the local stack: the token endpoint and both functions see what the program does in the user pool.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -8,15 +8,15 @@ use acceptance::{Answer, Fault, Outcome, Rule, StoreProxy, World, WorldOptions};
 use anyhow::{Context as _, Result};
 use local::DataDir;
 use local::usage::LocalFiles;
-use mfactl::clients::{ClientError, ClientName, ClientRegistry as _, Scope};
-use mfactl::cognito::CognitoClients;
+use mfactl::aws::clients::CognitoClients;
+use mfactl::ports::clients::{ClientError, ClientName, ClientRegistry as _, Scope};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::aws::sdk::Clients;
 use shared::names::ClientId;
 use shared::otp::OtpParameters;
 
-/// Runs the program in a folder with nothing in its environment but where programs are.
+/// Runs a program in a folder, with only PATH in its environment.
 async fn run(folder: &Path, command: &mut Command) -> Result<Output> {
     command.current_dir(folder).env_clear().env("PATH", "/usr/bin:/bin");
     command
@@ -24,7 +24,7 @@ async fn run(folder: &Path, command: &mut Command) -> Result<Output> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let program = command.spawn()?;
-    // The stack has its own threads, but the test's client does not.
+    // The stack has its own threads, but the test's HTTP client does not.
     Ok(tokio::task::spawn_blocking(move || program.wait_with_output()).await??)
 }
 
@@ -36,9 +36,9 @@ async fn mfactl(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, Strin
 }
 
 async fn succeeds(folder: &Path, arguments: &[&str]) -> Result<String> {
-    let (status, said, noted) = mfactl(folder, arguments).await?;
-    anyhow::ensure!(status == Some(0), "{arguments:?}: {said}{noted}");
-    Ok(said)
+    let (status, output, notes) = mfactl(folder, arguments).await?;
+    anyhow::ensure!(status == Some(0), "{arguments:?}: {output}{notes}");
+    Ok(output)
 }
 
 async fn ask_for_token(world: &World, id: &str, secret: &str) -> Result<Answer> {
@@ -60,8 +60,8 @@ async fn refused(world: &World, id: &str, secret: &str) -> Outcome {
     Ok(())
 }
 
-/// Steps 2 and 3 with a device of the client, which was registered for it.
-async fn signs_in(world: &World, token: &str, device: &local::Registered, ahead: i64) -> Outcome {
+/// Steps 2 and 3 with a device of the client.
+async fn authenticate(world: &World, token: &str, device: &local::Registered, ahead: i64) -> Outcome {
     let names = json!({ "userName": "alice", "deviceName": "phone", "deviceType": "TOTP" });
     let started = world.init_auth(token, &names).await?;
     started.success(201)?;
@@ -71,25 +71,25 @@ async fn signs_in(world: &World, token: &str, device: &local::Registered, ahead:
     world.validate_otp(token, path, &body).await?.success(200)
 }
 
-fn id_in(said: &str) -> Result<String> {
-    let line = said.lines().find_map(|line| line.strip_prefix("client id"));
+fn id_in(output: &str) -> Result<String> {
+    let line = output.lines().find_map(|line| line.strip_prefix("client id"));
     Ok(line.context("no client id")?.trim().to_owned())
 }
 
 #[tokio::test]
-async fn a_new_client_gets_tokens_and_signs_users_in_over_a_rotation_until_it_is_removed() -> Outcome {
+async fn a_new_client_authenticates_users_across_a_rotation_until_it_is_removed() -> Outcome {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
     let world = World::new().await?;
     LocalFiles::write(&folder.join(".local"), &world.stack)?;
-    let said = succeeds(folder, &["add", "My shop", "--secret-file", "first secret"]).await?;
-    let id = id_in(&said)?;
+    let output = succeeds(folder, &["add", "My shop", "--secret-file", "first secret"]).await?;
+    let id = id_in(&output)?;
     let first = std::fs::read_to_string(folder.join("first secret"))?;
     let mode = std::fs::metadata(folder.join("first secret"))?.permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert!(
-        said.contains(&world.stack.token_url()) && !said.contains(&first),
-        "{said}"
+        output.contains(&world.stack.token_url()) && !output.contains(&first),
+        "{output}"
     );
 
     let key = local::device_key(&ClientId::parse(&id)?, "alice", "phone")?;
@@ -98,25 +98,25 @@ async fn a_new_client_gets_tokens_and_signs_users_in_over_a_rotation_until_it_is
         .register_device(&key.client, "alice", "phone", OtpParameters::default())
         .await?;
     let of_first = token(&world, &id, &first).await?;
-    signs_in(&world, &of_first, &device, 0).await?;
+    authenticate(&world, &of_first, &device, 0).await?;
 
     world.advance(std::time::Duration::from_mins(2))?;
     succeeds(folder, &["rotate", "My shop", "--secret-file", "second secret"]).await?;
     let second = std::fs::read_to_string(folder.join("second secret"))?;
     let of_second = token(&world, &id, &second).await?;
     token(&world, &id, &first).await?;
-    signs_in(&world, &of_second, &device, 0).await?;
-    let (status, _, noted) = mfactl(folder, &["rotate", &id, "--show-secret"]).await?;
-    assert!(status == Some(1) && noted.contains("--finish"), "{noted}");
-    let (status, _, noted) = mfactl(folder, &["rotate", &id, "--finish"]).await?;
-    assert!(status == Some(1) && noted.contains("--yes"), "{noted}");
+    authenticate(&world, &of_second, &device, 0).await?;
+    let (status, _, notes) = mfactl(folder, &["rotate", &id, "--show-secret"]).await?;
+    assert!(status == Some(1) && notes.contains("--finish"), "{notes}");
+    let (status, _, notes) = mfactl(folder, &["rotate", &id, "--finish"]).await?;
+    assert!(status == Some(1) && notes.contains("--yes"), "{notes}");
     succeeds(folder, &["rotate", &id, "--finish", "--yes"]).await?;
     refused(&world, &id, &first).await?;
     world.advance(std::time::Duration::from_mins(2))?;
-    signs_in(&world, &token(&world, &id, &second).await?, &device, 0).await?;
+    authenticate(&world, &token(&world, &id, &second).await?, &device, 0).await?;
 
-    let (status, _, noted) = mfactl(folder, &["remove", "My shop", "--yes"]).await?;
-    assert!(status == Some(1) && noted.contains("--with-devices-left"), "{noted}");
+    let (status, _, notes) = mfactl(folder, &["remove", "My shop", "--yes"]).await?;
+    assert!(status == Some(1) && notes.contains("--with-devices-left"), "{notes}");
     token(&world, &id, &second).await?;
     world.stack.remove_device(&key).await?;
     succeeds(folder, &["remove", "My shop", "--yes"]).await?;
@@ -127,19 +127,19 @@ async fn a_new_client_gets_tokens_and_signs_users_in_over_a_rotation_until_it_is
 }
 
 #[tokio::test]
-async fn the_command_for_a_token_works_as_it_is_printed_and_names_no_secret() -> Outcome {
+async fn the_printed_command_gets_a_token_and_does_not_contain_the_secret() -> Outcome {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
     let world = World::new().await?;
     LocalFiles::write(&folder.join(".local"), &world.stack)?;
-    let said = succeeds(folder, &["add", "shop", "--secret-file", "it's a $ecret"]).await?;
+    let output = succeeds(folder, &["add", "shop", "--secret-file", "it's a $ecret"]).await?;
     let secret = std::fs::read_to_string(folder.join("it's a $ecret"))?;
-    let command = said
+    let command = output
         .lines()
         .find(|line| line.contains("| curl"))
         .context("no command")?;
     assert!(!command.contains(&secret));
-    // Loopback, whatever proxies there are; and a program that is not there is no reason to fail.
+    // Without curl there is nothing to try.
     let output = run(folder, Command::new("sh").args(["-c", "command -v curl"])).await?;
     if output.status.success() {
         let output = run(folder, Command::new("sh").args(["-c", command])).await?;
@@ -151,19 +151,9 @@ async fn the_command_for_a_token_works_as_it_is_printed_and_names_no_secret() ->
 }
 
 #[tokio::test]
-async fn the_clients_of_a_pool_are_listed_for_people_and_for_scripts() -> Outcome {
+async fn the_clients_of_a_pool_are_listed_as_a_table_and_as_json() -> Outcome {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
-    let output = run(
-        folder,
-        Command::new(env!("CARGO_BIN_EXE_mfactl")).args(["client", "list"]),
-    )
-    .await?;
-    let noted = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        output.status.code() == Some(2) && noted.contains("--user-pool"),
-        "{noted}"
-    );
     let world = World::new().await?;
     LocalFiles::write(&folder.join(".local"), &world.stack)?;
     let added = succeeds(folder, &["add", "shop", "--show-secret"]).await?;
@@ -179,10 +169,13 @@ async fn the_clients_of_a_pool_are_listed_for_people_and_for_scripts() -> Outcom
     assert_eq!(all[2]["createdAt"], "2026-11-25T03:00:00Z");
     let table = succeeds(folder, &["list"]).await?;
     assert!(table.starts_with("NAME") && table.contains("3 clients"), "{table}");
-    let (status, _, noted) = mfactl(folder, &["add", "shop", "--show-secret"]).await?;
-    assert!(status == Some(1) && noted.contains("there is a client shop"), "{noted}");
-    let (status, _, noted) = mfactl(folder, &["add", "bank", "--show-secret", "--scopes", "mfa/other"]).await?;
-    assert!(status == Some(1) && noted.contains("nothing was created"), "{noted}");
+    let (status, _, notes) = mfactl(folder, &["add", "shop", "--show-secret"]).await?;
+    assert!(
+        status == Some(1) && notes.contains("there already is a client shop"),
+        "{notes}"
+    );
+    let (status, _, notes) = mfactl(folder, &["add", "bank", "--show-secret", "--scopes", "mfa/other"]).await?;
+    assert!(status == Some(1) && notes.contains("nothing was created"), "{notes}");
     for wrong in [
         &["add", "bank"][..],
         &["rotate", "shop"],
@@ -196,13 +189,13 @@ async fn the_clients_of_a_pool_are_listed_for_people_and_for_scripts() -> Outcom
 }
 
 fn pool(world: &World) -> CognitoClients {
-    let shared = Clients::settings_of_local_stores();
+    let clients = world.stack.stores().clients();
     let id = world.stack.user_pool_id().to_owned();
-    CognitoClients::new(&shared, Some(world.stack.cognito_url()), id, None)
+    CognitoClients::new(&clients.config, Some(world.stack.cognito_url()), id, None)
 }
 
 #[tokio::test]
-async fn the_pool_has_pages_and_errors_as_cognitos() -> Outcome {
+async fn the_pool_has_the_pages_and_errors_of_cognito() -> Outcome {
     const MORE: usize = 130;
     let world = World::new().await?;
     let clients = pool(&world);
@@ -235,10 +228,10 @@ async fn the_pool_has_pages_and_errors_as_cognitos() -> Outcome {
         clients.add_secret(id).await,
         Err(ClientError::LimitExceeded(_))
     ));
-    let nobody = ClientId::parse("nobody")?;
-    assert!(matches!(clients.secrets(&nobody).await, Err(ClientError::NotFound(_))));
-    assert!(clients.describe(&nobody).await?.is_none());
-    clients.remove(&nobody).await?;
+    let unknown = ClientId::parse("unknown")?;
+    assert!(matches!(clients.secrets(&unknown).await, Err(ClientError::NotFound(_))));
+    assert!(clients.describe(&unknown).await?.is_none());
+    clients.remove(&unknown).await?;
     clients.remove_secret(id, "nothing").await?;
     clients.remove_secret(id, &added.id).await?;
     assert_eq!(clients.secrets(id).await?, before);
@@ -255,7 +248,7 @@ async fn the_pool_has_pages_and_errors_as_cognitos() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_client_is_created_as_the_template_creates_its_own() -> Outcome {
+async fn a_client_is_created_as_the_template_creates_the_first_one() -> Outcome {
     let world = World::new().await?;
     let scopes = [Scope::parse("mfa/authenticate").map_err(anyhow::Error::msg)?];
     let name = ClientName::parse("shop").map_err(anyhow::Error::msg)?;
@@ -285,9 +278,9 @@ async fn a_client_is_created_as_the_template_creates_its_own() -> Outcome {
 async fn a_call_that_creates_something_is_sent_once() -> Outcome {
     let world = World::new().await?;
     let proxy = StoreProxy::start(world.stack.cognito_url()).await?;
-    let shared = Clients::settings_of_local_stores();
+    let clients = world.stack.stores().clients();
     let id = world.stack.user_pool_id().to_owned();
-    let clients = CognitoClients::new(&shared, Some(&proxy.url()), id, None);
+    let clients = CognitoClients::new(&clients.config, Some(&proxy.url()), id, None);
     let scopes = [Scope::parse("mfa/authenticate").map_err(anyhow::Error::msg)?];
     let name = ClientName::parse("shop").map_err(anyhow::Error::msg)?;
     let creating = ["CreateUserPoolClient", "AddUserPoolClientSecret"];
@@ -307,7 +300,7 @@ async fn a_call_that_creates_something_is_sent_once() -> Outcome {
 }
 
 #[tokio::test]
-async fn clients_and_their_secrets_outlive_a_restart() -> Outcome {
+async fn clients_and_their_secrets_survive_a_restart() -> Outcome {
     let folder = tempfile::tempdir()?;
     let data_dir = DataDir::open(folder.path())?;
     let options = || WorldOptions {
@@ -329,7 +322,7 @@ async fn clients_and_their_secrets_outlive_a_restart() -> Outcome {
     assert_eq!(
         first.secret(),
         newest.value.as_str(),
-        "what the stack says about itself is right"
+        "the stack describes itself correctly"
     );
     token(&world, own.as_str(), &newest.value).await?;
     pool(&world).remove(&created.id).await?;

@@ -1,4 +1,4 @@
-//! `mfactl doctor` on the local stack: through the SDK's own clients, over HTTP, with the program as it is run.
+//! `mfactl doctor` on the local stack: the program itself, through the SDK, over HTTP.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,22 +8,20 @@ use acceptance::{Outcome, World, WorldOptions};
 use anyhow::{Context as _, Result};
 use aws_sdk_dynamodb::types::{AttributeValue, TimeToLiveSpecification};
 use local::usage::LocalFiles;
-use mfactl::aws_inspector::{AwsInspector, LocalEndpoints};
-use mfactl::deployed::{ClockFound, Inspector as _};
-use mfactl::target::StackClock;
 use serde_json::Value;
 use shared::aws::sdk::Clients;
 use shared::names::seed_name;
 use shared::otp::{OtpParameters, Seed};
-use shared::ports::{DeviceRegistry as _, Removal, SeedRegistry as _};
+use shared::ports::operator::SeedInventory as _;
+use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
 
-/// A stack, and the folder that the program finds it in.
-struct Practice {
+/// A running stack, and the folder that the program finds it in.
+struct DoctorSession {
     world: World,
     folder: tempfile::TempDir,
 }
 
-impl Practice {
+impl DoctorSession {
     async fn open() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let world = World::with(WorldOptions {
@@ -35,22 +33,22 @@ impl Practice {
         Ok(Self { world, folder })
     }
 
-    /// Runs the program with nothing in its environment; exit code, output, notes.
+    /// Runs the program with an empty environment. Returns exit code, standard output and standard error.
     async fn run(&self, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
         let folder: &Path = self.folder.path();
         let mut command = Command::new(env!("CARGO_BIN_EXE_mfactl"));
         command.current_dir(folder).env_clear().args(["--local", "doctor"]);
         command.args(arguments).stdin(Stdio::null());
-        // The stack has its own threads, but the test's client does not.
+        // The stack has its own threads, but the test's HTTP client does not.
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
     }
 
-    /// What is wrong: part and what is said of it.
+    /// The problems: part and text.
     async fn problems(&self) -> Result<Vec<(String, String)>> {
-        let (code, said, noted) = self.run(&["--json"]).await?;
-        let value: Value = serde_json::from_str(&said).with_context(|| noted.clone())?;
+        let (code, output, notes) = self.run(&["--json"]).await?;
+        let value: Value = serde_json::from_str(&output).with_context(|| notes.clone())?;
         let text = |finding: &Value, member: &str| {
             let text = finding.get(member).and_then(Value::as_str);
             text.unwrap_or_default().to_owned()
@@ -61,11 +59,11 @@ impl Practice {
             .filter(|finding| text(finding, "state") == "problem")
             .map(|finding| (text(finding, "part"), text(finding, "says")))
             .collect();
-        assert_eq!(code, Some(i32::from(!problems.is_empty())), "{noted}");
+        assert_eq!(code, Some(i32::from(!problems.is_empty())), "{notes}");
         Ok(problems)
     }
 
-    /// The one thing that is wrong.
+    /// The only problem.
     async fn problem(&self) -> Result<String> {
         let problems = self.problems().await?;
         let [(_, says)] = problems.as_slice() else {
@@ -74,7 +72,7 @@ impl Practice {
         Ok(says.clone())
     }
 
-    async fn is_well(&self) -> Outcome {
+    async fn require_healthy(&self) -> Outcome {
         let problems = self.problems().await?;
         anyhow::ensure!(problems.is_empty(), "{problems:?}");
         Ok(())
@@ -82,7 +80,7 @@ impl Practice {
 
     fn clients(&self) -> Clients {
         let stores = self.world.stack.stores();
-        Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url())
+        stores.clients()
     }
 }
 
@@ -91,84 +89,33 @@ fn a_seed(number: u8) -> Result<Seed> {
 }
 
 #[tokio::test]
-async fn a_stack_as_it_starts_is_well_in_every_part() -> Outcome {
-    let practice = Practice::open().await?;
-    let (code, said, noted) = practice.run(&[]).await?;
-    assert_eq!(code, Some(0), "{said}{noted}");
+async fn a_new_stack_is_healthy_and_what_it_lacks_is_reported() -> Outcome {
+    let session = DoctorSession::open().await?;
+    let (code, output, notes) = session.run(&[]).await?;
+    assert_eq!(code, Some(0), "{output}{notes}");
     for line in [
-        "ok      stack    mfa: CREATE_COMPLETE",
-        "notice  stack    a trial stack",
+        "notice  stack    not checked: the local stack is not deployed by CloudFormation",
         "ok      tables   Auths: authIds are deleted by expiresAt",
-        "ok      tables   Devices: has no backups, which a store on one machine never has",
-        "ok      api      2 methods take tokens of the stack's user pool with mfa/authenticate",
-        "ok      api      refuses a POST /deviceAuthentications without a token (401)",
-        "ok      api      refuses a POST /deviceAuthentications/00000000-0000-0000-0000-000000000000 without a token (401)",
-        "ok      clients  2 clients may ask for mfa/authenticate",
-        "notice  alarms   not looked at: nothing watches a stack on one machine",
-        "ok      clock    this machine's clock is right",
+        "ok      tables   Devices: no backups, as always on the local stack",
+        "notice  api      not checked: the local stack has no API Gateway",
+        "ok      clients  2 clients may request mfa/authenticate",
+        "notice  alarms   not checked: the local stack has no alarms",
+        "ok      clock    the local stack's clock agrees with this machine's",
         "ok      orphans  11 devices, 11 secrets: each device has its own, and each secret its device",
     ] {
-        assert!(said.lines().any(|said| said.starts_with(line)), "{line}\n{said}");
+        assert!(output.lines().any(|shown| shown.starts_with(line)), "{line}\n{output}");
     }
-    // A stack whose clock was moved is no stack whose clock is wrong.
-    practice.world.advance(Duration::from_hours(30))?;
-    practice.is_well().await?;
-    practice.world.end().await;
+    // Moving the local clock is not a problem.
+    session.world.advance(Duration::from_hours(30))?;
+    session.require_healthy().await?;
+    session.world.end().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn what_is_changed_by_hand_is_found() -> Outcome {
-    let practice = Practice::open().await?;
-    let plane = practice.world.stack.control_plane();
-    let before = plane.deployed();
-    let restore = || plane.change(|deployed| *deployed = before.clone());
-
-    plane.change(|deployed| deployed.methods[0].authorization_scopes.clear());
-    assert!(practice.problem().await?.contains("asks for no scope"));
-    restore();
-    plane.change(|deployed| deployed.methods[1].authorization_type = "NONE".to_owned());
-    assert!(
-        practice
-            .problem()
-            .await?
-            .contains("{authId} is not authorized by Cognito but by NONE")
-    );
-    restore();
-    plane.change(|deployed| {
-        deployed.authorizers[0].provider_arns = vec!["arn:aws:cognito-idp:us-east-1:1:userpool/other".to_owned()];
-    });
-    let problems = practice.problems().await?;
-    assert!(
-        problems.len() == 2 && problems.iter().all(|(_, says)| says.contains("another user pool")),
-        "{problems:?}"
-    );
-    restore();
-    // More than a page of what API Gateway gives.
-    plane.change(|deployed| {
-        let method = deployed.methods[0].clone();
-        for number in 0..5 {
-            let path = format!("/backdoor{number}");
-            deployed.methods.push(local::control_plane::Method {
-                path,
-                authorization_type: "NONE".to_owned(),
-                ..method.clone()
-            });
-        }
-    });
-    assert_eq!(practice.problems().await?.len(), 5);
-    restore();
-    plane.change(|deployed| deployed.status = "ROLLBACK_FAILED".to_owned());
-    assert!(practice.problem().await?.contains("ROLLBACK_FAILED"));
-    restore();
-    plane.change(|deployed| drop(deployed.outputs.remove("DevicesTable")));
-    assert!(practice.problem().await?.contains("has no output DevicesTable"));
-    restore();
-    plane.change(|deployed| drop(deployed.outputs.remove("AuthsTable")));
-    assert!(practice.problem().await?.contains("has no output AuthsTable"));
-    restore();
-
-    let dynamodb = practice.clients().dynamodb;
+async fn changes_of_the_tables_are_found() -> Outcome {
+    let session = DoctorSession::open().await?;
+    let dynamodb = session.clients().dynamodb;
     let ttl = async |on: bool| {
         let specification = TimeToLiveSpecification::builder()
             .attribute_name("expiresAt")
@@ -180,23 +127,23 @@ async fn what_is_changed_by_hand_is_found() -> Outcome {
     };
     ttl(false).await?;
     assert!(
-        practice
+        session
             .problem()
             .await?
             .contains("Auths keeps every authId for ever: TTL is off")
     );
     ttl(true).await?;
-    practice.is_well().await?;
+    session.require_healthy().await?;
     dynamodb.delete_table().table_name("Auths").send().await?;
-    assert!(practice.problem().await?.contains("Auths is not there"));
-    practice.world.end().await;
+    assert!(session.problem().await?.contains("Auths does not exist"));
+    session.world.end().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn orphans_are_found_both_ways_and_mended_and_the_device_signs_in_again() -> Outcome {
-    let mut practice = Practice::open().await?;
-    let seeds = practice.world.stack.seeds();
+async fn orphans_of_both_kinds_are_fixed_and_the_device_authenticates_again() -> Outcome {
+    let mut session = DoctorSession::open().await?;
+    let seeds = session.world.stack.seeds();
     // More than a page of secrets.
     let mut unnamed = Vec::new();
     for number in 0..120 {
@@ -204,36 +151,36 @@ async fn orphans_are_found_both_ways_and_mended_and_the_device_signs_in_again() 
     }
     let other = seeds.create("mfa-dev/seed/00", &a_seed(1)?).await?;
     // Nothing is an orphan in its first hour.
-    practice.is_well().await?;
-    let dead = practice.world.register("bob", "phone").await?;
-    practice.world.advance(Duration::from_hours(2))?;
-    practice.world.renew_token()?;
-    let world = &practice.world;
+    session.require_healthy().await?;
+    let dead = session.world.register("bob", "phone").await?;
+    session.world.advance(Duration::from_hours(2))?;
+    session.world.renew_token()?;
+    let world = &session.world;
     let seeds = world.stack.seeds();
     let demo = world.device().await?;
-    seeds.remove(&demo.seed_ref, Removal::Recoverable).await?;
+    seeds.remove(&demo.seed_ref).await?;
     let lost = world.device_of(&dead.key).await?.seed_ref;
-    seeds.remove(&lost, Removal::AtOnce).await?;
+    seeds.purge(&lost).await?;
     world.register("carol", "phone").await?;
 
     world
         .start_and_send(&world.code(0))
         .await?
         .expect(503, "SERVICE_UNAVAILABLE")?;
-    let problems = practice.problems().await?;
+    let problems = session.problems().await?;
     assert_eq!(problems.len(), 122, "{problems:?}");
     assert!(problems.iter().all(|(part, _)| part == "orphans"));
-    let (code, _, noted) = practice.run(&["--fix"]).await?;
-    assert!(code == Some(1) && noted.contains("give --yes in a script"), "{noted}");
-    assert_eq!(practice.problems().await?.len(), 122);
+    let (code, _, notes) = session.run(&["--fix"]).await?;
+    assert!(code == Some(1) && notes.contains("In a script, give --yes"), "{notes}");
+    assert_eq!(session.problems().await?.len(), 122);
 
-    let (code, said, noted) = practice.run(&["--fix", "--yes"]).await?;
-    assert_eq!(code, Some(0), "{said}{noted}");
+    let (code, output, notes) = session.run(&["--fix", "--yes"]).await?;
+    assert_eq!(code, Some(0), "{output}{notes}");
     assert!(
-        noted.contains("120 secrets removed; for 30 days each can be restored"),
-        "{noted}"
+        notes.contains("120 secrets removed; each can be restored for 30 days"),
+        "{notes}"
     );
-    practice.is_well().await?;
+    session.require_healthy().await?;
     world.start_and_send(&world.code(0)).await?.success(200)?;
     assert!(world.stack.devices().record(&dead.key).await?.is_none());
     assert!(seeds.read(&other).await?.is_some(), "another stack's secret");
@@ -241,87 +188,33 @@ async fn orphans_are_found_both_ways_and_mended_and_the_device_signs_in_again() 
     assert!(seeds.read(first).await?.is_none());
     seeds.restore(first.name()).await?;
     assert!(seeds.read(first).await?.is_some());
-    practice.world.end().await;
+    session.world.end().await;
     Ok(())
 }
 
 #[tokio::test]
 async fn nothing_is_removed_while_an_item_cannot_be_read() -> Outcome {
-    let practice = Practice::open().await?;
-    let seeds = practice.world.stack.seeds();
+    let session = DoctorSession::open().await?;
+    let seeds = session.world.stack.seeds();
     let unnamed = seeds.create(&seed_name("mfa", [1; 16]), &a_seed(1)?).await?;
-    practice.world.advance(Duration::from_hours(2))?;
+    session.world.advance(Duration::from_hours(2))?;
     let text = |text: &str| AttributeValue::S(text.to_owned());
-    let put = practice.clients().dynamodb.put_item().table_name("Devices");
+    let put = session.clients().dynamodb.put_item().table_name("Devices");
     put.item("pk", text("shop#alice"))
         .item("sk", text("phone"))
         .send()
         .await?;
-    let problems = practice.problems().await?;
+    let problems = session.problems().await?;
     assert!(
         problems.iter().any(|(_, says)| says.contains("1 item cannot be read")),
         "{problems:?}"
     );
-    let (code, said, _) = practice.run(&["--fix", "--yes"]).await?;
+    let (code, output, _) = session.run(&["--fix", "--yes"]).await?;
     assert!(
-        code == Some(1) && said.contains("nothing was mended: 1 item cannot be read"),
-        "{said}"
+        code == Some(1) && output.contains("nothing was fixed: 1 item cannot be read"),
+        "{output}"
     );
     assert!(seeds.read(&unnamed).await?.is_some());
-    practice.world.end().await;
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_clock_that_is_off_is_measured_by_the_answers() -> Outcome {
-    let practice = Practice::open().await?;
-    let stack = &practice.world.stack;
-    let endpoints = LocalEndpoints {
-        control_plane: stack.control_plane_url(),
-        dynamodb: stack.stores().dynamodb_url(),
-        cognito: stack.cognito_url(),
-    };
-    let settings = Clients::settings_of_local_stores();
-    let look = async |seconds: i64, name: &str| {
-        let inspector = AwsInspector::new(&settings, StackClock::offset_by(seconds), Some(endpoints));
-        assert_eq!(inspector.clock(), None);
-        let found = inspector.stack(name).await?;
-        anyhow::Ok((found.is_some(), inspector.clock()))
-    };
-    assert_eq!(look(0, "mfa").await?, (true, Some(ClockFound::Right)));
-    // A refusal has a date too.
-    assert_eq!(look(0, "mfb").await?, (false, Some(ClockFound::Right)));
-    let (_, ahead) = look(100, "mfa").await?;
-    let (_, behind) = look(-100, "mfa").await?;
-    let Some((ClockFound::Ahead(ahead), ClockFound::Behind(behind))) = ahead.zip(behind) else {
-        anyhow::bail!("{ahead:?} {behind:?}")
-    };
-    // At least so much, by what the network and whole seconds may explain.
-    for millis in [ahead, behind] {
-        assert!((1..=100_000).contains(&millis), "{millis}");
-    }
-    practice.world.end().await;
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_stack_that_is_not_named_or_not_there_is_said_to_be() -> Outcome {
-    let practice = Practice::open().await?;
-    let (code, _, noted) = practice.run(&["--stack", "mfa"]).await?;
-    assert!(code == Some(2) && noted.contains("--local"), "{noted}");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mfactl"));
-    command.current_dir(practice.folder.path()).env_clear().arg("doctor");
-    let output = tokio::task::spawn_blocking(move || command.output()).await??;
-    let noted = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(2) && noted.contains("--stack"), "{noted}");
-
-    practice
-        .world
-        .stack
-        .control_plane()
-        .change(|deployed| deployed.stack_name = "other".to_owned());
-    let (code, _, noted) = practice.run(&[]).await?;
-    assert!(code == Some(1) && noted.contains("there is no stack mfa"), "{noted}");
-    practice.world.end().await;
+    session.world.end().await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The program itself, against a stack that runs: arguments, files, standard streams, exit codes.
+//! The program with a running local stack: arguments, files, standard streams, exit codes.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use local::usage::LocalFiles;
 use local::{Options, Stack};
-use mfactl::otpauth;
+use mfactl::formats::otpauth;
 use shared::clock::Clock as _;
 use shared::otp::Step;
 
@@ -29,11 +29,11 @@ fn text(output: &Output) -> (Option<i32>, String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_registers_a_device_on_the_local_stack() -> Result<()> {
+async fn a_device_is_registered_on_the_local_stack() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
     let stack = Stack::start(Options::default()).await?;
-    // The program takes the stack's clock, which may have been moved.
+    // The program uses the stack's clock, which may have been moved.
     stack.advance(Duration::from_hours(30))?;
     let files = LocalFiles::write(&folder.join(".local"), &stack)?;
     let names = ["--user", "me & you+tag@example.com", "--device", "my phone"];
@@ -54,21 +54,21 @@ async fn a_person_registers_a_device_on_the_local_stack() -> Result<()> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let mut said = BufReader::new(program.stdout.take().context("no output")?);
+    let mut output = BufReader::new(program.stdout.take().context("no output")?);
     let mut uri = String::new();
     while !uri.starts_with("otpauth://") {
         uri.clear();
-        ensure!(said.read_line(&mut uri)? > 0, "no URI");
+        ensure!(output.read_line(&mut uri)? > 0, "no URI");
     }
     let seed = otpauth::parse(uri.trim())?.seed;
     let step = Step::at(stack.clock().now(), seed.parameters().period);
     let mut answers = program.stdin.take().context("no input")?;
     writeln!(answers, "{}", seed.code(step).reveal())?;
     let mut rest = String::new();
-    said.read_to_string(&mut rest)?;
+    output.read_to_string(&mut rest)?;
     drop(answers);
-    let (status, _, noted) = text(&program.wait_with_output()?);
-    assert_eq!(status, Some(0), "{noted}");
+    let (status, _, notes) = text(&program.wait_with_output()?);
+    assert_eq!(status, Some(0), "{notes}");
     assert!(rest.contains("is active"), "{rest}");
     let mode = std::fs::metadata(folder.join("code.png"))?.permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -84,13 +84,16 @@ async fn a_person_registers_a_device_on_the_local_stack() -> Result<()> {
     let seed_text = seed.to_base32();
     std::fs::write(folder.join("seed"), seed_text.as_bytes())?;
     let (status, shown, _) = text(&device("check", &["--seed-file", "seed"])?);
-    assert!(status == Some(0) && shown.contains("the one in the file"), "{shown}");
-    let (status, _, noted) = text(&device("register", &[])?);
-    assert!(status == Some(1) && noted.contains("--replace"), "{noted}");
-    let (status, _, noted) = text(&device("remove", &[])?);
-    assert!(status == Some(1) && noted.contains("--yes"), "{noted}");
-    let (status, _, noted) = text(&device("remove", &["--yes", "--now"])?);
-    assert_eq!(status, Some(0), "{noted}");
+    assert!(
+        status == Some(0) && shown.contains("the same as in the file"),
+        "{shown}"
+    );
+    let (status, _, notes) = text(&device("register", &[])?);
+    assert!(status == Some(1) && notes.contains("--replace"), "{notes}");
+    let (status, _, notes) = text(&device("remove", &[])?);
+    assert!(status == Some(1) && notes.contains("--yes"), "{notes}");
+    let (status, _, notes) = text(&device("remove", &["--yes", "--now"])?);
+    assert_eq!(status, Some(0), "{notes}");
     let (status, said, _) = text(&device("remove", &["--yes"])?);
     assert!(status == Some(0) && said.contains("There is no device"), "{said}");
 
@@ -98,7 +101,7 @@ async fn a_person_registers_a_device_on_the_local_stack() -> Result<()> {
         folder.join("seeds.csv"),
         "user,device,seed\nalice,phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n",
     )?;
-    for expected in ["1 imported", "1 there already"] {
+    for expected in ["1 imported", "1 already exist"] {
         let (status, said, _) = text(&run(folder, &["--local", "device", "import", "seeds.csv"])?);
         assert!(status == Some(0) && said.contains(expected), "{said}");
     }
@@ -110,38 +113,34 @@ async fn a_person_registers_a_device_on_the_local_stack() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_command_line_ends_with_2_and_says_what_to_do() -> Result<()> {
+fn a_wrong_command_line_exits_with_2_and_says_what_to_do() -> Result<()> {
     let folder = tempfile::tempdir()?;
     for (arguments, expected) in [
         (vec!["device", "frobnicate"], "frobnicate"),
         (vec!["device", "list"], "--devices-table"),
+        (vec!["doctor"], "--stack"),
+        (vec!["client", "list"], "--user-pool"),
+        (vec!["--local", "doctor", "--stack", "mfa"], "not both"),
         (vec!["--local", "device", "list"], "cargo run -p local"),
         (
             vec![
-                "--devices-table",
-                "Devices",
-                "--seed-prefix",
-                "mfa",
-                "--policy",
-                "lax",
-                "device",
-                "list",
-            ],
-            "GUESS_POLICY must be standard, strict or custom",
-        ),
-        (
-            vec![
-                "--devices-table",
-                "D",
-                "--seed-prefix",
-                "mfa",
                 "device",
                 "show",
+                "--devices-table",
+                "Devices",
+                "--policy",
+                "lax",
+                "--client",
+                "a",
                 "--user",
                 "a",
                 "--device",
                 "b",
             ],
+            "GUESS_POLICY must be standard, strict or custom",
+        ),
+        (
+            vec!["device", "show", "--devices-table", "D", "--user", "a", "--device", "b"],
             "--client",
         ),
         (
@@ -153,9 +152,9 @@ fn a_wrong_command_line_ends_with_2_and_says_what_to_do() -> Result<()> {
             "6 or 8",
         ),
     ] {
-        let (status, said, noted) = text(&run(folder.path(), &arguments)?);
-        assert_eq!(status, Some(2), "{arguments:?}: {said}{noted}");
-        assert!(noted.contains(expected), "{arguments:?}: {noted}");
+        let (status, said, notes) = text(&run(folder.path(), &arguments)?);
+        assert_eq!(status, Some(2), "{arguments:?}: {said}{notes}");
+        assert!(notes.contains(expected), "{arguments:?}: {notes}");
     }
     let (status, said, _) = text(&run(folder.path(), &["completions", "bash"])?);
     assert!(status == Some(0) && said.contains("mfactl"));

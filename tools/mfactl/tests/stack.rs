@@ -1,4 +1,4 @@
-//! The commands against the local stack: what they write is what the service reads, over HTTP.
+//! The commands on the local stack: the service reads what they write, over HTTP.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -7,32 +7,35 @@ use std::time::Duration;
 use acceptance::{Outcome, World};
 use anyhow::{Context as _, Result};
 use local::LocalClock;
-use mfactl::commands::{Desk, Importing, Listing, Patience, Registering, Removing};
-use mfactl::import::ImportOptions;
-use mfactl::otpauth::{self, Issuer};
+use mfactl::commands::Delay;
+use mfactl::commands::device::{DeviceAdmin, ImportRequest, ListRequest, RegisterRequest, Removal};
+use mfactl::formats::import_file::ImportOptions;
+use mfactl::formats::otpauth::{self, Issuer};
 use mfactl::terminal::Terminal;
 use serde_json::Value;
 use shared::aws::devices::DynamoDevices;
-use shared::aws::sdk::Clients;
+use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::Clock as _;
-use shared::config::{Environment, Source as _, SystemRandom};
+use shared::config::{Environment, Source as _};
 use shared::device::Status;
 use shared::names::{ClientId, DeviceKey, DeviceName, UserName};
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
 use shared::policy::Policy;
-use shared::ports::{DeviceRegistry as _, Of, SeedRegistry as _};
+use shared::ports::operator::{DeviceFilter, DeviceInventory as _, SeedInventory as _};
+use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
+use shared::random::SystemRandom;
 use zeroize::Zeroizing;
 
-/// A person with an app: scans what is shown, and types the codes of steps that are so far from now.
-struct Person {
+/// A user with an app: scans the code that is shown, and types the codes of steps that are so far from now.
+struct User {
     clock: Arc<LocalClock>,
     codes: VecDeque<i64>,
-    said: String,
+    output: String,
 }
 
-fn seed_in(said: &str) -> Result<Seed> {
-    let uri = said
+fn seed_in(output: &str) -> Result<Seed> {
+    let uri = output
         .lines()
         .rfind(|line| line.starts_with("otpauth://"))
         .context("no URI")?;
@@ -44,10 +47,10 @@ fn code(clock: &LocalClock, seed: &Seed, ahead: i64) -> String {
     seed.code(Step(step.0.saturating_add_signed(ahead))).reveal().to_owned()
 }
 
-impl Terminal for Person {
+impl Terminal for User {
     fn say(&mut self, text: &str) -> std::io::Result<()> {
-        self.said.push_str(text);
-        self.said.push('\n');
+        self.output.push_str(text);
+        self.output.push('\n');
         Ok(())
     }
 
@@ -60,7 +63,7 @@ impl Terminal for Person {
     }
 
     fn ask(&mut self, _question: &str) -> std::io::Result<Option<Zeroizing<String>>> {
-        let reply = self.codes.pop_front().zip(seed_in(&self.said).ok());
+        let reply = self.codes.pop_front().zip(seed_in(&self.output).ok());
         Ok(reply.map(|(ahead, seed)| Zeroizing::new(code(&self.clock, &seed, ahead))))
     }
 
@@ -69,24 +72,27 @@ impl Terminal for Person {
     }
 }
 
-type StackDesk = Desk<DynamoDevices, SecretsManagerSeeds<Arc<LocalClock>>, Arc<LocalClock>, SystemRandom, Person>;
+type StackAdmin = DeviceAdmin<DynamoDevices, SecretsManagerSeeds<Arc<LocalClock>>, Arc<LocalClock>, SystemRandom, User>;
 
-fn desk(world: &World, codes: &[i64]) -> StackDesk {
+fn admin(world: &World, codes: &[i64]) -> StackAdmin {
     let stores = world.stack.stores();
-    let clients = Clients::of_local_stores_for_an_operator(stores.dynamodb_url(), stores.secrets_manager_url());
+    let clients = Clients::new(
+        Endpoints::local(stores.dynamodb_url(), stores.secrets_manager_url()),
+        Limits::OPERATOR,
+    );
     let clock = world.stack.clock();
-    Desk {
+    DeviceAdmin {
         devices: world.stack.devices().clone(),
         seeds: SecretsManagerSeeds::new(&clients.secrets_manager, Arc::clone(clock), Duration::ZERO),
         clock: Arc::clone(clock),
         random: SystemRandom,
-        terminal: Person {
+        terminal: User {
             clock: Arc::clone(clock),
             codes: codes.iter().copied().collect(),
-            said: String::new(),
+            output: String::new(),
         },
         policy: Policy::standard(),
-        seed_prefix: "mfa".to_owned(),
+        seed_prefix: Some("mfa".to_owned()),
         yes: true,
         left_behind: false,
     }
@@ -100,8 +106,8 @@ fn key(world: &World, user: &str) -> Result<DeviceKey> {
     })
 }
 
-fn registering(key: &DeviceKey) -> Result<Registering> {
-    Ok(Registering {
+fn request(key: &DeviceKey) -> Result<RegisterRequest> {
+    Ok(RegisterRequest {
         key: key.clone(),
         issuer: Issuer::parse("ACME")?,
         parameters: OtpParameters::default(),
@@ -114,7 +120,7 @@ fn registering(key: &DeviceKey) -> Result<Registering> {
 }
 
 #[tokio::test]
-async fn a_registered_device_signs_in_and_its_activation_code_does_not() -> Outcome {
+async fn a_registered_device_authenticates_but_not_with_its_activation_code() -> Outcome {
     let world = World::new().await?;
     let longest = "\u{65e5}".repeat(UserName::LONGEST);
     for user in [
@@ -125,15 +131,15 @@ async fn a_registered_device_signs_in_and_its_activation_code_does_not() -> Outc
         &longest,
     ] {
         let key = key(&world, user)?;
-        let mut desk = desk(&world, &[0]);
-        desk.register(&registering(&key)?).await?;
-        let seed = seed_in(&desk.terminal.said)?;
+        let mut admin = admin(&world, &[0]);
+        admin.register(&request(&key)?).await?;
+        let seed = seed_in(&admin.terminal.output)?;
         let auth_id = world.start_with(user, "my phone").await?;
         let used = code(world.stack.clock(), &seed, 0);
         world.otp(&auth_id, &used).await?.expect(422, "OTP_REPLAYED")?;
         let next = code(world.stack.clock(), &seed, 1);
         world.otp(&auth_id, &next).await?.success(200)?;
-        assert!(!desk.left_behind);
+        assert!(!admin.left_behind);
         world.advance(Duration::from_mins(2))?;
     }
     world.end().await;
@@ -141,20 +147,20 @@ async fn a_registered_device_signs_in_and_its_activation_code_does_not() -> Outc
 }
 
 #[tokio::test]
-async fn a_device_that_waits_starts_nothing_and_its_wrong_codes_are_counted() -> Outcome {
+async fn a_device_that_waits_for_its_first_code_is_refused_and_its_wrong_codes_are_counted() -> Outcome {
     let world = World::new().await?;
     let key = key(&world, "alice")?;
     // An hour off: wrong, like any other wrong code.
-    let mut desk = desk(&world, &[120, 121, 122]);
-    assert!(desk.register(&registering(&key)?).await.is_err());
+    let mut admin = admin(&world, &[120, 121, 122]);
+    assert!(admin.register(&request(&key)?).await.is_err());
     let device = world.device_of(&key).await?;
     assert_eq!((device.status, device.total_failures), (Status::ActivationRequired, 3));
     world
         .try_start_with("alice", "my phone")
         .await?
         .expect(423, "DEVICE_NOT_ACTIVE")?;
-    desk.terminal.codes.push_back(0);
-    desk.activate(&key).await?;
+    admin.terminal.codes.push_back(0);
+    admin.activate(&key).await?;
     let device = world.device_of(&key).await?;
     assert_eq!((device.status, device.consecutive_failures), (Status::Active, 0));
     assert_eq!(device.total_failures, 3);
@@ -163,12 +169,12 @@ async fn a_device_that_waits_starts_nothing_and_its_wrong_codes_are_counted() ->
 }
 
 #[tokio::test]
-async fn a_replaced_seed_works_until_the_first_good_code_of_the_new_one() -> Outcome {
+async fn a_replaced_seed_works_until_the_first_correct_code_of_the_new_one() -> Outcome {
     let world = World::new().await?;
     let key = key(&world, "alice")?;
-    let mut desk = desk(&world, &[0]);
-    desk.register(&registering(&key)?).await?;
-    let old = seed_in(&desk.terminal.said)?;
+    let mut admin = admin(&world, &[0]);
+    admin.register(&request(&key)?).await?;
+    let old = seed_in(&admin.terminal.output)?;
     let old_ref = world.device_of(&key).await?.seed_ref;
     for parameters in [
         OtpParameters::default(),
@@ -179,22 +185,23 @@ async fn a_replaced_seed_works_until_the_first_good_code_of_the_new_one() -> Out
         },
     ] {
         world.advance(Duration::from_mins(2))?;
-        desk.register(&Registering {
-            activate: false,
-            replace: true,
-            parameters,
-            ..registering(&key)?
-        })
-        .await?;
+        admin
+            .register(&RegisterRequest {
+                activate: false,
+                replace: true,
+                parameters,
+                ..request(&key)?
+            })
+            .await?;
         let auth_id = world.start_with("alice", "my phone").await?;
-        let signs_in = code(world.stack.clock(), &old, 0);
-        world.otp(&auth_id, &signs_in).await?.success(200)?;
+        let current = code(world.stack.clock(), &old, 0);
+        world.otp(&auth_id, &current).await?.success(200)?;
     }
     world.advance(Duration::from_mins(2))?;
     let open = world.start_with("alice", "my phone").await?;
-    desk.terminal.codes.push_back(0);
-    desk.activate(&key).await?;
-    let new = seed_in(&desk.terminal.said)?;
+    admin.terminal.codes.push_back(0);
+    admin.activate(&key).await?;
+    let new = seed_in(&admin.terminal.output)?;
     world
         .otp(&open, &code(world.stack.clock(), &old, 1))
         .await?
@@ -206,49 +213,49 @@ async fn a_replaced_seed_works_until_the_first_good_code_of_the_new_one() -> Out
         .success(200)?;
     let record = world.stack.devices().record(&key).await?.context("no device")?;
     assert_eq!((record.pending, record.device.parameters.period), (None, Period::Sixty));
-    assert!(desk.seeds.read(&old_ref).await?.is_none(), "the old secret is gone");
-    assert!(!desk.left_behind);
+    assert!(admin.seeds.read(&old_ref).await?.is_none(), "the old secret is gone");
+    assert!(!admin.left_behind);
     world.end().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_removed_device_is_refused_and_its_name_is_free_at_once() -> Outcome {
+async fn a_removed_device_is_refused_and_its_name_is_free() -> Outcome {
     let world = World::new().await?;
     let key = key(&world, "alice")?;
-    for how in [Removing::Recoverably, Removing::ForGood] {
-        let mut desk = desk(&world, &[0]);
-        desk.register(&registering(&key)?).await?;
-        let seed = seed_in(&desk.terminal.said)?;
+    for how in [Removal::Recoverable, Removal::ForGood] {
+        let mut admin = admin(&world, &[0]);
+        admin.register(&request(&key)?).await?;
+        let seed = seed_in(&admin.terminal.output)?;
         let open = world.start_with("alice", "my phone").await?;
-        desk.remove(&key, how).await?;
+        admin.remove(&key, how).await?;
         world
             .otp(&open, &code(world.stack.clock(), &seed, 1))
             .await?
             .expect(404, "AUTH_NOT_FOUND")?;
-        desk.remove(&key, how).await?;
-        assert!(!desk.left_behind);
+        admin.remove(&key, how).await?;
+        assert!(!admin.left_behind);
     }
     world.end().await;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_disabled_device_is_refused_and_an_enabled_one_is_not_and_an_unlock_is_felt_from_step_2_on() -> Outcome {
+async fn disable_enable_and_unlock_take_effect_over_http() -> Outcome {
     let world = World::new().await?;
     let key = world.stack.demo().key.clone();
-    let mut desk = desk(&world, &[]);
+    let mut admin = admin(&world, &[]);
     let open = world.start().await?;
-    desk.disable(&key).await?;
+    admin.disable(&key).await?;
     world.otp(&open, &world.code(0)).await?.expect(423, "DEVICE_DISABLED")?;
-    desk.enable(&key).await?;
+    admin.enable(&key).await?;
     world.change(|device| device.consecutive_failures = 100).await?;
     let locked = world.start().await?;
     world
         .otp(&locked, &world.code(0))
         .await?
         .expect(422, "TWO_CODES_REQUIRED")?;
-    desk.unlock(&key, false).await?;
+    admin.unlock(&key, false).await?;
     world
         .otp(&locked, &world.code(0))
         .await?
@@ -258,24 +265,24 @@ async fn a_disabled_device_is_refused_and_an_enabled_one_is_not_and_an_unlock_is
     Ok(())
 }
 
-struct Moves(Arc<LocalClock>);
+struct ClockDelay(Arc<LocalClock>);
 
-impl Patience for Moves {
-    async fn pause(&self, duration: Duration) {
-        // Only a clock that is kept in a file can fail.
+impl Delay for ClockDelay {
+    async fn wait(&self, duration: Duration) {
+        // Moving a clock that is not kept in a file does not fail.
         let _ = self.0.advance(duration);
     }
 }
 
-/// A file of so many rows.
+/// A file with so many rows.
 fn csv_of(rows: usize) -> String {
     let row = |number| format!("user {number},phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n");
     let rows: Vec<String> = (0..rows).map(row).collect();
     format!("user,device,seed\n{}", rows.concat())
 }
 
-/// The keys of the devices that an export names.
-fn exported(said: &str) -> Result<Vec<DeviceKey>> {
+/// The keys of the devices in an export.
+fn exported(output: &str) -> Result<Vec<DeviceKey>> {
     let key = |line| {
         let device: Value = serde_json::from_str(line)?;
         let member = |name| device.get(name).and_then(Value::as_str).context("no such member");
@@ -285,45 +292,59 @@ fn exported(said: &str) -> Result<Vec<DeviceKey>> {
             device: DeviceName::parse(member("deviceName")?)?,
         })
     };
-    said.lines().map(key).collect()
+    output.lines().map(key).collect()
 }
 
 #[tokio::test]
-async fn hundreds_are_imported_at_a_pace_listed_in_pages_sign_in_and_are_removed_without_a_trace() -> Outcome {
-    // A debug build takes some 60 ms of processor time a device, and more with every one; IMPORTED_DEVICES takes others.
+async fn hundreds_of_devices_are_imported_listed_in_pages_and_removed_without_a_trace() -> Outcome {
+    // A debug build takes about 60 ms of processor time for a device, and more for each further one.
     let given = Environment.get("IMPORTED_DEVICES").map(|value| value.parse());
     let many: usize = given.transpose()?.unwrap_or(250);
     let world = World::new().await?;
     let file = csv_of(many);
-    let importing = Importing {
+    let import = ImportRequest {
         client: world.client().clone(),
         options: ImportOptions::default(),
         dry_run: false,
     };
-    let patience = Moves(Arc::clone(world.stack.clock()));
-    let mut desk = desk(&world, &[]);
+    let delay = ClockDelay(Arc::clone(world.stack.clock()));
+    let mut admin = admin(&world, &[]);
     // The demo's device of this client, and samples of others.
-    let before = world.stack.devices().page(&Of::All, None, 100).await?;
+    let before = world.stack.devices().page(&DeviceFilter::All, None, 100).await?;
     let there_before = before.records.len();
     let began = world.stack.clock().now();
-    desk.import(file.as_bytes(), &importing, &patience).await?;
+    admin.import(file.as_bytes(), &import, &delay).await?;
     let took = world.stack.clock().now().as_millis() - began.as_millis();
     assert_eq!(took, u64::try_from(many - 1)? * 25);
-    desk.import(file.as_bytes(), &importing, &patience).await?;
+    admin.import(file.as_bytes(), &import, &delay).await?;
     assert!(
-        desk.terminal
-            .said
-            .contains(&format!("0 imported, {many} there already"))
+        admin
+            .terminal
+            .output
+            .contains(&format!("0 imported, {many} already exist"))
     );
-    for (of, page, expected) in [
-        (Of::User(world.client().clone(), UserName::parse("user 7")?), 1, 1),
-        (Of::Client(world.client().clone()), 40, many + 1),
-        (Of::All, 100, many + there_before),
+    for (filter, page, expected) in [
+        (
+            DeviceFilter::User(world.client().clone(), UserName::parse("user 7")?),
+            1,
+            1,
+        ),
+        (DeviceFilter::Client(world.client().clone()), 40, many + 1),
+        (DeviceFilter::All, 100, many + there_before),
     ] {
-        desk.terminal.said.clear();
-        desk.export(&Listing { of, json: true, page }).await?;
-        let listed: HashSet<DeviceKey> = exported(&desk.terminal.said)?.into_iter().collect();
-        assert_eq!((listed.len(), desk.terminal.said.lines().count()), (expected, expected));
+        admin.terminal.output.clear();
+        admin
+            .export(&ListRequest {
+                filter,
+                json: true,
+                page,
+            })
+            .await?;
+        let listed: HashSet<DeviceKey> = exported(&admin.terminal.output)?.into_iter().collect();
+        assert_eq!(
+            (listed.len(), admin.terminal.output.lines().count()),
+            (expected, expected)
+        );
     }
     let seed = Seed::from_base32("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", OtpParameters::default())?;
     let auth_id = world.start_with("user 7", "phone").await?;
@@ -332,14 +353,14 @@ async fn hundreds_are_imported_at_a_pace_listed_in_pages_sign_in_and_are_removed
         .await?
         .success(200)?;
 
-    for key in exported(&std::mem::take(&mut desk.terminal.said))? {
-        desk.remove(&key, Removing::ForGood).await?;
+    for key in exported(&std::mem::take(&mut admin.terminal.output))? {
+        admin.remove(&key, Removal::ForGood).await?;
     }
-    assert!(!desk.left_behind);
-    let devices = world.stack.devices().page(&Of::All, None, 10).await?;
+    assert!(!admin.left_behind);
+    let devices = world.stack.devices().page(&DeviceFilter::All, None, 10).await?;
     assert!(devices.records.is_empty() && devices.next.is_none());
     let stores = world.stack.stores();
-    let secrets = Clients::of_local_stores(stores.dynamodb_url(), stores.secrets_manager_url()).secrets_manager;
+    let secrets = stores.clients().secrets_manager;
     let left = secrets.list_secrets().include_planned_deletion(true).send().await?;
     assert_eq!(left.secret_list().len(), 0);
     world.end().await;

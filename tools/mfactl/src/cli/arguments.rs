@@ -1,0 +1,535 @@
+//! What can be typed. Doc comments are the help of the program.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use shared::names::{DeviceName, UserName};
+use shared::otp::{Digits, Period};
+
+use crate::formats::otpauth::Issuer;
+use crate::formats::parameters;
+use crate::ports::clients::{ClientName, Scope};
+use crate::target::{Setting, Settings};
+
+const LOCAL_FILE: &str = ".local/stack.json";
+const DEPLOYMENT: &str = "Deployment";
+
+/// Register, import and manage the devices of an MFA service, and the clients that they belong to.
+///
+/// Exits with 0 if everything was done, with 1 if something failed, with 2 if the command line is wrong. Every command can be
+/// repeated: it finishes what an interrupted one began. Region and credentials come from the environment, as for every AWS
+/// tool.
+#[derive(Debug, Parser)]
+#[command(name = "mfactl", version, arg_required_else_help = true)]
+pub struct Arguments {
+    /// Use the local stack, which `cargo run -p local` starts and describes in FILE
+    #[arg(long, global = true, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = LOCAL_FILE, help_heading = DEPLOYMENT)]
+    pub(super) local: Option<PathBuf>,
+    /// `CloudFormation` stack to read the settings below from
+    #[arg(long, global = true, value_name = "NAME", help_heading = DEPLOYMENT)]
+    pub(super) stack: Option<String>,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Manage devices: what users authenticate with
+    #[command(subcommand)]
+    Device(Box<DeviceCommand>),
+    /// Manage clients: applications with credentials
+    #[command(subcommand)]
+    Client(ClientCommand),
+    /// Check a deployed stack: say what is wrong and how to fix it
+    ///
+    /// Checks the tables, who may call the API, clients, alarms, this machine's clock, and whether every device has its secret
+    /// and every secret its device. Exits with 1 if there is a problem. Changes nothing without --fix. On the local stack, checks
+    /// tables, clients, clock, devices and secrets.
+    Doctor(DoctorArguments),
+    /// Print a completion script for a shell
+    Completions {
+        /// Shell that completes
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write the pages of all commands into a directory
+    Man {
+        /// Directory for the pages
+        directory: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DeviceCommand {
+    /// Register a device: show its seed as QR code and URI, and ask for the first code
+    Register(RegisterArguments),
+    /// Ask for the first code of a device that waits for it
+    Activate {
+        #[command(flatten)]
+        device: DeviceArguments,
+        #[command(flatten)]
+        table: TableOption,
+        #[command(flatten)]
+        policy: PolicyOptions,
+    },
+    /// List devices
+    List {
+        #[command(flatten)]
+        filter: FilterArguments,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        table: TableOption,
+    },
+    /// Show a device
+    Show {
+        #[command(flatten)]
+        device: DeviceArguments,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        table: TableOption,
+        #[command(flatten)]
+        policy: PolicyOptions,
+    },
+    /// Disable a device
+    Disable {
+        #[command(flatten)]
+        device: DeviceArguments,
+        #[command(flatten)]
+        table: TableOption,
+    },
+    /// Enable a disabled device
+    Enable {
+        #[command(flatten)]
+        device: DeviceArguments,
+        #[command(flatten)]
+        table: TableOption,
+    },
+    /// Accept single codes again after too many wrong ones; two codes in a row work without it
+    Unlock {
+        #[command(flatten)]
+        device: DeviceArguments,
+        /// Forget all wrong codes, not only as many as the user needs now
+        #[arg(long)]
+        reset_budget: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        table: TableOption,
+        #[command(flatten)]
+        policy: PolicyOptions,
+    },
+    /// Remove a device, then its secret
+    Remove {
+        #[command(flatten)]
+        device: DeviceArguments,
+        /// Remove the secret for good; without this it can be restored for 30 days
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        table: TableOption,
+    },
+    /// Import devices: otpauth:// URIs, an authenticator's export, CSV (user,device,seed) or PSKC
+    Import(ImportArguments),
+    /// Print devices as JSON, one per line, without seeds
+    Export {
+        #[command(flatten)]
+        filter: FilterArguments,
+        #[command(flatten)]
+        table: TableOption,
+    },
+    /// Check whether a device can work: its item, its secret, and what an authentication would need now
+    Check {
+        #[command(flatten)]
+        device: DeviceArguments,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Compare the seed with the one in FILE, in base32; - is standard input
+        #[arg(long, value_name = "FILE")]
+        seed_file: Option<PathBuf>,
+        #[command(flatten)]
+        table: TableOption,
+        #[command(flatten)]
+        policy: PolicyOptions,
+    },
+}
+
+/// Names a device.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DeviceArguments {
+    /// Id of the client that the device belongs to; with --local, the first one by default
+    #[arg(long)]
+    pub(super) client: Option<String>,
+    /// User who has the device
+    #[arg(long, value_parser = UserName::parse)]
+    pub(super) user: UserName,
+    /// Name of the device
+    #[arg(long, value_parser = DeviceName::parse)]
+    pub(super) device: DeviceName,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FilterArguments {
+    /// Only devices of the client with this id
+    #[arg(long)]
+    pub(super) client: Option<String>,
+    /// Only devices of this user; requires --client, or --local
+    #[arg(long, value_parser = UserName::parse)]
+    pub(super) user: Option<UserName>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum AlgorithmName {
+    /// Supported by every app
+    Sha1,
+    /// Not supported by every app
+    Sha256,
+    /// Not supported by every app
+    Sha512,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RegisterArguments {
+    #[command(flatten)]
+    pub(super) device: DeviceArguments,
+    /// Name that the app shows above the code
+    #[arg(long, default_value = "MFA", value_parser = Issuer::parse)]
+    pub(super) issuer: Issuer,
+    /// Hash algorithm of the codes
+    #[arg(long, default_value = "sha1", ignore_case = true)]
+    pub(super) algorithm: AlgorithmName,
+    /// Digits of a code: 6 or 8
+    #[arg(long, default_value = "6", value_parser = |raw: &str| parameters::digits(raw).ok_or("6 or 8"))]
+    pub(super) digits: Digits,
+    /// Seconds until the code changes: 30 or 60
+    #[arg(long, default_value = "30", value_parser = |raw: &str| parameters::period(raw).ok_or("30 or 60"))]
+    pub(super) period: Period,
+    /// Give an active device a new seed; the old one works until the first correct code of the new one
+    #[arg(long)]
+    pub(super) replace: bool,
+    /// With --replace, how long the new seed waits for its first code
+    #[arg(long, default_value = "60", value_name = "MINUTES", value_parser = clap::value_parser!(u16).range(1..=10_080))]
+    pub(super) pending_minutes: u16,
+    /// Do not ask for the first code; `device activate` does
+    #[arg(long)]
+    pub(super) no_activate: bool,
+    /// Write the QR code as PNG, readable only by you
+    #[arg(long, value_name = "FILE")]
+    pub(super) png: Option<PathBuf>,
+    /// Write the QR code as SVG, readable only by you
+    #[arg(long, value_name = "FILE")]
+    pub(super) svg: Option<PathBuf>,
+    /// Overwrite existing files
+    #[arg(long, short)]
+    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) table: TableOption,
+    #[command(flatten)]
+    pub(super) seeds: SeedOptions,
+    #[command(flatten)]
+    pub(super) policy: PolicyOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArguments {
+    /// File to import; - is standard input
+    pub(super) file: PathBuf,
+    /// Id of the client that the devices belong to; with --local, the first one by default
+    #[arg(long)]
+    pub(super) client: Option<String>,
+    /// Device name for rows that have none
+    #[arg(long, value_parser = DeviceName::parse)]
+    pub(super) device: Option<DeviceName>,
+    /// Say what would be done with each row, and write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Accept seeds of 80 to 127 bits
+    #[arg(long)]
+    pub(super) allow_weak_seeds: bool,
+    /// Read the pre-shared key of a PSKC file from FILE, in hexadecimal digits; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) pre_shared_key_file: Option<PathBuf>,
+    /// Accept PSKC keys with a start or end date, which the service does not enforce
+    #[arg(long)]
+    pub(super) allow_dated_keys: bool,
+    #[command(flatten)]
+    pub(super) table: TableOption,
+    #[command(flatten)]
+    pub(super) seeds: SeedOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClientCommand {
+    /// Create a client, and show how it gets tokens
+    Add {
+        /// Name of the client
+        #[arg(value_parser = ClientName::parse)]
+        name: ClientName,
+        /// Scopes that it may request
+        #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = "mfa/authenticate", value_parser = Scope::parse)]
+        scopes: Vec<Scope>,
+        #[command(flatten)]
+        secret: SecretArguments,
+        #[command(flatten)]
+        overwrite: Overwrite,
+        #[command(flatten)]
+        pool: PoolOption,
+        #[command(flatten)]
+        token: TokenOption,
+    },
+    /// List the clients of the user pool, without secrets
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        pool: PoolOption,
+    },
+    /// Add a second secret to a client; with --finish, once the application uses it, delete the first
+    Rotate {
+        /// Name or id of the client
+        #[arg(value_name = "NAME|ID")]
+        client: String,
+        #[command(flatten)]
+        rotation: RotateArguments,
+        /// Answer every question with yes, and overwrite existing files
+        #[arg(long, short)]
+        yes: bool,
+        #[command(flatten)]
+        pool: PoolOption,
+        #[command(flatten)]
+        token: TokenOption,
+    },
+    /// Remove a client
+    Remove {
+        /// Name or id of the client
+        #[arg(value_name = "NAME|ID")]
+        client: String,
+        /// Remove it even if it has devices, which can never be used again
+        #[arg(long)]
+        with_devices_left: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        pool: PoolOption,
+        #[command(flatten)]
+        table: TableOption,
+    },
+}
+
+/// Where a secret goes: never into the list of processes, a log or another file.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct SecretArguments {
+    /// Write the secret, and nothing else, into a file that only you can read
+    #[arg(long, value_name = "FILE")]
+    pub(super) secret_file: Option<PathBuf>,
+    /// Show the secret on the terminal, once
+    #[arg(long)]
+    pub(super) show_secret: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct RotateArguments {
+    /// Write the new secret, and nothing else, into a file that only you can read
+    #[arg(long, value_name = "FILE")]
+    pub(super) secret_file: Option<PathBuf>,
+    /// Show the new secret on the terminal, once
+    #[arg(long)]
+    pub(super) show_secret: bool,
+    /// Delete the older of two secrets
+    #[arg(long)]
+    pub(super) finish: bool,
+    /// Delete the newer of two secrets
+    #[arg(long)]
+    pub(super) undo: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArguments {
+    /// Fix orphans, after a question
+    ///
+    /// Removes secrets that no device names (each can be restored for 30 days), restores secrets that devices name, and removes
+    /// devices whose secret is gone for good.
+    #[arg(long)]
+    pub(super) fix: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// URL of the API, if it has a custom domain; the stack's output `ApiUrl` by default
+    #[arg(long, value_name = "URL")]
+    pub(super) api_url: Option<String>,
+    #[command(flatten)]
+    pub(super) confirmation: Confirmation,
+    #[command(flatten)]
+    pub(super) token: TokenOption,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Confirmation {
+    /// Answer every question with yes
+    #[arg(long, short)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Overwrite {
+    /// Overwrite existing files
+    #[arg(long, short)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TokenOption {
+    /// Token endpoint; that of the user pool's domain by default
+    #[arg(long, value_name = "URL")]
+    pub(super) token_url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PoolOption {
+    /// Id of the user pool [env: `USER_POOL_ID`]
+    #[arg(long, value_name = "ID", help_heading = DEPLOYMENT)]
+    user_pool: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TableOption {
+    /// Table of devices [env: `DEVICES_TABLE`]
+    #[arg(long, value_name = "NAME", help_heading = DEPLOYMENT)]
+    devices_table: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SeedOptions {
+    /// Prefix of the names of secrets [env: `SEED_PREFIX`]
+    #[arg(long, value_name = "PREFIX", help_heading = DEPLOYMENT)]
+    seed_prefix: Option<String>,
+    /// KMS key to encrypt new secrets with, if the stack has one (`SeedKey`) [env: `SEED_KEY`]
+    #[arg(long, value_name = "ARN", help_heading = DEPLOYMENT)]
+    seed_key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyOptions {
+    /// Rate limit: standard, strict or custom [env: `GUESS_POLICY`]
+    #[arg(long, value_name = "POLICY", help_heading = DEPLOYMENT)]
+    policy: Option<String>,
+    /// With custom, wrong single codes that are allowed at once [env: `GUESS_BURST`]
+    #[arg(long, value_name = "CODES", help_heading = DEPLOYMENT)]
+    policy_burst: Option<String>,
+    /// With custom, hours until one more is allowed [env: `GUESS_REFILL_HOURS`]
+    #[arg(long, value_name = "HOURS", help_heading = DEPLOYMENT)]
+    policy_refill_hours: Option<String>,
+    /// With custom, seconds between wrong pairs of codes [env: `GUESS_PAIR_GAP_SECONDS`]
+    #[arg(long, value_name = "SECONDS", help_heading = DEPLOYMENT)]
+    policy_pair_gap_seconds: Option<String>,
+}
+
+type Given<'a> = (Setting, &'a Option<String>);
+
+impl TableOption {
+    fn given(&self) -> [Given<'_>; 1] {
+        [(Setting::DEVICES_TABLE, &self.devices_table)]
+    }
+}
+
+impl PoolOption {
+    fn given(&self) -> [Given<'_>; 1] {
+        [(Setting::USER_POOL_ID, &self.user_pool)]
+    }
+}
+
+impl SeedOptions {
+    fn given(&self) -> [Given<'_>; 2] {
+        [
+            (Setting::SEED_PREFIX, &self.seed_prefix),
+            (Setting::SEED_KEY, &self.seed_key),
+        ]
+    }
+}
+
+impl PolicyOptions {
+    fn given(&self) -> [Given<'_>; 4] {
+        [
+            (Setting::GUESS_POLICY, &self.policy),
+            (Setting::GUESS_BURST, &self.policy_burst),
+            (Setting::GUESS_REFILL_HOURS, &self.policy_refill_hours),
+            (Setting::GUESS_PAIR_GAP_SECONDS, &self.policy_pair_gap_seconds),
+        ]
+    }
+}
+
+impl DeviceCommand {
+    /// The settings that were given.
+    pub(super) fn settings(&self) -> Settings {
+        let (table, seeds, policy) = match self {
+            Self::Register(given) => (&given.table, Some(&given.seeds), Some(&given.policy)),
+            Self::Import(given) => (&given.table, Some(&given.seeds), None),
+            Self::Activate { table, policy, .. }
+            | Self::Show { table, policy, .. }
+            | Self::Unlock { table, policy, .. }
+            | Self::Check { table, policy, .. } => (table, None, Some(policy)),
+            Self::List { table, .. }
+            | Self::Disable { table, .. }
+            | Self::Enable { table, .. }
+            | Self::Remove { table, .. }
+            | Self::Export { table, .. } => (table, None, None),
+        };
+        let given = table.given().into_iter();
+        let given = given.chain(seeds.into_iter().flat_map(SeedOptions::given));
+        Settings::from_options(given.chain(policy.into_iter().flat_map(PolicyOptions::given)))
+    }
+
+    /// The settings that must have a value.
+    pub(super) const fn required_settings(&self) -> &'static [Setting] {
+        match self {
+            Self::Register(_) | Self::Import(_) => &[Setting::DEVICES_TABLE, Setting::SEED_PREFIX],
+            _ => &[Setting::DEVICES_TABLE],
+        }
+    }
+
+    /// Whether every question is answered with yes.
+    pub(super) const fn yes(&self) -> bool {
+        match self {
+            Self::Register(given) => given.yes,
+            Self::Unlock { confirmation, .. } | Self::Remove { confirmation, .. } => confirmation.yes,
+            _ => false,
+        }
+    }
+}
+
+impl ClientCommand {
+    /// The settings that were given.
+    pub(super) fn settings(&self) -> Settings {
+        let (pool, table) = match self {
+            Self::Add { pool, .. } | Self::List { pool, .. } | Self::Rotate { pool, .. } => (pool, None),
+            Self::Remove { pool, table, .. } => (pool, Some(table)),
+        };
+        let given = pool.given().into_iter();
+        Settings::from_options(given.chain(table.into_iter().flat_map(TableOption::given)))
+    }
+
+    pub(super) fn token_url(&self) -> Option<String> {
+        match self {
+            Self::Add { token, .. } | Self::Rotate { token, .. } => token.token_url.clone(),
+            Self::List { .. } | Self::Remove { .. } => None,
+        }
+    }
+
+    /// Whether every question is answered with yes.
+    pub(super) const fn yes(&self) -> bool {
+        match self {
+            Self::Add { overwrite, .. } => overwrite.yes,
+            Self::Rotate { yes, .. } => *yes,
+            Self::Remove { confirmation, .. } => confirmation.yes,
+            Self::List { .. } => false,
+        }
+    }
+}

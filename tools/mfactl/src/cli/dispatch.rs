@@ -1,0 +1,244 @@
+//! Opens the target, and runs the command.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use shared::clock::Clock;
+use shared::names::ClientId;
+use shared::otp::{Algorithm, OtpParameters};
+use shared::ports::operator::{DeviceInventory, SeedInventory};
+use shared::random::Random;
+
+use super::arguments::{
+    AlgorithmName, Arguments, ClientCommand, Command, DeviceCommand, DoctorArguments, ImportArguments,
+    RegisterArguments,
+};
+use super::{input, manual};
+use crate::commands::Delay;
+use crate::commands::client::{ClientAdmin, Rotation, SecretOutput};
+use crate::commands::device::{CheckRequest, DeviceAdmin, ImportRequest, ListRequest, RegisterRequest, Removal};
+use crate::commands::doctor::DoctorOptions;
+use crate::formats::import_file::ImportOptions;
+use crate::formats::pskc::PskcOptions;
+use crate::ports::clients::ClientRegistry;
+use crate::target::{Deployment, Needs, Settings, Target};
+use crate::terminal::{Console, Terminal};
+use crate::usage::Usage;
+
+/// Devices that are read at a time: less than a megabyte, the most that a page of `DynamoDB` has.
+const PAGE: u16 = 500;
+
+/// Runs a command. Returns whether nothing was left behind.
+///
+/// # Errors
+/// [`Usage`] if the command line is wrong, otherwise what failed.
+pub async fn run(arguments: &Arguments) -> Result<bool> {
+    let deployment = arguments.deployment()?;
+    match &arguments.command {
+        Command::Device(command) => {
+            let needs = Needs::Stores(command.required_settings());
+            let target = Target::open(&deployment, command.settings(), needs).await?;
+            let mut admin = target.device_admin(Console::default(), command.yes())?;
+            command
+                .run(&mut admin, target.default_client().as_ref(), &TokioDelay)
+                .await?;
+            return Ok(!admin.left_behind);
+        }
+        Command::Client(command) => {
+            let target = Target::open(&deployment, command.settings(), Needs::UserPool).await?;
+            let mut admin = target.client_admin(command.token_url(), Console::default(), command.yes())?;
+            command.run(&mut admin).await?;
+        }
+        Command::Doctor(given) => examine(&deployment, given).await?,
+        Command::Completions { shell } => print(&manual::completions(*shell))?,
+        Command::Man { directory } => match directory {
+            Some(directory) => manual::write_manuals(directory)?,
+            None => print(&manual::manual()?)?,
+        },
+    }
+    Ok(true)
+}
+
+async fn examine(deployment: &Deployment, given: &DoctorArguments) -> Result<()> {
+    let target = Target::open(deployment, Settings::default(), Needs::Stack).await?;
+    let mut doctor = target.doctor(
+        given.token.token_url.clone(),
+        Console::default(),
+        given.confirmation.yes,
+    )?;
+    doctor.api_url.clone_from(&given.api_url);
+    let options = DoctorOptions {
+        fix: given.fix,
+        json: given.json,
+        page: PAGE,
+    };
+    doctor.examine(&options, &TokioDelay).await
+}
+
+fn print(text: &[u8]) -> Result<()> {
+    Ok(std::io::stdout().write_all(text)?)
+}
+
+struct TokioDelay;
+
+impl Delay for TokioDelay {
+    async fn wait(&self, duration: Duration) {
+        // This keeps a pace; nothing waits for an event.
+        let _ = tokio::time::timeout(duration, std::future::pending::<()>()).await;
+    }
+}
+
+impl Arguments {
+    fn deployment(&self) -> Result<Deployment, Usage> {
+        match (&self.local, &self.stack) {
+            // clap does not check conflicts of global options on both sides of the command.
+            (Some(_), Some(_)) => Err(Usage("give --local or --stack, not both".to_owned())),
+            (Some(file), None) => Ok(Deployment::Local(file.clone())),
+            (None, stack) => Ok(Deployment::Aws { stack: stack.clone() }),
+        }
+    }
+}
+
+impl DeviceCommand {
+    async fn run<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal>(
+        &self,
+        admin: &mut DeviceAdmin<D, S, C, R, T>,
+        default: Option<&ClientId>,
+        delay: &impl Delay,
+    ) -> Result<()> {
+        match self {
+            Self::Register(given) => admin.register(&given.request(default)?).await,
+            Self::Activate { device, .. } => admin.activate(&device.key(default)?).await,
+            Self::List { filter, json, .. } => {
+                let (filter, json) = (filter.filter(default)?, *json);
+                let request = ListRequest {
+                    filter,
+                    json,
+                    page: PAGE,
+                };
+                admin.list(&request).await
+            }
+            Self::Show { device, json, .. } => admin.show(&device.key(default)?, *json).await,
+            Self::Disable { device, .. } => admin.disable(&device.key(default)?).await,
+            Self::Enable { device, .. } => admin.enable(&device.key(default)?).await,
+            Self::Unlock {
+                device, reset_budget, ..
+            } => admin.unlock(&device.key(default)?, *reset_budget).await,
+            Self::Remove { device, now, .. } => {
+                let how = if *now { Removal::ForGood } else { Removal::Recoverable };
+                admin.remove(&device.key(default)?, how).await
+            }
+            Self::Import(given) => given.run(admin, default, delay).await,
+            Self::Export { filter, .. } => {
+                let (filter, json) = (filter.filter(default)?, true);
+                let request = ListRequest {
+                    filter,
+                    json,
+                    page: PAGE,
+                };
+                admin.export(&request).await
+            }
+            Self::Check {
+                device,
+                json,
+                seed_file,
+                ..
+            } => {
+                let request = CheckRequest {
+                    key: device.key(default)?,
+                    json: *json,
+                    expected: seed_file.as_deref().map(input::seed).transpose()?,
+                };
+                admin.check(&request).await
+            }
+        }
+    }
+}
+
+impl RegisterArguments {
+    fn request(&self, default: Option<&ClientId>) -> Result<RegisterRequest, Usage> {
+        Ok(RegisterRequest {
+            key: self.device.key(default)?,
+            issuer: self.issuer.clone(),
+            parameters: OtpParameters {
+                algorithm: match self.algorithm {
+                    AlgorithmName::Sha1 => Algorithm::Sha1,
+                    AlgorithmName::Sha256 => Algorithm::Sha256,
+                    AlgorithmName::Sha512 => Algorithm::Sha512,
+                },
+                digits: self.digits,
+                period: self.period,
+            },
+            replace: self.replace,
+            pending_for: Duration::from_mins(self.pending_minutes.into()),
+            activate: !self.no_activate,
+            png: self.png.clone(),
+            svg: self.svg.clone(),
+        })
+    }
+}
+
+impl ImportArguments {
+    async fn run<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal>(
+        &self,
+        admin: &mut DeviceAdmin<D, S, C, R, T>,
+        default: Option<&ClientId>,
+        delay: &impl Delay,
+    ) -> Result<()> {
+        let client = input::client(self.client.as_deref(), default)?;
+        let key = self
+            .pre_shared_key_file
+            .as_deref()
+            .map(input::pre_shared_key)
+            .transpose()?;
+        let file = input::content(&self.file)?;
+        let request = ImportRequest {
+            client,
+            options: ImportOptions {
+                device: self.device.clone(),
+                allow_weak_seeds: self.allow_weak_seeds,
+                pskc: PskcOptions {
+                    key: key.as_deref().map(Vec::as_slice),
+                    allow_dated_keys: self.allow_dated_keys,
+                },
+            },
+            dry_run: self.dry_run,
+        };
+        admin.import(&file, &request, delay).await
+    }
+}
+
+fn output(file: Option<&Path>) -> SecretOutput {
+    file.map_or(SecretOutput::Terminal, |path| SecretOutput::File(path.to_owned()))
+}
+
+impl ClientCommand {
+    async fn run<P: ClientRegistry, D: DeviceInventory, T: Terminal>(
+        &self,
+        admin: &mut ClientAdmin<P, D, T>,
+    ) -> Result<()> {
+        match self {
+            Self::Add {
+                name, scopes, secret, ..
+            } => admin.add(name, scopes, &output(secret.secret_file.as_deref())).await,
+            Self::List { json, .. } => admin.list(*json).await,
+            Self::Rotate { client, rotation, .. } => {
+                let step = if rotation.finish {
+                    Rotation::Finish
+                } else if rotation.undo {
+                    Rotation::Undo
+                } else {
+                    Rotation::Begin(output(rotation.secret_file.as_deref()))
+                };
+                admin.rotate(client, &step).await
+            }
+            Self::Remove {
+                client,
+                with_devices_left,
+                ..
+            } => admin.remove(client, *with_devices_left).await,
+        }
+    }
+}

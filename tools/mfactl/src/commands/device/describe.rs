@@ -1,0 +1,71 @@
+//! A device in words and as JSON. Never its seed.
+
+use serde_json::{Value, json};
+use shared::clock::Timestamp;
+use shared::device::{Device, DeviceRecord, Status};
+use shared::names::DeviceKey;
+use shared::otp::OtpParameters;
+use shared::policy::Policy;
+
+use crate::commands::text::options_for;
+
+pub(super) fn parameters(parameters: OtpParameters) -> String {
+    format!(
+        "{}, {} digits, {} s",
+        parameters.algorithm.as_str(),
+        parameters.digits.count(),
+        parameters.period.seconds()
+    )
+}
+
+/// What an authentication with the device would need now.
+pub(super) fn outlook(device: &Device, now: Timestamp, policy: &Policy) -> String {
+    match device.status {
+        Status::ActivationRequired => {
+            return "step 2 answers 423 DEVICE_NOT_ACTIVE until `mfactl device activate` accepts the first code"
+                .to_owned();
+        }
+        Status::Disabled => return "step 2 answers 423 DEVICE_DISABLED until `mfactl device enable`".to_owned(),
+        Status::Active => {}
+    }
+    let singles = match device.single_codes_at(policy) {
+        Some(opens) if opens <= now => "one code is enough".to_owned(),
+        Some(opens) => format!(
+            "two consecutive codes are required until {} or an unlock",
+            opens.rfc3339()
+        ),
+        None => "two consecutive codes are required until they succeed once or an unlock".to_owned(),
+    };
+    match device.pairs_at(policy) {
+        opens if opens <= now => singles,
+        opens => format!(
+            "{singles}; pairs of codes are refused for {} s",
+            opens.seconds_from(now)
+        ),
+    }
+}
+
+pub(super) fn json(record: &DeviceRecord) -> Value {
+    let device = &record.device;
+    json!({
+        "clientId": record.key.client.as_str(),
+        "userName": record.key.user.as_str(),
+        "deviceName": record.key.device.as_str(),
+        "status": device.status.as_str(),
+        "algorithm": device.parameters.algorithm.as_str(),
+        "digits": device.parameters.digits.count(),
+        "period": device.parameters.period.seconds(),
+        "seedRef": device.seed_ref.to_string(),
+        "pendingSeedRef": record.pending.as_ref().map(|pending| pending.seed_ref.to_string()),
+        "pendingUntil": record.pending.as_ref().map(|pending| pending.until.rfc3339()),
+        "createdAt": record.created_at.rfc3339(),
+        "lastUsedAt": record.last_used_at.map(Timestamp::rfc3339),
+        "consecutiveFailures": device.consecutive_failures,
+        "totalFailures": device.total_failures,
+    })
+}
+
+/// The command that shows more of a device.
+pub(super) fn check_command(key: &DeviceKey) -> String {
+    format!("mfactl device check {}", options_for(key))
+}

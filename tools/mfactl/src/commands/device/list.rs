@@ -1,0 +1,122 @@
+//! `list`: the devices of a client, of a user, or all.
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use shared::clock::{Clock, Timestamp};
+use shared::device::DeviceRecord;
+use shared::names::DeviceKey;
+use shared::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory};
+use shared::random::Random;
+
+use super::admin::DeviceAdmin;
+use super::describe;
+use crate::commands::text::{count, table};
+use crate::terminal::Terminal;
+
+/// What `list` and `export` were asked for.
+#[derive(Debug)]
+pub struct ListRequest {
+    pub filter: DeviceFilter,
+    /// Of `list`; an export always is.
+    pub json: bool,
+    /// Devices that are read at a time.
+    pub page: u16,
+}
+
+impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> DeviceAdmin<D, S, C, R, T> {
+    /// Lists devices, sorted by their names.
+    ///
+    /// # Errors
+    /// If the table, or an item of it, cannot be read; the other items are listed.
+    pub async fn list(&mut self, request: &ListRequest) -> Result<()> {
+        let mut all = Vec::new();
+        let unreadable = self.for_each_device(request, |_, record| {
+            all.push(record);
+            Ok(())
+        });
+        let unreadable = unreadable.await?;
+        all.sort_by(|one, other| names(&one.key).cmp(&names(&other.key)));
+        if request.json {
+            let all: Vec<Value> = all.iter().map(describe::json).collect();
+            self.terminal.say(&format!("{:#}", Value::from(all)))?;
+        } else {
+            self.terminal.say(&rows(&all))?;
+        }
+        require_readable(unreadable)
+    }
+
+    /// Calls `each` for every device, page by page. Returns how many items could not be read.
+    pub(super) async fn for_each_device(
+        &mut self,
+        request: &ListRequest,
+        mut each: impl FnMut(&mut T, DeviceRecord) -> Result<()>,
+    ) -> Result<usize> {
+        if !matches!(request.filter, DeviceFilter::User(..)) {
+            self.terminal
+                .note("This reads the whole table. With --client and --user, only that user's devices are read.")?;
+        }
+        let (mut after, mut unreadable) = (None, 0);
+        loop {
+            let page = self.devices.page(&request.filter, after.as_ref(), request.page).await;
+            let page = page.context("cannot read the table of devices")?;
+            for record in page.records {
+                match record {
+                    Ok(record) => each(&mut self.terminal, record)?,
+                    Err(error) => {
+                        unreadable += 1;
+                        self.terminal.note(&format!("Skipping an item: {error}."))?;
+                    }
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(unreadable),
+            }
+        }
+    }
+}
+
+/// Fails if items were skipped.
+pub(super) fn require_readable(unreadable: usize) -> Result<()> {
+    if unreadable > 0 {
+        bail!(
+            "{} could not be read: `mfactl device check` says more about a single device",
+            count(unreadable, "item")
+        );
+    }
+    Ok(())
+}
+
+fn names(key: &DeviceKey) -> [&str; 3] {
+    [key.client.as_str(), key.user.as_str(), key.device.as_str()]
+}
+
+fn rows(all: &[DeviceRecord]) -> String {
+    const HEAD: [&str; 8] = [
+        "CLIENT",
+        "USER",
+        "DEVICE",
+        "STATUS",
+        "CODES",
+        "REGISTERED",
+        "LAST USED",
+        "WRONG",
+    ];
+    let row = |record: &DeviceRecord| {
+        let device = &record.device;
+        let [client, user, name] = names(&record.key).map(str::to_owned);
+        [
+            client,
+            user,
+            name,
+            device.status.as_str().to_owned(),
+            describe::parameters(device.parameters),
+            record.created_at.rfc3339(),
+            record.last_used_at.map_or("never".to_owned(), Timestamp::rfc3339),
+            format!("{}/{}", device.consecutive_failures, device.total_failures),
+        ]
+    };
+    let head = [HEAD.map(str::to_owned)].into_iter();
+    let rows: Vec<[String; 8]> = head.chain(all.iter().map(row)).collect();
+    format!("{}\n{}", table(&rows), count(all.len(), "device"))
+}

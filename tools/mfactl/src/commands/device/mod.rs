@@ -1,0 +1,22 @@
+//! The commands for devices, one file each; `disable`, `enable` and `unlock` share one.
+
+mod activate;
+mod admin;
+mod check;
+mod describe;
+mod export;
+mod import;
+mod list;
+mod register;
+mod remove;
+mod show;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+pub use admin::{DeviceAdmin, Removal};
+pub use check::CheckRequest;
+pub use import::ImportRequest;
+pub use list::ListRequest;
+pub use register::RegisterRequest;

@@ -1,0 +1,201 @@
+//! `register`: a new seed, for a new device or for one whose seed is to be replaced.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use shared::clock::Clock;
+use shared::device::{Device, DeviceRecord, NewSeed, PendingSeed, Status};
+use shared::names::{DeviceKey, SeedRef};
+use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed};
+use shared::ports::Written;
+use shared::ports::operator::{DeviceInventory, SeedInventory};
+use shared::random::Random;
+
+use super::admin::{DeviceAdmin, Removal, disabled};
+use crate::commands::output_file::{refuse_existing, write};
+use crate::commands::text::{name_of, options_for};
+use crate::formats::otpauth::{self, Issuer};
+use crate::formats::qr::Qr;
+use crate::terminal::Terminal;
+
+/// What `register` was asked for.
+#[derive(Debug)]
+pub struct RegisterRequest {
+    pub key: DeviceKey,
+    /// What the app shows as the issuer.
+    pub issuer: Issuer,
+    pub parameters: OtpParameters,
+    /// Whether an active device gets a new seed.
+    pub replace: bool,
+    /// How long a new seed waits for its first code.
+    pub pending_for: Duration,
+    /// Whether to ask for the first code.
+    pub activate: bool,
+    /// Where to write the QR code as PNG.
+    pub png: Option<PathBuf>,
+    /// Where to write the QR code as SVG.
+    pub svg: Option<PathBuf>,
+}
+
+impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> DeviceAdmin<D, S, C, R, T> {
+    /// Registers a device, or a new seed for it.
+    ///
+    /// # Errors
+    /// With what to do about it. The next `register` finishes or replaces what this one has written.
+    pub async fn register(&mut self, request: &RegisterRequest) -> Result<()> {
+        for path in [&request.png, &request.svg].into_iter().flatten() {
+            if !self.yes {
+                refuse_existing(path)?;
+            }
+        }
+        let found = self.find(&request.key).await?;
+        if let Some(record) = &found {
+            require_registrable(record, request)?;
+        }
+        for warning in warnings(request.parameters) {
+            self.terminal.note(warning)?;
+        }
+        let seed = self.new_seed(request.parameters)?;
+        // Before anything is stored, since this may fail.
+        let uri = otpauth::build(&request.issuer, &request.key.user, &request.key.device, &seed)?;
+        let seed_ref = match found {
+            None => self
+                .store_new(&request.key, &seed, Status::ActivationRequired)
+                .await?
+                .ok_or_else(|| anyhow!("the device {} was registered concurrently", name_of(&request.key)))?,
+            Some(record) => self.store_over(&record, &seed, request).await?,
+        };
+        self.show_seed(request, &uri)?;
+        if request.activate {
+            let new = NewSeed {
+                seed_ref,
+                parameters: request.parameters,
+            };
+            self.activate_with(&request.key, new, &seed).await
+        } else {
+            self.terminal.note(&format!(
+                "The seed is not in use until `mfactl device activate {}` accepts its first code.",
+                options_for(&request.key)
+            ))?;
+            Ok(())
+        }
+    }
+
+    /// Stores a new seed for an existing device: as pending for an active one, in place of the old one for a device that
+    /// was never active.
+    async fn store_over(&mut self, record: &DeviceRecord, seed: &Seed, request: &RegisterRequest) -> Result<SeedRef> {
+        let (key, held) = (&record.key, &record.device);
+        let seed_ref = self.create_seed(seed).await?;
+        let pending = PendingSeed {
+            seed_ref: seed_ref.clone(),
+            until: self.clock.now().plus(request.pending_for),
+        };
+        let conflict = || anyhow!("the device {} was changed concurrently: run it again", name_of(key));
+        let offered = match self.devices.set_pending_seed(key, held, &pending).await {
+            Ok(Written::Yes) => Ok(()),
+            Ok(Written::No(_)) => {
+                self.discard(&seed_ref, Removal::ForGood).await?;
+                Err(conflict())
+            }
+            Err(_) if self.names_or_discard(key, Some(held), &seed_ref).await? => Ok(()),
+            Err(error) => Err(anyhow!(error).context(format!("cannot write the device {}", name_of(key)))),
+        };
+        offered?;
+        // The previous pending seed was never in use, and the device does not name it any more.
+        if let Some(former) = &record.pending {
+            self.discard(&former.seed_ref, Removal::ForGood).await?;
+        }
+        if held.status == Status::ActivationRequired {
+            let held = Device {
+                version: held.version.saturating_add(1),
+                ..held.clone()
+            };
+            let new = Device {
+                version: held.version.saturating_add(1),
+                seed_ref: seed_ref.clone(),
+                parameters: request.parameters,
+                ..held.clone()
+            };
+            match self.devices.replace(key, &held, &new, None).await {
+                Ok(Written::Yes) => {}
+                Ok(Written::No(Some(stored))) if *stored == new => {}
+                Ok(Written::No(_)) => return Err(conflict()),
+                Err(error) => {
+                    let record = self.devices.record(key).await.ok().flatten();
+                    if record.is_none_or(|record| record.device.seed_ref != seed_ref) {
+                        let what = format!("cannot write the device {}: run it again", name_of(key));
+                        return Err(anyhow!(error).context(what));
+                    }
+                }
+            }
+            self.discard(&held.seed_ref, Removal::ForGood).await?;
+        }
+        Ok(seed_ref)
+    }
+
+    /// Shows the seed, the only time.
+    fn show_seed(&mut self, request: &RegisterRequest, uri: &str) -> Result<()> {
+        let qr = match Qr::encode(uri) {
+            Ok(qr) => Some(qr),
+            Err(error) => {
+                self.terminal
+                    .note(&format!("No QR code: {error}. Enter the URI by hand."))?;
+                None
+            }
+        };
+        self.terminal
+            .note("Scan this with the authenticator app. It is the device's secret, and it is shown only once.")?;
+        if let Some(qr) = &qr {
+            self.terminal.say(&qr.text(self.terminal.has_colours()))?;
+        }
+        self.terminal.say(uri)?;
+        if let Some(qr) = &qr {
+            if let Some(path) = &request.png {
+                write(path, &qr.png()?, self.yes)?;
+            }
+            if let Some(path) = &request.svg {
+                write(path, qr.svg().as_bytes(), self.yes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn require_registrable(record: &DeviceRecord, request: &RegisterRequest) -> Result<()> {
+    match record.device.status {
+        Status::ActivationRequired => Ok(()),
+        Status::Active if request.replace => Ok(()),
+        Status::Active => bail!(
+            "the device {} is already active: --replace gives it a new seed, and the old one works until the first correct code \
+             of the new one",
+            name_of(&record.key)
+        ),
+        Status::Disabled => Err(disabled(&record.key)),
+    }
+}
+
+/// Which apps ignore parameters that are not the default.
+fn warnings(parameters: OtpParameters) -> impl Iterator<Item = &'static str> {
+    let OtpParameters {
+        algorithm,
+        digits,
+        period,
+    } = parameters;
+    [
+        (algorithm != Algorithm::Sha1).then_some(
+            "Warning: some apps ignore the algorithm and show SHA-1 codes, which never work: Microsoft Authenticator, \
+             older versions of Google Authenticator. The first code shows whether the user's app is one of them.",
+        ),
+        (digits != Digits::Six).then_some(
+            "Warning: some apps ignore the digits and show 6, which never work: Microsoft Authenticator, older versions \
+             of Google Authenticator. The first code shows whether the user's app is one of them.",
+        ),
+        (period != Period::Thirty).then_some(
+            "Warning: some apps ignore the period and change codes every 30 seconds, which never work: Google \
+             Authenticator, Microsoft Authenticator. The first code shows whether the user's app is one of them.",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+}

@@ -1,0 +1,215 @@
+//! Orphans as findings. Without I/O.
+
+use std::time::Duration;
+
+use shared::clock::Timestamp;
+use shared::device::{DeviceRecord, Status};
+use shared::names::SeedRef;
+
+use crate::commands::doctor::finding::{Finding, Part};
+use crate::commands::text::{count, name_of, options_for};
+
+const PART: Part = Part::Orphans;
+/// A device or secret that is younger may be part of a running command, or not visible everywhere in AWS yet.
+pub(in crate::commands::doctor) const GRACE_PERIOD: Duration = Duration::from_hours(1);
+
+/// Why a device's secret is not where it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// It was removed, and can be restored.
+    Removed,
+    /// The secret has other versions. The device's own may still be readable, and may go at any time.
+    OtherVersion,
+    /// Its name does not begin with the stack's prefix, so no function may read it.
+    OutsidePrefix,
+    /// The secret does not exist.
+    Gone,
+}
+
+/// A device, and a seed that it names and that is missing.
+#[derive(Debug)]
+pub(super) struct BrokenDevice {
+    pub(super) record: DeviceRecord,
+    pub(super) seed: SeedRef,
+    /// Whether the seed waits for its first code; the device works without it.
+    pub(super) pending: bool,
+    pub(super) absence: Absence,
+}
+
+impl BrokenDevice {
+    pub(super) fn is_restorable(&self) -> bool {
+        self.absence == Absence::Removed
+    }
+
+    /// Whether only the item is left. A disabled device is kept: someone set it aside.
+    pub(super) fn is_dead(&self, now: Timestamp) -> bool {
+        self.absence == Absence::Gone
+            && !self.pending
+            && self.record.device.status != Status::Disabled
+            && !is_young(self.record.created_at, now)
+    }
+
+    fn finding(&self, program: &str, now: Timestamp) -> Finding {
+        let (key, name) = (&self.record.key, self.seed.name());
+        let device = name_of(key);
+        let secret = if self.pending { "new secret" } else { "secret" };
+        let options = options_for(key);
+        let again = match self.record.device.status {
+            Status::Active => format!("{program} device register {options} --replace"),
+            Status::ActivationRequired => format!("{program} device register {options}"),
+            Status::Disabled => format!("{program} device remove {options}"),
+        };
+        match self.absence {
+            Absence::Removed => Finding::problem(
+                PART,
+                format!("the {secret} of the device {device} was removed"),
+                format!("--fix, or aws secretsmanager restore-secret --secret-id {name}"),
+            ),
+            Absence::OtherVersion => Finding::problem(
+                PART,
+                format!(
+                    "the {secret} of the device {device} has other versions: the device's own may disappear at any time"
+                ),
+                format!(
+                    "aws secretsmanager update-secret-version-stage --secret-id {name} --version-stage device \
+                     --move-to-version-id {}; if that version is gone, {again}",
+                    self.seed.version()
+                ),
+            ),
+            Absence::OutsidePrefix => Finding::problem(
+                PART,
+                format!("the device {device} names a secret of another stack, {name}, which no function may read"),
+                again,
+            ),
+            Absence::Gone if !self.pending && is_young(self.record.created_at, now) => Finding::notice(
+                PART,
+                format!(
+                    "the secret of the device {device} is not visible, and the device is less than an hour old: check again later"
+                ),
+            ),
+            Absence::Gone => {
+                let effect = match (self.pending, self.record.device.status) {
+                    (true, _) => "; the old one works",
+                    (false, Status::Active) => ": correct codes get 503",
+                    (false, _) => "",
+                };
+                let or_fix = if self.is_dead(now) {
+                    ", or --fix, which removes the device"
+                } else {
+                    ""
+                };
+                let text = format!("the {secret} of the device {device} is gone{effect}");
+                Finding::problem(PART, text, format!("{again}{or_fix}"))
+            }
+        }
+    }
+}
+
+/// What a comparison of devices and secrets found.
+#[derive(Debug, Default)]
+pub(in crate::commands::doctor) struct Orphans {
+    pub(super) now: Timestamp,
+    pub(super) devices: usize,
+    /// Devices that have their secret.
+    pub(super) complete: usize,
+    /// Items that could not be read: what they name is unknown.
+    pub(super) unreadable: usize,
+    pub(super) seeds: usize,
+    /// Seeds that no device names, old enough.
+    pub(super) unnamed: Vec<String>,
+    /// The same, but older than the stack.
+    pub(super) predating: Vec<String>,
+    /// Seeds that no device names yet.
+    pub(super) young: usize,
+    /// Secrets under the prefix whose names are not those of seeds.
+    pub(super) foreign: usize,
+    pub(super) broken: Vec<BrokenDevice>,
+}
+
+impl Orphans {
+    /// Whether there is anything that `--fix` may fix.
+    pub(in crate::commands::doctor) fn is_fixable(&self) -> bool {
+        let mut broken = self.broken.iter();
+        !self.unnamed.is_empty() || broken.any(|device| device.is_restorable() || device.is_dead(self.now))
+    }
+
+    /// The findings, at most so many of a kind.
+    pub(in crate::commands::doctor) fn findings(&self, program: &str, most: usize) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if self.unreadable > 0 {
+            let text = format!(
+                "{} cannot be read, so what they name is unknown",
+                count(self.unreadable, "item")
+            );
+            let remedy = format!("{program} device list shows which; {program} device remove removes one");
+            findings.push(Finding::problem(PART, text, remedy));
+        }
+        let by_hand = |name: &String| format!("aws secretsmanager delete-secret --secret-id {name}");
+        let unnamed = self.unnamed.iter().map(|name| {
+            let text = format!("no device names the secret {name}");
+            Finding::problem(PART, text, format!("--fix, or {}", by_hand(name)))
+        });
+        findings.extend(capped(unnamed, most, "more secrets that no device names"));
+        let predating = self.predating.iter().map(|name| {
+            let text = format!("no device names the secret {name}, which is older than the stack");
+            let remedy = "if an earlier stack left a table of devices that names it, keep it; otherwise";
+            Finding::problem(PART, text, format!("{remedy} {}", by_hand(name)))
+        });
+        findings.extend(capped(predating, most, "more secrets that are older than the stack"));
+        let broken = self.broken.iter().map(|device| device.finding(program, self.now));
+        findings.extend(capped(broken, most, "more devices without their secret"));
+        if self.young > 0 {
+            let text = format!(
+                "no device names {} of the last hour: a registration may be under way",
+                count(self.young, "secret")
+            );
+            findings.push(Finding::notice(PART, text));
+        }
+        if self.foreign > 0 {
+            let text = format!(
+                "{} under the prefix without the name of a seed: left alone",
+                count(self.foreign, "secret")
+            );
+            findings.push(Finding::notice(PART, text));
+        }
+        if findings.is_empty() {
+            let (devices, seeds) = (count(self.devices, "device"), count(self.seeds, "secret"));
+            let text = format!("{devices}, {seeds}: each device has its own, and each secret its device");
+            findings.push(Finding::ok(PART, text));
+        }
+        findings
+    }
+
+    /// Why nothing may be fixed, if so. `table` and `prefix` are where devices and secrets were read.
+    pub(super) fn refusal(&self, table: &str, prefix: &str) -> Option<Finding> {
+        let dead = self.broken.iter().filter(|device| device.is_dead(self.now)).count();
+        let refuse = |why: String| Finding::problem(PART, format!("nothing was fixed: {why}"), "see above");
+        if self.unreadable > 0 && !self.unnamed.is_empty() {
+            return Some(refuse(format!(
+                "{} cannot be read, and may name any of the secrets that look like orphans",
+                count(self.unreadable, "item")
+            )));
+        }
+        (self.complete == 0 && dead.max(self.unnamed.len()) > 1).then(|| {
+            refuse(format!(
+                "not one device of the table {table} has a secret under {prefix}, so this is probably the wrong table or prefix, \
+                 or an empty table that replaced another"
+            ))
+        })
+    }
+}
+
+/// The first ones, and how many more there are.
+fn capped(all: impl ExactSizeIterator<Item = Finding>, most: usize, more: &str) -> Vec<Finding> {
+    let number = all.len();
+    let mut shown: Vec<Finding> = all.take(most).collect();
+    if number > most {
+        let text = format!("{} {more}", number - most);
+        shown.push(Finding::problem(PART, text, "--json lists all"));
+    }
+    shown
+}
+
+pub(super) fn is_young(created_at: Timestamp, now: Timestamp) -> bool {
+    created_at.plus(GRACE_PERIOD) > now
+}

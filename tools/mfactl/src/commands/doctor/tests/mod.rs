@@ -1,0 +1,6 @@
+//! The doctor over ports in memory.
+
+mod concurrency;
+mod examine;
+mod memory_stack;
+mod orphans;

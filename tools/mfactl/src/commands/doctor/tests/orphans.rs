@@ -1,0 +1,421 @@
+//! Orphans: what is reported, what is fixed, and what is left alone.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use shared::device::{Device, Status};
+use shared::names::{DeviceKey, SeedRef};
+use shared::otp::{OtpParameters, Seed};
+use shared::ports::operator::SeedInventory as _;
+use shared::ports::registry::SeedRegistry as _;
+use shared::testing::memory::{Fault, Op};
+
+use super::memory_stack::{CHECK, FIX, NoDelay, check, doctor, put, put_unnamed};
+use crate::commands::device::RegisterRequest;
+use crate::commands::doctor::DoctorOptions;
+use crate::commands::doctor::orphans::GRACE_PERIOD;
+use crate::commands::testing::world::{NOW, World, error_text, text};
+use crate::ports::stack::ClockOffset;
+
+#[tokio::test]
+async fn scripts_read_every_finding_as_json() -> Result<()> {
+    let world = World::new()?;
+    let many = 30;
+    for number in 0..many {
+        put_unnamed(&world, number)?;
+    }
+    let mut doctor = doctor(&world, []);
+    let outcome = doctor.examine(&DoctorOptions { json: true, ..CHECK }, &NoDelay).await;
+    assert!(outcome.is_err());
+    let output = std::mem::take(&mut doctor.terminal.output);
+    let value: Value = serde_json::from_str(&output)?;
+    assert_eq!(
+        (&value["stack"], &value["status"]),
+        (&"mfa".into(), &"UPDATE_COMPLETE".into())
+    );
+    let findings = value["findings"].as_array().context("no findings")?;
+    let orphans: Vec<&Value> = findings.iter().filter(|finding| finding["part"] == "orphans").collect();
+    assert_eq!(orphans.len(), usize::from(many));
+    assert!(
+        orphans
+            .iter()
+            .all(|finding| finding["state"] == "problem" && finding["mend"].is_string())
+    );
+    // A person sees some of them, and how many more there are.
+    let (_, output) = check(&mut doctor).await;
+    assert_eq!(output.matches("no device names the secret").count(), 20);
+    assert!(
+        output.contains("10 more secrets that no device names") && output.contains("--json"),
+        "{output}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn orphans_are_reported_and_nothing_is_changed_without_fix() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let (_, removed) = put(&world, "bob", 2)?;
+    let (_, gone) = put(&world, "carol's", 3)?;
+    let unnamed = put_unnamed(&world, 4)?;
+    world.seeds.remove(&removed).await?;
+    world.seeds.purge(&gone).await?;
+    let mut doctor = doctor(&world, []);
+    let (healthy, output) = check(&mut doctor).await;
+    assert!(!healthy);
+    for words in [
+        format!("no device names the secret {}", unnamed.name()),
+        format!("delete-secret --secret-id {}", unnamed.name()),
+        "the secret of the device my phone of bob (client shop) was removed".to_owned(),
+        format!("restore-secret --secret-id {}", removed.name()),
+        "the secret of the device my phone of carol's (client shop) is gone".to_owned(),
+        "mfactl --stack mfa device register --client 'shop' --user 'carol'\\''s' --device 'my phone' --replace"
+            .to_owned(),
+    ] {
+        assert!(output.contains(&words), "{words}\n{output}");
+    }
+    assert_eq!((world.devices.count(), world.seeds.count()), (3, 2));
+    assert!(doctor.terminal.questions.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_fix_asks_once_and_then_fixes_all_orphans() -> Result<()> {
+    let world = World::new()?;
+    let (kept, _) = put(&world, "alice", 1)?;
+    let (restored, removed) = put(&world, "bob", 2)?;
+    let (dead, gone) = put(&world, "carol", 3)?;
+    let unnamed = put_unnamed(&world, 4)?;
+    world.seeds.remove(&removed).await?;
+    world.seeds.purge(&gone).await?;
+
+    let mut refusing = doctor(&world, [text("n")]);
+    let refused = error_text(refusing.examine(&FIX, &NoDelay).await);
+    assert!(refused.contains("not confirmed; nothing was changed"), "{refused}");
+    assert_eq!((world.devices.count(), world.seeds.count()), (3, 2));
+
+    let mut doctor = doctor(&world, [text("y")]);
+    doctor.examine(&FIX, &NoDelay).await?;
+    let [question] = doctor.terminal.questions.as_slice() else {
+        panic!("{:?}", doctor.terminal.questions)
+    };
+    for part in [
+        "Stack mfa, table Devices-1: restore 1 secret;",
+        "remove 1 secret that no device names (each can be restored for 30 days);",
+        "remove 1 device whose secret is gone, which cannot be undone?",
+    ] {
+        assert!(question.contains(part), "{question}");
+    }
+    assert!(
+        doctor
+            .terminal
+            .notes
+            .contains("To be removed: the device my phone of carol (client shop).")
+    );
+    assert!(world.seeds.has(&removed) && !world.seeds.has(&unnamed));
+    assert!(world.devices.peek(&dead).is_none());
+    assert!(world.devices.peek(&kept).is_some() && world.devices.peek(&restored).is_some());
+    // It can be restored.
+    world.seeds.restore(unnamed.name()).await?;
+    world.seeds.remove(&unnamed).await?;
+    let (healthy, output) = check(&mut doctor).await;
+    assert!(healthy && output.contains("2 devices, 2 secrets"), "{output}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_young_secret_is_left_alone() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    world.seeds.set_time(NOW);
+    let young = put_unnamed(&world, 2)?;
+    world.clock.advance(GRACE_PERIOD.saturating_sub(Duration::from_secs(1)));
+    let mut doctor = doctor(&world, []);
+    doctor.examine(&FIX, &NoDelay).await?;
+    let output = &doctor.terminal.output;
+    assert!(output.contains("no device names 1 secret of the last hour"), "{output}");
+    assert!(world.seeds.has(&young));
+    // An offset of the clock makes it neither older nor younger.
+    doctor.yes = true;
+    world.clock.advance(Duration::from_secs(10));
+    doctor.inspector.clock_offset = Some(ClockOffset::Ahead(9_001));
+    assert!(doctor.examine(&FIX, &NoDelay).await.is_err(), "the clock is wrong");
+    assert!(world.seeds.has(&young));
+    world.clock.set(NOW);
+    doctor.inspector.clock_offset = Some(ClockOffset::Behind(3_599_000));
+    assert!(doctor.examine(&FIX, &NoDelay).await.is_err(), "the clock is wrong");
+    assert!(world.seeds.has(&young));
+    world.clock.set(NOW.plus(GRACE_PERIOD));
+    doctor.inspector.clock_offset = Some(ClockOffset::Unmeasurable);
+    doctor.examine(&FIX, &NoDelay).await?;
+    assert!(!world.seeds.has(&young));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pending_seed_is_no_orphan_and_other_prefixes_are_ignored() -> Result<()> {
+    let world = World::active().await?;
+    let mut admin = world.admin([]);
+    admin
+        .register(&RegisterRequest {
+            activate: false,
+            pending_for: Duration::from_hours(24),
+            ..world.replacement()?
+        })
+        .await?;
+    let seed = Seed::from_bytes(&[9; 20], OtpParameters::default())?;
+    let others = [
+        "mfa-dev/seed/00000000000000000000000000000000",
+        "mfa/other",
+        "mfa/seedling/1",
+    ];
+    for name in others {
+        world.seeds.put(name, &seed)?;
+    }
+    world.clock.advance(GRACE_PERIOD * 2);
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    doctor.examine(&FIX, &NoDelay).await?;
+    assert_eq!(world.seeds.count(), 2 + others.len());
+    let record = world.record()?;
+    assert!(record.seeds().all(|seed| world.seeds.has(seed)));
+
+    let pending = record.pending.context("no pending seed")?;
+    world.seeds.purge(&pending.seed_ref).await?;
+    let asked = doctor.terminal.questions.len();
+    assert!(doctor.examine(&FIX, &NoDelay).await.is_err());
+    let output = std::mem::take(&mut doctor.terminal.output);
+    assert!(
+        output.contains("the old one works") && doctor.terminal.questions.len() == asked,
+        "{output}"
+    );
+    // An expired pending seed is of no use, so its absence is not reported.
+    world.clock.advance(Duration::from_hours(24));
+    let (healthy, output) = check(&mut doctor).await;
+    assert!(healthy, "{output}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_without_its_secret_but_with_a_pending_one_is_left_to_its_activation() -> Result<()> {
+    let world = World::active().await?;
+    put(&world, "alice", 1)?;
+    world
+        .admin([])
+        .register(&RegisterRequest {
+            activate: false,
+            pending_for: Duration::from_hours(24),
+            ..world.replacement()?
+        })
+        .await?;
+    let seed_ref = world.record()?.device.seed_ref;
+    world.seeds.purge(&seed_ref).await?;
+    world.clock.advance(Duration::from_hours(2));
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    let left = error_text(doctor.examine(&FIX, &NoDelay).await);
+    assert!(left.contains("1 problem") && world.record().is_ok(), "{left}");
+    let output = &doctor.terminal.output;
+    assert!(
+        output.contains("has a new seed that waits for its first code") && output.contains("device activate"),
+        "{output}"
+    );
+    // Once that has expired, the device is removed; the next run removes the secret that it named.
+    world.clock.advance(Duration::from_hours(24));
+    doctor.examine(&FIX, &NoDelay).await?;
+    assert!(world.record().is_err());
+    doctor.examine(&FIX, &NoDelay).await?;
+    assert_eq!(world.seeds.count(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_fixed_if_table_or_prefix_seem_wrong() -> Result<()> {
+    // Devices without secrets, secrets without devices, and both.
+    for (lost, unnamed) in [(2, 0), (0, 2), (1, 2), (2, 1)] {
+        let world = World::new()?;
+        for number in 0..lost {
+            let (_, seed) = put(&world, &format!("user{number}"), number)?;
+            world.seeds.purge(&seed).await?;
+        }
+        for number in 0..unnamed {
+            put_unnamed(&world, 100 + number)?;
+        }
+        let mut doctor = doctor(&world, []);
+        doctor.yes = true;
+        assert!(doctor.examine(&FIX, &NoDelay).await.is_err());
+        let output = &doctor.terminal.output;
+        assert!(
+            output.contains("nothing was fixed: not one device of the table Devices-1"),
+            "{output}"
+        );
+        let left = (world.devices.count(), world.seeds.count());
+        assert_eq!(left, (usize::from(lost), usize::from(unnamed)));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_fixed_while_the_stack_is_being_changed() -> Result<()> {
+    for status in ["UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "ROLLBACK_COMPLETE"] {
+        let world = World::new()?;
+        put(&world, "alice", 1)?;
+        put_unnamed(&world, 2)?;
+        let mut doctor = doctor(&world, []);
+        doctor.yes = true;
+        status.clone_into(&mut doctor.stack.status);
+        assert!(doctor.examine(&FIX, &NoDelay).await.is_err());
+        let output = &doctor.terminal.output;
+        assert!(output.contains("nothing was fixed: the stack is in the state") && output.contains("no device names"));
+        assert_eq!(world.seeds.count(), 2);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn secrets_older_than_the_stack_or_with_other_names_are_left_alone() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let hour = |hours| NOW.minus(Duration::from_hours(hours));
+    world.seeds.set_time(hour(10));
+    let earlier = put_unnamed(&world, 2)?;
+    world.seeds.set_time(hour(8));
+    let own = put_unnamed(&world, 3)?;
+    let seed = Seed::from_bytes(&[9; 20], OtpParameters::default())?;
+    let by_hand = [
+        "mfa/seed/by-hand".to_owned(),
+        format!("mfa/seed/{}", "F".repeat(32)),
+        format!("mfa/seed/{}", "f".repeat(33)),
+    ];
+    for name in &by_hand {
+        world.seeds.put(name, &seed)?;
+    }
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    doctor.stack.created_at = Some(hour(9));
+    let error = error_text(doctor.examine(&FIX, &NoDelay).await);
+    assert!(error.contains("1 problem"), "{error}");
+    let output = &doctor.terminal.output;
+    let of_earlier = format!(
+        "no device names the secret {}, which is older than the stack",
+        earlier.name()
+    );
+    assert!(
+        output.contains(&of_earlier) && output.contains("3 secrets under the prefix"),
+        "{output}"
+    );
+    assert!(!world.seeds.has(&own) && world.seeds.has(&earlier));
+    assert_eq!(world.seeds.count(), 2 + by_hand.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_whose_secret_is_elsewhere_is_reported_and_left() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let (other_version, own) = put(&world, "bob", 2)?;
+    let (elsewhere, _) = put(&world, "carol", 3)?;
+    let (disabled, gone) = put(&world, "dave", 4)?;
+    let naming = |key: &DeviceKey, seed_ref: SeedRef, status: Status| {
+        let device = Device::registered(9, status, seed_ref, OtpParameters::default());
+        world.devices.put(key, &device);
+    };
+    naming(&other_version, SeedRef::new(own.name(), "another")?, Status::Active);
+    let seed = Seed::from_bytes(&[5; 20], OtpParameters::default())?;
+    let of_another_stack = world
+        .seeds
+        .put("mfa-dev/seed/00000000000000000000000000000000", &seed)?;
+    naming(&elsewhere, of_another_stack, Status::Active);
+    let (removed_with_others, removed) = put(&world, "erin", 6)?;
+    naming(
+        &removed_with_others,
+        SeedRef::new(removed.name(), "another")?,
+        Status::Active,
+    );
+    world.seeds.remove(&removed).await?;
+    world.seeds.purge(&gone).await?;
+    naming(&disabled, gone, Status::Disabled);
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    let error = error_text(doctor.examine(&FIX, &NoDelay).await);
+    // carol's old secret is not named any more, and is removed.
+    assert!(error.contains("4 problems") && world.seeds.count() == 3, "{error}");
+    assert_eq!(world.devices.count(), 5);
+    let output = &doctor.terminal.output;
+    for words in [
+        "of bob (client shop) has other versions",
+        "of erin (client shop) has other versions",
+        "update-secret-version-stage --secret-id",
+        "of carol (client shop) names a secret of another stack",
+        "of dave (client shop) is gone\n",
+        "mfactl --stack mfa device remove --client 'shop' --user 'dave'",
+    ] {
+        assert!(output.contains(words), "{words}\n{output}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_young_device_is_left_alone() -> Result<()> {
+    let world = World::active().await?;
+    put(&world, "alice", 1)?;
+    let seed_ref = world.record()?.device.seed_ref;
+    world.seeds.purge(&seed_ref).await?;
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    doctor.examine(&FIX, &NoDelay).await?;
+    assert!(
+        world.record().is_ok()
+            && doctor
+                .terminal
+                .output
+                .contains("less than an hour old: check again later")
+    );
+    world.clock.advance(GRACE_PERIOD);
+    doctor.examine(&FIX, &NoDelay).await?;
+    assert!(world.record().is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failed_fix_is_reported_and_remains_a_problem() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let (_, removed) = put(&world, "bob", 2)?;
+    let (_, gone) = put(&world, "carol", 3)?;
+    let unnamed = put_unnamed(&world, 4)?;
+    world.seeds.remove(&removed).await?;
+    world.seeds.purge(&gone).await?;
+    for json in [false, true] {
+        world.seeds.inject(Op::Restore, Fault::Before);
+        world.seeds.inject(Op::Remove, Fault::Before);
+        world.devices.inject(Op::Remove, Fault::Before);
+        let mut doctor = doctor(&world, []);
+        doctor.yes = true;
+        let error = error_text(doctor.examine(&DoctorOptions { json, ..FIX }, &NoDelay).await);
+        assert!(error.contains("6 problems"), "{error}");
+        let output = &doctor.terminal.output;
+        assert_eq!(output.matches("not fixed: ").count(), 3, "{output}");
+        let times = if json { 1 } else { 2 };
+        assert_eq!(
+            output
+                .matches(&format!("no device names the secret {}", unnamed.name()))
+                .count(),
+            times
+        );
+        if json {
+            serde_json::from_str::<Value>(output)?;
+        }
+    }
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    doctor.examine(&FIX, &NoDelay).await?;
+    assert!(
+        doctor
+            .terminal
+            .output
+            .ends_with("2 devices, 2 secrets: each device has its own, and each secret its device\n")
+    );
+    Ok(())
+}

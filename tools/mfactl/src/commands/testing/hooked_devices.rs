@@ -1,0 +1,130 @@
+//! Devices in memory that others change at chosen moments, or whose items cannot be read.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use shared::clock::Timestamp;
+use shared::device::{Device, DeviceRecord, PendingSeed};
+use shared::error::StoreError;
+use shared::names::{ClientId, DeviceKey, UserName};
+use shared::ports::operator::{DeviceFilter, DeviceInventory};
+use shared::ports::registry::{DevicePage, DeviceRegistry};
+use shared::ports::{DeviceStore, Stored, Written};
+use shared::testing::memory::MemoryDevices;
+
+/// The moment before a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::commands) enum Before {
+    /// The first page of the scan with this number, counted from 0.
+    Scan(usize),
+    Read,
+    Removal,
+}
+
+pub(in crate::commands) struct HookedDevices<F> {
+    devices: MemoryDevices,
+    scans: AtomicUsize,
+    hook: F,
+    readable: bool,
+}
+
+impl HookedDevices<fn(Before)> {
+    /// Devices whose items cannot be read.
+    pub(in crate::commands) fn unreadable(devices: MemoryDevices) -> Self {
+        Self {
+            readable: false,
+            ..Self::new(devices, |_| ())
+        }
+    }
+}
+
+impl<F: Fn(Before) + Send + Sync> HookedDevices<F> {
+    /// Devices whose `hook` runs before calls.
+    pub(in crate::commands) fn new(devices: MemoryDevices, hook: F) -> Self {
+        Self {
+            devices,
+            scans: AtomicUsize::new(0),
+            hook,
+            readable: true,
+        }
+    }
+
+    fn if_readable<T>(&self, found: Option<T>) -> Result<Option<T>, StoreError> {
+        match found {
+            Some(_) if !self.readable => Err(StoreError::Corrupt {
+                store: "memory",
+                what: "an item without a version",
+            }),
+            found => Ok(found),
+        }
+    }
+}
+
+impl<F: Fn(Before) + Send + Sync> DeviceStore for HookedDevices<F> {
+    async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
+        self.if_readable(self.devices.get(key).await?)
+    }
+
+    async fn replace(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        new: &Device,
+        used_at: Option<Timestamp>,
+    ) -> Result<Written, StoreError> {
+        self.devices.replace(key, held, new, used_at).await
+    }
+}
+
+impl<F: Fn(Before) + Send + Sync> DeviceRegistry for HookedDevices<F> {
+    async fn record(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        (self.hook)(Before::Read);
+        self.if_readable(self.devices.record(key).await?)
+    }
+
+    async fn user_page(
+        &self,
+        client: &ClientId,
+        user: &UserName,
+        after: Option<&DeviceKey>,
+        limit: u16,
+    ) -> Result<DevicePage, StoreError> {
+        self.devices.user_page(client, user, after, limit).await
+    }
+
+    async fn set_pending_seed(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        pending: &PendingSeed,
+    ) -> Result<Written, StoreError> {
+        self.devices.set_pending_seed(key, held, pending).await
+    }
+
+    async fn register(&self, key: &DeviceKey, device: &Device, created_at: Timestamp) -> Result<Stored, StoreError> {
+        self.devices.register(key, device, created_at).await
+    }
+
+    async fn remove_held(&self, key: &DeviceKey, held: &Device) -> Result<Written, StoreError> {
+        (self.hook)(Before::Removal);
+        self.devices.remove_held(key, held).await
+    }
+}
+
+impl<F: Fn(Before) + Send + Sync> DeviceInventory for HookedDevices<F> {
+    async fn page(
+        &self,
+        filter: &DeviceFilter,
+        after: Option<&DeviceKey>,
+        limit: u16,
+    ) -> Result<DevicePage, StoreError> {
+        if after.is_none() {
+            (self.hook)(Before::Scan(self.scans.fetch_add(1, Ordering::Relaxed)));
+        }
+        self.devices.page(filter, after, limit).await
+    }
+
+    async fn remove(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        (self.hook)(Before::Removal);
+        self.if_readable(self.devices.remove(key).await?)
+    }
+}

@@ -1,0 +1,400 @@
+//! `otpauth://totp/…` URIs (the Key URI Format of Google Authenticator's wiki): written for an authenticator app, and
+//! read from the exports of other systems.
+//!
+//! The label is `issuer:user (device)`. Every part is percent-encoded (RFC 3986, section 2.1) down to the unreserved
+//! characters (section 2.3), a space as `%20`; the only raw colon is the one between issuer and account. Apps split the
+//! decoded label at its first colon, so an issuer has none ([`Issuer`]); a user name may have some: pyotp and Google
+//! Authenticator show it whole; Aegis, when there are several, shows the whole label as the account, and the codes stay
+//! right. The device is in the account because apps that keep one entry per issuer and account (Microsoft's) replace
+//! the entry of a user's first device with that of the second otherwise.
+
+use std::fmt::{self, Write as _};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use shared::names::{DeviceName, UserName};
+use shared::otp::{OtpParameters, Seed, SeedError};
+use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
+
+use super::encodings::seed_from_base32;
+use super::parameters::{self, or_default};
+
+/// Everything but the unreserved characters (RFC 3986, section 2.3).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The most bytes of a URI that is read: three times that of the longest names.
+pub const LONGEST: usize = 16 * 1024;
+
+/// The issuer that an authenticator app shows: 1–64 characters after NFC, without a colon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issuer(String);
+
+/// Why an issuer was refused. Holds nothing of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IssuerError {
+    /// Empty, or too long.
+    #[error("an issuer has 1 to 64 characters")]
+    Length,
+    /// Apps split the label at the first colon.
+    #[error("an issuer must not have a colon: authenticator apps would cut it there")]
+    Colon,
+    /// Control characters, or white space around it.
+    #[error("an issuer must not have control characters or outer white space")]
+    Character,
+}
+
+impl Issuer {
+    /// The most characters that an issuer may have.
+    pub const LONGEST: usize = 64;
+
+    /// Normalises and checks an issuer.
+    ///
+    /// # Errors
+    /// [`IssuerError`].
+    pub fn parse(raw: &str) -> Result<Self, IssuerError> {
+        let issuer: String = raw.nfc().collect();
+        if issuer.is_empty() || issuer.chars().count() > Self::LONGEST {
+            return Err(IssuerError::Length);
+        }
+        if issuer.contains(':') {
+            return Err(IssuerError::Colon);
+        }
+        if issuer.chars().any(char::is_control) || issuer.trim() != issuer {
+            return Err(IssuerError::Character);
+        }
+        Ok(Self(issuer))
+    }
+
+    /// The issuer in NFC.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a URI was refused. Holds nothing of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UriError {
+    /// Another scheme.
+    #[error("this is not an otpauth:// URI")]
+    Scheme,
+    /// More than [`LONGEST`] bytes.
+    #[error("the URI is too long")]
+    Length,
+    /// HOTP (RFC 4226).
+    #[error("the URI is for counter-based codes (hotp); only time-based codes (totp) are supported")]
+    CounterBased,
+    /// Neither `totp` nor `hotp`.
+    #[error("the URI is not for time-based codes: it must begin with otpauth://totp/")]
+    Type,
+    /// What follows a raw `#` belongs to neither label nor parameters.
+    #[error("the URI has a raw #: write it as %23")]
+    Fragment,
+    /// A `%` without two hexadecimal digits, or bytes that are not UTF-8.
+    #[error("the URI is not percent-encoded UTF-8: write a % of a name as %25")]
+    Encoding,
+    /// A control character, raw or decoded.
+    #[error("the URI has a control character")]
+    Control,
+    /// No `secret`.
+    #[error("the URI has no secret")]
+    NoSecret,
+    /// The same parameter twice: readers differ in which one they use.
+    #[error("the URI has the same parameter twice")]
+    Repeated,
+    /// Not SHA1, SHA256 or SHA512.
+    #[error("the URI's algorithm must be SHA1, SHA256 or SHA512")]
+    Algorithm,
+    /// Not 6 or 8.
+    #[error("the URI's digits must be 6 or 8")]
+    Digits,
+    /// Not 30 or 60.
+    #[error("the URI's period must be 30 or 60 seconds")]
+    Period,
+    /// A parameter that changes the codes in a way that the service does not support.
+    #[error("the URI has a parameter that changes the codes (a counter, an encoder, an offset): they would not work")]
+    OtherCodes,
+    /// The secret.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    /// Issuer and account cannot be told apart for certain.
+    #[error("it is unclear which part of the label is the account: import a CSV file that names the user")]
+    Label,
+    /// What was written is read differently.
+    #[error("the URI would be read differently from how it was written")]
+    NotReadBack,
+}
+
+/// What an app shows for a device: `user (device)`.
+#[must_use]
+pub fn account_of(user: &UserName, device: &DeviceName) -> String {
+    format!("{} ({})", user.as_str(), device.as_str())
+}
+
+/// The two names in an account that [`account_of`] wrote: the device is in the parentheses that close at the end.
+///
+/// Exact for every user name, and for every device name with balanced parentheses. `None` if there are none.
+#[must_use]
+pub fn names_in(account: &str) -> Option<(&str, &str)> {
+    let inner = account.strip_suffix(')')?;
+    let mut depth = 0_usize;
+    for (at, character) in inner.char_indices().rev() {
+        match character {
+            ')' => depth += 1,
+            '(' if depth > 0 => depth -= 1,
+            '(' => {
+                let user = inner.get(..at)?.strip_suffix(' ')?;
+                let device = inner.get(at + 1..)?;
+                return (!user.is_empty() && !device.is_empty()).then_some((user, device));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Writes the URI of a device, reads it back, and compares.
+///
+/// Algorithm, digits and period are always written: apps have different defaults.
+///
+/// # Errors
+/// [`UriError::NotReadBack`]: a bug, found before a user scans the code.
+pub fn build(
+    issuer: &Issuer,
+    user: &UserName,
+    device: &DeviceName,
+    seed: &Seed,
+) -> Result<Zeroizing<String>, UriError> {
+    const REST: usize = "otpauth://totp/:?secret=&issuer=&algorithm=SHA512&digits=8&period=60".len();
+    let account = account_of(user, device);
+    let secret = seed.to_base32();
+    let OtpParameters {
+        algorithm,
+        digits,
+        period,
+    } = seed.parameters();
+    let encoded = |part| utf8_percent_encode(part, ENCODED);
+    // Of its final size: a buffer that grows leaves copies behind.
+    let longest = REST + 3 * (2 * issuer.as_str().len() + account.len()) + secret.len();
+    let mut uri = Zeroizing::new(String::with_capacity(longest));
+    // Writing to a string does not fail.
+    let _ = write!(
+        uri,
+        "otpauth://totp/{}:{}?secret={}&issuer={}&algorithm={}&digits={}&period={}",
+        encoded(issuer.as_str()),
+        encoded(&account),
+        secret.as_str(),
+        encoded(issuer.as_str()),
+        algorithm.as_str(),
+        digits.count(),
+        period.seconds(),
+    );
+    let read = parse(&uri)?;
+    let same = read.issuer() == Some(issuer.as_str())
+        && read.account() == Ok(&account)
+        && read.seed.parameters() == seed.parameters()
+        && *read.seed.to_base32() == *secret;
+    if same { Ok(uri) } else { Err(UriError::NotReadBack) }
+}
+
+/// A parsed URI. Its `Debug` shows only the parameters.
+pub struct OtpauthUri {
+    label: Label,
+    issuer: Option<String>,
+    /// The seed, with algorithm, digits and period.
+    pub seed: Seed,
+}
+
+impl OtpauthUri {
+    /// The issuer: the parameter, or the part of the label before its colon.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref().or(self.label.issuer.as_deref())
+    }
+
+    /// The account of the label.
+    ///
+    /// # Errors
+    /// [`UriError::Label`]: the issuers of label and parameter differ, or a colon may belong to the account. A wrong
+    /// guess would give one user's seed to another user.
+    pub fn account(&self) -> Result<&str, UriError> {
+        self.label.account(self.issuer.as_deref())
+    }
+}
+
+impl fmt::Debug for OtpauthUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtpauthUri")
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A label, decoded.
+pub(super) struct Label {
+    /// The part before the first raw colon.
+    issuer: Option<String>,
+    /// The part after it, or all of the label.
+    rest: String,
+}
+
+impl Label {
+    /// A label that was decoded already: which colons were raw is unknown.
+    pub(super) const fn from_text(text: String) -> Self {
+        Self {
+            issuer: None,
+            rest: text,
+        }
+    }
+
+    fn from_uri(raw: &str) -> Result<Self, UriError> {
+        let (issuer, rest) = raw
+            .split_once(':')
+            .map_or((None, raw), |(issuer, rest)| (Some(issuer), rest));
+        Ok(Self {
+            issuer: issuer
+                .map(|issuer| decode(issuer, ' '))
+                .transpose()?
+                .map(|issuer| issuer.trim().to_owned())
+                .filter(|issuer| !issuer.is_empty()),
+            // The format allows spaces before the account.
+            rest: decode(rest, '+')?.trim_start_matches(' ').to_owned(),
+        })
+    }
+
+    /// The account; see [`OtpauthUri::account`].
+    pub(super) fn account(&self, parameter: Option<&str>) -> Result<&str, UriError> {
+        let account = match (&self.issuer, parameter) {
+            (Some(issuer), Some(parameter)) if issuer != parameter => return Err(UriError::Label),
+            (Some(_), _) => &self.rest,
+            (None, parameter) => {
+                let after_issuer = parameter
+                    .and_then(|parameter| self.rest.strip_prefix(parameter))
+                    .and_then(|rest| rest.strip_prefix(':'));
+                match after_issuer {
+                    Some(account) => account.trim_start_matches(' '),
+                    None if self.rest.contains(':') => return Err(UriError::Label),
+                    None => &self.rest,
+                }
+            }
+        };
+        Ok(account)
+    }
+}
+
+/// Reads a URI.
+///
+/// Names of parameters are case-insensitive. Parameters that only concern what an app shows (`image`, `color`, …) are
+/// ignored; those that change the codes (`counter`, `encoder`, …) are refused, and so is every other spelling of algorithm,
+/// digits or period, because ignoring it would make codes that never work.
+///
+/// # Errors
+/// [`UriError`].
+pub fn parse(raw: &str) -> Result<OtpauthUri, UriError> {
+    const SCHEME: &str = "otpauth://";
+    if raw.len() > LONGEST {
+        return Err(UriError::Length);
+    }
+    if raw.chars().any(char::is_control) {
+        return Err(UriError::Control);
+    }
+    let rest = after_prefix(raw, SCHEME).ok_or(UriError::Scheme)?;
+    if rest.contains('#') {
+        return Err(UriError::Fragment);
+    }
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (kind, label) = path.split_once('/').unwrap_or((path, ""));
+    if kind.eq_ignore_ascii_case("hotp") {
+        return Err(UriError::CounterBased);
+    }
+    if !kind.eq_ignore_ascii_case("totp") {
+        return Err(UriError::Type);
+    }
+    let label = Label::from_uri(label)?;
+    let query = Query::read(query)?;
+    let [algorithm, digits, period] =
+        [&query.algorithm, &query.digits, &query.period].map(|value| value.as_ref().map(|value| value.as_str()));
+    let of = OtpParameters {
+        algorithm: or_default(algorithm, parameters::algorithm).ok_or(UriError::Algorithm)?,
+        digits: or_default(digits, parameters::digits).ok_or(UriError::Digits)?,
+        period: or_default(period, parameters::period).ok_or(UriError::Period)?,
+    };
+    Ok(OtpauthUri {
+        label,
+        issuer: query
+            .issuer
+            .map(|issuer| issuer.trim().to_owned())
+            .filter(|issuer| !issuer.is_empty()),
+        seed: seed_from_base32(&query.secret.ok_or(UriError::NoSecret)?, of)?,
+    })
+}
+
+/// The text after an ASCII prefix of any case.
+pub(super) fn after_prefix<'a>(raw: &'a str, prefix: &str) -> Option<&'a str> {
+    let (head, rest) = raw.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// The parameters that matter.
+#[derive(Default)]
+struct Query {
+    secret: Option<Zeroizing<String>>,
+    issuer: Option<Zeroizing<String>>,
+    algorithm: Option<Zeroizing<String>>,
+    digits: Option<Zeroizing<String>>,
+    period: Option<Zeroizing<String>>,
+}
+
+impl Query {
+    fn read(raw: &str) -> Result<Self, UriError> {
+        let mut query = Self::default();
+        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let mut name = decode(name, ' ')?;
+            name.make_ascii_lowercase();
+            let place = match name.trim() {
+                "secret" => &mut query.secret,
+                "issuer" => &mut query.issuer,
+                "algorithm" => &mut query.algorithm,
+                "digits" => &mut query.digits,
+                "period" => &mut query.period,
+                "counter" | "encoder" | "algo" | "alg" | "hash" | "hashalgo" | "digit" | "length" | "interval"
+                | "step" | "timestep" | "t0" | "epoch" | "offset" | "pin" => return Err(UriError::OtherCodes),
+                _ => continue,
+            };
+            // Libraries of Python and PHP write query strings as forms, and apps read them as forms.
+            if place.replace(decode(value, ' ')?).is_some() {
+                return Err(UriError::Repeated);
+            }
+        }
+        Ok(query)
+    }
+}
+
+/// Percent-decodes; `plus` replaces a raw `+`: with itself in a path, with a space in a form.
+pub(super) fn decode(raw: &str, plus: char) -> Result<Zeroizing<String>, UriError> {
+    let complete = raw.split('%').skip(1).all(|after| {
+        let digits = after.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    if !complete {
+        return Err(UriError::Encoding);
+    }
+    // A raw `+` is replaced before `%2B` becomes one.
+    let mut text = Zeroizing::new(String::with_capacity(raw.len()));
+    text.extend(
+        raw.chars()
+            .map(|character| if character == '+' { plus } else { character }),
+    );
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    bytes.extend(percent_decode_str(&text));
+    let decoded = str::from_utf8(&bytes).map_err(|_| UriError::Encoding)?;
+    if decoded.chars().any(char::is_control) {
+        return Err(UriError::Control);
+    }
+    let mut whole = Zeroizing::new(String::with_capacity(decoded.len()));
+    whole.push_str(decoded);
+    Ok(whole)
+}
+
+#[cfg(test)]
+mod tests;

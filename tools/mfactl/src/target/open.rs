@@ -1,0 +1,249 @@
+//! Opens the deployment that the command line names, and connects the commands to it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use shared::aws::devices::DynamoDevices;
+use shared::aws::sdk::{Clients, Endpoints, Limits};
+use shared::aws::seeds::SecretsManagerSeeds;
+use shared::config;
+use shared::names::ClientId;
+use shared::random::SystemRandom;
+
+use super::clock::StackClock;
+use super::local_stack::LocalStack;
+use super::settings::{Setting, Settings, without_seed};
+use crate::aws::clients::CognitoClients;
+use crate::aws::inspect::{AwsInspector, LocalEndpoints};
+use crate::commands::client::ClientAdmin;
+use crate::commands::device::DeviceAdmin;
+use crate::commands::doctor::{Doctor, Place, Stores, stack_by_name, stack_with_resources};
+use crate::ports::stack::DeployedStack;
+use crate::usage::Usage;
+
+/// The deployment that a command line names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deployment {
+    /// The local stack, by the file that it writes about itself.
+    Local(PathBuf),
+    /// Region and credentials of the environment; settings of a stack, if one is named.
+    Aws { stack: Option<String> },
+}
+
+/// What a command needs of its target.
+#[derive(Debug, Clone, Copy)]
+pub enum Needs {
+    /// The stores of devices and seeds, and these settings.
+    Stores(&'static [Setting]),
+    /// The user pool.
+    UserPool,
+    /// All that the doctor checks.
+    Stack,
+}
+
+/// A deployment whose settings are known.
+#[derive(Debug)]
+pub struct Target {
+    clients: Clients,
+    settings: Settings,
+    /// For the doctor: the stack with its resources, and the inspector that read it, which knows AWS's clock.
+    stack: Option<(DeployedStack, AwsInspector)>,
+    local: Option<LocalStack>,
+    clock_offset_seconds: i64,
+}
+
+type AwsDoctor<T> = Doctor<AwsInspector, CognitoClients, DynamoDevices, SecretsManagerSeeds<StackClock>, StackClock, T>;
+type AwsDeviceAdmin<T> = DeviceAdmin<DynamoDevices, SecretsManagerSeeds<StackClock>, StackClock, SystemRandom, T>;
+
+impl Target {
+    /// Opens a deployment for a command. `options` are the settings of the command line.
+    ///
+    /// # Errors
+    /// [`Usage`] if a setting is missing, otherwise why the stack cannot be read.
+    pub async fn open(deployment: &Deployment, options: Settings, needs: Needs) -> Result<Self> {
+        match deployment {
+            Deployment::Local(file) => {
+                let local = LocalStack::read(file)?;
+                let clock_offset_seconds = match needs {
+                    // The user pool does not depend on the clock.
+                    Needs::UserPool => 0,
+                    Needs::Stores(_) | Needs::Stack => local.clock_offset_seconds().await?,
+                };
+                let stores = Endpoints::local(&local.dynamodb_url, &local.secrets_manager_url);
+                let clients = Clients::new(stores, Limits::OPERATOR);
+                let endpoints = LocalEndpoints {
+                    dynamodb: &local.dynamodb_url,
+                    cognito: &local.cognito_url,
+                };
+                let inspector = AwsInspector::new(&clients.config, StackClock::default(), Some(endpoints));
+                Ok(Self {
+                    settings: Settings::from_values(local.settings.clone()),
+                    stack: matches!(needs, Needs::Stack).then(|| (local.as_deployed(), inspector)),
+                    clients,
+                    local: Some(local),
+                    clock_offset_seconds,
+                })
+            }
+            Deployment::Aws { stack } => Self::open_aws(stack.as_deref(), options, needs).await,
+        }
+    }
+
+    async fn open_aws(name: Option<&str>, mut settings: Settings, needs: Needs) -> Result<Self> {
+        let Some(name) = name else {
+            // Before the SDK looks for a region.
+            require(&settings, needs)?;
+            return Ok(Self::on_aws(aws_clients().await, settings, None));
+        };
+        let clients = aws_clients().await;
+        let inspector = AwsInspector::new(&clients.config, StackClock::default(), None);
+        let stack = if matches!(needs, Needs::Stack) {
+            let stack = stack_with_resources(&inspector, name).await?;
+            Some((stack, inspector))
+        } else {
+            settings.add_stack(&stack_by_name(&inspector, name).await?);
+            require(&settings, needs)?;
+            None
+        };
+        Ok(Self::on_aws(clients, settings, stack))
+    }
+
+    const fn on_aws(clients: Clients, settings: Settings, stack: Option<(DeployedStack, AwsInspector)>) -> Self {
+        Self {
+            clients,
+            settings,
+            stack,
+            local: None,
+            clock_offset_seconds: 0,
+        }
+    }
+
+    /// The client whose devices a command means unless it names another one.
+    #[must_use]
+    pub fn default_client(&self) -> Option<ClientId> {
+        self.local.as_ref().and_then(LocalStack::first_client)
+    }
+
+    fn clock(&self) -> StackClock {
+        StackClock::offset_by(self.clock_offset_seconds)
+    }
+
+    /// The commands for devices.
+    ///
+    /// # Errors
+    /// [`Usage`] if a setting is missing or invalid.
+    pub fn device_admin<T>(&self, terminal: T, yes: bool) -> Result<AwsDeviceAdmin<T>> {
+        let policy = config::policy(&self.settings).map_err(|error| Usage(shared::error::chain(&error)))?;
+        let (clients, clock) = (&self.clients, self.clock());
+        let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock, Duration::ZERO);
+        let seed_prefix = self.settings.get(Setting::SEED_PREFIX);
+        Ok(DeviceAdmin {
+            devices: DynamoDevices::new(&clients.dynamodb, self.settings.require(Setting::DEVICES_TABLE)?),
+            seeds: seeds.encrypted_with(self.settings.get(Setting::SEED_KEY)),
+            clock,
+            random: SystemRandom,
+            terminal,
+            policy,
+            seed_prefix: seed_prefix.map(|prefix| without_seed(&prefix).to_owned()),
+            yes,
+            left_behind: false,
+        })
+    }
+
+    /// The commands for clients. The table of devices is opened if its name is known.
+    ///
+    /// # Errors
+    /// [`Usage`] if the user pool is not known.
+    pub fn client_admin<T>(
+        &self,
+        token_url: Option<String>,
+        terminal: T,
+        yes: bool,
+    ) -> Result<ClientAdmin<CognitoClients, DynamoDevices, T>> {
+        let pool = match &self.local {
+            Some(local) => local.user_pool_id.clone(),
+            None => self.settings.require(Setting::USER_POOL_ID)?,
+        };
+        let table = self.settings.get(Setting::DEVICES_TABLE);
+        Ok(ClientAdmin {
+            clients: self.cognito(pool, token_url),
+            devices: table.map(|table| DynamoDevices::new(&self.clients.dynamodb, table)),
+            terminal,
+            yes,
+        })
+    }
+
+    fn cognito(&self, pool: String, token_url: Option<String>) -> CognitoClients {
+        match &self.local {
+            Some(local) => CognitoClients::new(
+                &self.clients.config,
+                Some(&local.cognito_url),
+                pool,
+                token_url.or_else(|| Some(local.token_url.clone())),
+            ),
+            None => CognitoClients::new(&self.clients.config, None, pool, token_url),
+        }
+    }
+
+    /// The doctor. All that it checks and fixes is what the stack says is its own.
+    ///
+    /// # Errors
+    /// If the target was not opened with [`Needs::Stack`].
+    pub fn doctor<T>(mut self, token_url: Option<String>, terminal: T, yes: bool) -> Result<AwsDoctor<T>> {
+        let (stack, inspector) = self.stack.take().context("the target was opened without its stack")?;
+        let pool = stack.outputs.get("UserPoolId").cloned().unwrap_or_default();
+        Ok(Doctor {
+            inspector,
+            clients: self.cognito(pool, token_url),
+            stores: self.doctor_stores(&stack),
+            clock: self.clock(),
+            terminal,
+            yes,
+            program: match self.local {
+                Some(_) => "mfactl --local".to_owned(),
+                None => format!("mfactl --stack {}", stack.name),
+            },
+            api_url: None,
+            place: match self.local {
+                Some(_) => Place::Local {
+                    clock_offset_seconds: self.clock_offset_seconds,
+                },
+                None => Place::Aws,
+            },
+            stack,
+        })
+    }
+
+    /// Where devices and their seeds are, if the stack says so.
+    fn doctor_stores(&self, stack: &DeployedStack) -> Option<Stores<DynamoDevices, SecretsManagerSeeds<StackClock>>> {
+        let output = |name: &str| stack.outputs.get(name).filter(|value| !value.is_empty());
+        let (table, seed_prefix) = output("DevicesTable").zip(output("SeedPrefix"))?;
+        let clients = &self.clients;
+        Some(Stores {
+            devices: DynamoDevices::new(&clients.dynamodb, table.clone()),
+            seeds: SecretsManagerSeeds::new(&clients.secrets_manager, self.clock(), Duration::ZERO),
+            table: table.clone(),
+            // With the slash: another stack's prefix may begin with this one's.
+            prefix: format!("{}/seed/", without_seed(seed_prefix)),
+        })
+    }
+}
+
+async fn aws_clients() -> Clients {
+    Clients::new(Endpoints::from_environment().await, Limits::OPERATOR)
+}
+
+/// Checks that the settings that a command needs are present.
+fn require(settings: &Settings, needs: Needs) -> Result<()> {
+    let names: &[Setting] = match needs {
+        Needs::Stores(names) => names,
+        Needs::UserPool => &[Setting::USER_POOL_ID],
+        Needs::Stack => {
+            return Err(Usage("give --stack NAME, or --local for the local stack".to_owned()).into());
+        }
+    };
+    for name in names {
+        settings.require(*name)?;
+    }
+    Ok(())
+}
