@@ -139,7 +139,12 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Devic
     }
 
     /// Tries a row until the stores accept it, or fail it for another reason than throttling.
-    async fn import_row<W: Delay>(&mut self, key: &DeviceKey, row: &Row, state: &mut ImportState<'_, W>) -> Result<RowOutcome> {
+    async fn import_row<W: Delay>(
+        &mut self,
+        key: &DeviceKey,
+        row: &Row,
+        state: &mut ImportState<'_, W>,
+    ) -> Result<RowOutcome> {
         let mut waits = BACKOFF_SECONDS.into_iter().map(Duration::from_secs);
         loop {
             let error = match self.try_row(key, row, state).await {
@@ -156,7 +161,12 @@ impl<D: DeviceRegistry, S: SeedRegistry, C: Clock, R: Random, T: Terminal> Devic
         }
     }
 
-    async fn try_row<W: Delay>(&mut self, key: &DeviceKey, row: &Row, state: &mut ImportState<'_, W>) -> Result<RowOutcome> {
+    async fn try_row<W: Delay>(
+        &mut self,
+        key: &DeviceKey,
+        row: &Row,
+        state: &mut ImportState<'_, W>,
+    ) -> Result<RowOutcome> {
         if self.find(key).await?.is_some() {
             return Ok(RowOutcome::AlreadyExists);
         }
