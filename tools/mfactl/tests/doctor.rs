@@ -130,7 +130,7 @@ async fn changes_of_the_tables_are_found() -> Outcome {
         session
             .problem()
             .await?
-            .contains("Auths keeps every authId for ever: TTL is off")
+            .contains("Auths keeps every authId forever: TTL is off")
     );
     ttl(true).await?;
     session.require_healthy().await?;

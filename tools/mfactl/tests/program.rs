@@ -94,19 +94,19 @@ async fn a_device_is_registered_on_the_local_stack() -> Result<()> {
     assert!(status == Some(1) && notes.contains("--yes"), "{notes}");
     let (status, _, notes) = text(&device("remove", &["--yes", "--now"])?);
     assert_eq!(status, Some(0), "{notes}");
-    let (status, said, _) = text(&device("remove", &["--yes"])?);
-    assert!(status == Some(0) && said.contains("There is no device"), "{said}");
+    let (status, output, _) = text(&device("remove", &["--yes"])?);
+    assert!(status == Some(0) && output.contains("There is no device"), "{output}");
 
     std::fs::write(
         folder.join("seeds.csv"),
         "user,device,seed\nalice,phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n",
     )?;
     for expected in ["1 imported", "1 already exist"] {
-        let (status, said, _) = text(&run(folder, &["--local", "device", "import", "seeds.csv"])?);
-        assert!(status == Some(0) && said.contains(expected), "{said}");
+        let (status, output, _) = text(&run(folder, &["--local", "device", "import", "seeds.csv"])?);
+        assert!(status == Some(0) && output.contains(expected), "{output}");
     }
-    let (status, said, _) = text(&run(folder, &["--local", "device", "list", "--user", "alice"])?);
-    assert!(status == Some(0) && said.contains("1 device"), "{said}");
+    let (status, output, _) = text(&run(folder, &["--local", "device", "list", "--user", "alice"])?);
+    assert!(status == Some(0) && output.contains("1 device"), "{output}");
     files.remove()?;
     stack.shutdown().await;
     Ok(())
@@ -152,13 +152,13 @@ fn a_wrong_command_line_exits_with_2_and_says_what_to_do() -> Result<()> {
             "6 or 8",
         ),
     ] {
-        let (status, said, notes) = text(&run(folder.path(), &arguments)?);
-        assert_eq!(status, Some(2), "{arguments:?}: {said}{notes}");
+        let (status, output, notes) = text(&run(folder.path(), &arguments)?);
+        assert_eq!(status, Some(2), "{arguments:?}: {output}{notes}");
         assert!(notes.contains(expected), "{arguments:?}: {notes}");
     }
-    let (status, said, _) = text(&run(folder.path(), &["completions", "bash"])?);
-    assert!(status == Some(0) && said.contains("mfactl"));
-    let (status, said, _) = text(&run(folder.path(), &["man"])?);
-    assert!(status == Some(0) && said.contains(".TH mfactl"));
+    let (status, output, _) = text(&run(folder.path(), &["completions", "bash"])?);
+    assert!(status == Some(0) && output.contains("mfactl"));
+    let (status, output, _) = text(&run(folder.path(), &["man"])?);
+    assert!(status == Some(0) && output.contains(".TH mfactl"));
     Ok(())
 }

@@ -25,8 +25,7 @@ pub struct Arguments {
     /// Use the local stack, which `cargo run -p local` starts and describes in FILE
     #[arg(long, global = true, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = LOCAL_FILE, help_heading = DEPLOYMENT)]
     pub(super) local: Option<PathBuf>,
-    /// `CloudFormation` stack to read the settings below from
-    #[arg(long, global = true, value_name = "NAME", help_heading = DEPLOYMENT)]
+    #[arg(help = "CloudFormation stack to read the settings of the deployment from", long, global = true, value_name = "NAME", help_heading = DEPLOYMENT)]
     pub(super) stack: Option<String>,
     #[command(subcommand)]
     pub(super) command: Command,
@@ -362,8 +361,11 @@ pub(super) struct DoctorArguments {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// URL of the API, if it has a custom domain; the stack's output `ApiUrl` by default
-    #[arg(long, value_name = "URL")]
+    #[arg(
+        help = "URL of the API, if it has a custom domain; the stack's output ApiUrl by default",
+        long,
+        value_name = "URL"
+    )]
     pub(super) api_url: Option<String>,
     #[command(flatten)]
     pub(super) confirmation: Confirmation,
@@ -394,41 +396,33 @@ pub(super) struct TokenOption {
 
 #[derive(Debug, Args)]
 pub(super) struct PoolOption {
-    /// Id of the user pool [env: `USER_POOL_ID`]
-    #[arg(long, value_name = "ID", help_heading = DEPLOYMENT)]
+    #[arg(help = "Id of the user pool [env: USER_POOL_ID]", long, value_name = "ID", help_heading = DEPLOYMENT)]
     user_pool: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct TableOption {
-    /// Table of devices [env: `DEVICES_TABLE`]
-    #[arg(long, value_name = "NAME", help_heading = DEPLOYMENT)]
+    #[arg(help = "Table of devices [env: DEVICES_TABLE]", long, value_name = "NAME", help_heading = DEPLOYMENT)]
     devices_table: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct SeedOptions {
-    /// Prefix of the names of secrets [env: `SEED_PREFIX`]
-    #[arg(long, value_name = "PREFIX", help_heading = DEPLOYMENT)]
+    #[arg(help = "Prefix of the names of secrets [env: SEED_PREFIX]", long, value_name = "PREFIX", help_heading = DEPLOYMENT)]
     seed_prefix: Option<String>,
-    /// KMS key to encrypt new secrets with, if the stack has one (`SeedKey`) [env: `SEED_KEY`]
-    #[arg(long, value_name = "ARN", help_heading = DEPLOYMENT)]
+    #[arg(help = "KMS key to encrypt new secrets with, if the stack has one (SeedKey) [env: SEED_KEY]", long, value_name = "ARN", help_heading = DEPLOYMENT)]
     seed_key: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct PolicyOptions {
-    /// Rate limit: standard, strict or custom [env: `GUESS_POLICY`]
-    #[arg(long, value_name = "POLICY", help_heading = DEPLOYMENT)]
+    #[arg(help = "Rate limit: standard, strict or custom [env: GUESS_POLICY]", long, value_name = "POLICY", help_heading = DEPLOYMENT)]
     policy: Option<String>,
-    /// With custom, wrong single codes that are allowed at once [env: `GUESS_BURST`]
-    #[arg(long, value_name = "CODES", help_heading = DEPLOYMENT)]
+    #[arg(help = "With custom, wrong single codes that are allowed at once [env: GUESS_BURST]", long, value_name = "CODES", help_heading = DEPLOYMENT)]
     policy_burst: Option<String>,
-    /// With custom, hours until one more is allowed [env: `GUESS_REFILL_HOURS`]
-    #[arg(long, value_name = "HOURS", help_heading = DEPLOYMENT)]
+    #[arg(help = "With custom, hours until one more is allowed [env: GUESS_REFILL_HOURS]", long, value_name = "HOURS", help_heading = DEPLOYMENT)]
     policy_refill_hours: Option<String>,
-    /// With custom, seconds between wrong pairs of codes [env: `GUESS_PAIR_GAP_SECONDS`]
-    #[arg(long, value_name = "SECONDS", help_heading = DEPLOYMENT)]
+    #[arg(help = "With custom, seconds between wrong pairs of codes [env: GUESS_PAIR_GAP_SECONDS]", long, value_name = "SECONDS", help_heading = DEPLOYMENT)]
     policy_pair_gap_seconds: Option<String>,
 }
 

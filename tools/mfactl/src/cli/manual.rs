@@ -16,7 +16,7 @@ pub fn parse() -> Arguments {
 /// The parser. Commands that use no deployment do not show the options that name one.
 fn command() -> Command {
     let without_deployment = |command: Command| {
-        // An argument of its own with the same id keeps the global one out.
+        // A local argument with the same id keeps the global one out.
         let hidden = ["local", "stack"].map(|name| Arg::new(name).long(name).num_args(0..=1).hide(true));
         command.args(hidden)
     };

@@ -18,7 +18,7 @@ const FIND_SECRETS: &str = "`mfactl doctor` finds secrets that no device names";
 impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> DeviceAdmin<D, S, C, R, T> {
     /// Removes a device, then its seeds in the way of `how`. Can be repeated: a device that does not exist is no error.
     ///
-    /// An item that cannot be read is removed too, or its name would be taken for ever; its secrets are unknown then.
+    /// An item that cannot be read is removed too, or its name would be taken forever; its secrets are unknown then.
     ///
     /// # Errors
     /// With what to do about it.

@@ -133,7 +133,7 @@ pub(super) fn table(stack: &DeployedStack, output: &str, name: &str, found: Opti
             format!("{} {limit}", ttl(false, attribute)),
         ),
         (false, None) => problem(
-            format!("{name} keeps every authId for ever: TTL is off"),
+            format!("{name} keeps every authId forever: TTL is off"),
             format!("{} {limit}", ttl(true, EXPIRES_AT)),
         ),
         (false, Some(attribute)) if attribute != EXPIRES_AT => problem(

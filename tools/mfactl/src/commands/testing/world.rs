@@ -250,7 +250,7 @@ impl World {
     }
 }
 
-/// Runs a command until it ends or waits for ever, as if the program was killed.
+/// Runs a command until it ends or waits forever, as if the program was killed.
 pub(in crate::commands) async fn until_it_hangs<T>(command: impl Future<Output = T>) -> Option<T> {
     let mut command = std::pin::pin!(command);
     for _ in 0..2_000 {
