@@ -12,7 +12,6 @@ use mfactl::aws::clients::CognitoClients;
 use mfactl::ports::clients::{ClientError, ClientName, ClientRegistry as _, Scope};
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::aws::sdk::Clients;
 use shared::names::ClientId;
 use shared::otp::OtpParameters;
 
