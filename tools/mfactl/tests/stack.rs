@@ -22,7 +22,7 @@ use shared::device::Status;
 use shared::names::{ClientId, DeviceKey, DeviceName, UserName};
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
 use shared::policy::Policy;
-use shared::ports::operator::{DeviceFilter, DeviceInventory as _, SeedInventory as _};
+use shared::ports::operator::{DeviceFilter, DeviceInventory as _};
 use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
 use shared::random::SystemRandom;
 use zeroize::Zeroizing;
