@@ -4,6 +4,8 @@
 //! I/O, no environment, no HTTP and no SDK: it compiles with `--no-default-features`. The adapters (`config`, `telemetry`,
 //! `http`, `aws`, `testing`) are behind features and depend on the core, never the other way round.
 
+#![warn(missing_docs)]
+
 pub mod clock;
 pub mod device;
 pub mod error;

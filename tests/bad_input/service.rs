@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use init_auth::InitAuth;
-use lambda_http::Request;
 use serde::Deserialize as _;
 use shared::clock::Timestamp;
 use shared::config::{self, InitAuthConfig, ValidateOtpConfig};
@@ -210,10 +209,9 @@ impl Service {
     pub(crate) async fn invoke(&self, operation: Operation, payload: &[u8]) -> Result<Answer> {
         let event =
             Event::deserialize(&mut serde_json::Deserializer::from_slice(payload)).context("the invocation failed")?;
-        let request = Request::from(event);
         let response = match operation {
-            Operation::Start => self.init_auth.handle(request).await,
-            Operation::Code => self.validate_otp.handle(request).await,
+            Operation::Start => self.init_auth.handle(event).await,
+            Operation::Code => self.validate_otp.handle(event).await,
         };
         Answer::read(&event::into_proxy_response(response))
     }

@@ -8,7 +8,6 @@ use acceptance::{Outcome, World};
 use anyhow::{Context as _, Result, bail, ensure};
 use local::template::document as template;
 use serde_json::{Map, Value, json};
-use shared::aws::sdk::Clients;
 use shared::config::{self, InitAuthConfig, ServiceConfig, ValidateOtpConfig};
 use shared::http::caller::SCOPE;
 use shared::http::error::Code;
@@ -452,7 +451,10 @@ fn the_template_has_the_defaults_of_the_code() -> Outcome {
         number(config::GUESS_REFILL_HOURS)?,
         number(config::GUESS_PAIR_GAP_SECONDS)?,
     )?;
-    assert_eq!((of_custom, code.policy), (Policy::standard(), Policy::standard()));
+    assert_eq!(
+        (of_custom, code.service.policy),
+        (Policy::standard(), Policy::standard())
+    );
     Ok(())
 }
 

@@ -210,7 +210,7 @@ async fn nothing_that_holds_a_secret_shows_it_to_debug() -> Outcome {
     seeds.get(&demo.device).await?;
     let init_auth = init_auth::InitAuth::on_aws(&step_2, &clients, clock(), SystemRandom, StdoutLog);
     let validate_otp = validate_otp::ValidateOtp::on_aws(&step_3, &clients, clock(), SystemRandom, StdoutLog);
-    let hasher = DeviceHasher::new(step_2.device_hash_key.as_bytes());
+    let hasher = DeviceHasher::new(step_2.service.device_hash_key.as_bytes());
     let adapters = [
         format!("{step_2:?} {step_3:?} {hasher:?}"),
         format!("{seeds:?} {clients:?}"),

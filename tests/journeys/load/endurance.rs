@@ -3,7 +3,7 @@
 //!
 //! `FAULTED_OPERATIONS` sets how many requests meet a fault, `FAULTS_SEED` the seed; `tests/long-run` runs a million.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +13,11 @@ use acceptance::Outcome;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use futures_util::future::join_all;
 use init_auth::InitAuth;
-use lambda_http::{Request, RequestExt as _};
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::clock::{Clock as _, Timestamp};
 use shared::config::{self, Environment, InitAuthConfig, Source as _, ValidateOtpConfig};
 use shared::device::{Auth, Device, Status};
 use shared::error::{RandomError, StoreError};
-use shared::http::event;
 use shared::names::{AuthId, ClientId, DeviceKey, DeviceName, UserName, WriteId};
 use shared::otp::{Digits, OfferKind, OtpParameters, Seed, Step};
 use shared::policy::Policy;
@@ -291,8 +289,6 @@ struct Run {
     step_two: StepTwo,
     step_three: StepThree,
     /// Parsed from their events once: parsing takes most of the time of a request to stores in memory.
-    step_two_request: Request,
-    step_three_request: Request,
     succeeded: HashSet<AuthId>,
 }
 
@@ -359,8 +355,6 @@ impl Run {
             seed: otp_seed,
             step_two,
             step_three,
-            step_two_request: event::request(&Event::init_auth(CLIENT).json()),
-            step_three_request: event::request(&Event::validate_otp(CLIENT, "").json()),
             succeeded: HashSet::new(),
         })
     }
@@ -390,29 +384,27 @@ impl Run {
     }
 
     async fn start(&self) -> Result<Reply> {
-        self.send(None, self.step_two_request.clone()).await
+        self.send(None, Event::init_auth(CLIENT)).await
     }
 
     async fn attempt(&self, auth_id: AuthId, offer: Offer, wrong: &str) -> Result<Reply> {
-        let body = match offer {
-            Offer::Single(step) => json!({ "otp": self.code(step) }),
-            Offer::Pair(step) => json!({ "otps": [self.code(step), self.code(step + 1)] }),
-            Offer::WrongSingle => json!({ "otp": wrong }),
+        let event = Event::validate_otp(CLIENT, &auth_id);
+        let event = match offer {
+            Offer::Single(step) => event.otp(&self.code(step)),
+            Offer::Pair(step) => event.otps(&self.code(step), &self.code(step + 1)),
+            Offer::WrongSingle => event.otp(wrong),
             // Half of it right.
-            Offer::WrongPair => json!({ "otps": [wrong, &self.code(0)] }),
+            Offer::WrongPair => event.otps(wrong, &self.code(0)),
         };
-        let path = HashMap::from([("authId".to_owned(), auth_id.to_string())]);
-        let mut request = self.step_three_request.clone().with_path_parameters(path);
-        *request.body_mut() = body.to_string().into();
-        self.send(Some((auth_id, offer)), request).await
+        self.send(Some((auth_id, offer)), event).await
     }
 
-    async fn send(&self, attempt: Option<(AuthId, Offer)>, request: Request) -> Result<Reply> {
+    async fn send(&self, attempt: Option<(AuthId, Offer)>, event: Event) -> Result<Reply> {
         let record = Arc::default();
         let answer = async {
             match attempt {
-                None => self.step_two.handle(request).await,
-                Some(_) => self.step_three.handle(request).await,
+                None => self.step_two.handle(event.payload()).await,
+                Some(_) => self.step_three.handle(event.payload()).await,
             }
         };
         let started = Instant::now();

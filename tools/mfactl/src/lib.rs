@@ -4,11 +4,6 @@
 //! `shared`, and those of [`ports`], whose adapters are in [`aws`] because no function may have them. [`cli`] and
 //! [`target`] are what the program puts around them. No error and no `Debug` shows what was read: it may be a seed.
 
-#![expect(
-    missing_docs,
-    reason = "public for the tests of the program; most names say all there is to say"
-)]
-
 pub mod aws;
 pub mod cli;
 pub mod commands;
