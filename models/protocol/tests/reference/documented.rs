@@ -159,7 +159,7 @@ pub(crate) fn answer(item: &Item, call: &Call, purpose: Purpose<'_>, policy: Num
     if let Some(no) = refusal(item, call, purpose, policy) {
         return Answer::Refused(no);
     }
-    // "used" ends with the used step, also for a seed whose steps are shorter or longer.
+    // security.md, I1: "The time that was used up stays so under a new seed, also one of another period."
     let last = match purpose {
         Purpose::Activation(seed) if seed.period != item.seed.period => {
             let end = (item.last_step + 1) * item.seed.period;
