@@ -71,16 +71,17 @@ impl SeedCache {
     }
 
     /// The seed, read if it is not in memory. Of concurrent requests one reads; if it fails, the next one tries.
-    async fn get_or_read(
+    async fn get_or_read<F: Future<Output = Result<Seed, StoreError>>>(
         &self,
         seed_ref: &SeedRef,
         now: Timestamp,
-        read: impl Future<Output = Result<Seed, StoreError>>,
+        read: impl FnOnce() -> F,
     ) -> Result<Arc<Seed>, StoreError> {
         // All stale ones, not only the one asked for: none stays longer because its user does not come back.
         self.seeds.retain(|_, cached| !self.is_stale(cached, now));
         let read = async {
-            read.await.map(|seed| Cached {
+            // Boxed only if there is something to read: the SDK's futures are tens of kilobytes.
+            Box::pin(read()).await.map(|seed| Cached {
                 seed: Arc::new(seed),
                 read_at: now,
             })
@@ -149,7 +150,7 @@ impl<C: Clock> SecretsManagerSeeds<C> {
 impl<C: Clock> SeedStore for SecretsManagerSeeds<C> {
     async fn get(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
         let (seed_ref, now) = (&device.seed_ref, self.clock.now());
-        let seed = self.cache.get_or_read(seed_ref, now, self.read(seed_ref)).await?;
+        let seed = self.cache.get_or_read(seed_ref, now, || self.read(seed_ref)).await?;
         if seed.parameters() == device.parameters {
             Ok(seed)
         } else {
@@ -192,7 +193,7 @@ mod tests {
     /// Gets a seed; whether it had to be read.
     async fn had_to_be_read(cache: &SeedCache, number: usize, now: Timestamp) -> Result<bool, Box<dyn Error>> {
         let mut was_read = false;
-        let read = async {
+        let read = async || {
             was_read = true;
             Seed::from_base32(SEED, OtpParameters::default()).map_err(|_| corrupt("a seed"))
         };
