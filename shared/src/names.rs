@@ -221,7 +221,8 @@ impl SeedRef {
     /// From the two parts.
     ///
     /// # Errors
-    /// [`NameError`] if one is empty, longer than 512 characters, or has a character outside visible ASCII or the separator.
+    /// [`NameError`] if one is empty or longer than 512 characters, or has a character outside visible ASCII or the
+    /// separator.
     pub fn new(name: &str, version: &str) -> Result<Self, NameError> {
         for part in [name, version] {
             if part.is_empty() || part.len() > 512 {
