@@ -1,4 +1,5 @@
-//! The decision as `docs/` describes it, written without a look at `shared::device`, so that a fault has to be made twice.
+//! The decision as `docs/security.md` describes it ("The decision"), written without a look at `shared::device`, so that a
+//! fault has to be made twice.
 //!
 //! It counts in plain integers (milliseconds and steps), takes the policy's numbers from the documents, and shares no
 //! function with the service. Each rule is under the sentence that it implements.
@@ -120,31 +121,32 @@ pub(crate) enum Purpose<'a> {
 
 /// Why an attempt is not evaluated: the first rule that holds.
 ///
-/// protocol.md, step 3: "In this order: expired · already used (`accepted`) · disabled · exhausted · gates".
+/// "Refused, without a write, for the first of these reasons"
 pub(crate) fn refusal(item: &Item, call: &Call, purpose: Purpose<'_>, policy: Numbers) -> Option<No> {
     let now = call.now;
-    // "`now ≥ notBefore`, `now ≥ budgetAt − (BURST − 1)·REFILL` and `consecutiveFailures < 100`"
+    // "at the later of `notBefore` and `budgetAt` − (BURST − 1)·REFILL"
     let singles = item
         .not_before
         .max(item.budget_at - (policy.burst - 1) * policy.refill)
         .max(0);
+    // "not at all from 100 consecutive wrong codes on"
     let for_good = item.in_a_row >= 100;
-    // "`now ≥ pairAt − (PAIR_BURST − 1)·PAIR_GAP`", PAIR_BURST 10
+    // "The gate of pairs opens at `pairAt` − 9·PAIR_GAP."
     let pairs = (item.pair_at - 9 * policy.pair_gap).max(0);
     let rules = [
-        // "`expiresAt <= now` → 410"
+        // "the authId has expired (`expiresAt` ≤ now)"
         (call.expires <= now, No::Expired),
-        // "An authId succeeds at most once."
+        // "it has succeeded before"
         (item.accepted.iter().any(|past| past.0 == call.auth), No::AlreadyUsed),
         (item.status == Status::Disabled, No::Disabled),
-        // An activation is what a device that is not active waits for.
+        // "it is not active, except for an activation"
         (
             item.status == Status::Waiting && matches!(purpose, Purpose::SignIn),
             No::NotActive,
         ),
-        // "Five wrong single codes end an authId."
+        // "the authId had five wrong single codes"
         (wrong_codes_of(item, call.auth) >= 5, No::Exhausted),
-        // "absent if that takes two codes or an operator"
+        // api.md: "absent if that takes two codes or an operator"
         (
             !call.pair && (for_good || now < singles),
             No::TwoCodes((!for_good).then_some(singles)),
@@ -159,7 +161,7 @@ pub(crate) fn answer(item: &Item, call: &Call, purpose: Purpose<'_>, policy: Num
     if let Some(no) = refusal(item, call, purpose, policy) {
         return Answer::Refused(no);
     }
-    // security.md, I1: "The time that was used up stays so under a new seed, also one of another period."
+    // "if its period is another, `lastStep` becomes the step with the last second that was used"
     let last = match purpose {
         Purpose::Activation(seed) if seed.period != item.seed.period => {
             let end = (item.last_step + 1) * item.seed.period;
@@ -168,29 +170,29 @@ pub(crate) fn answer(item: &Item, call: &Call, purpose: Purpose<'_>, policy: Num
         _ => item.last_step,
     };
     let mut next = item.clone();
-    // "of several, the highest above `lastStep`"; "It is right if it matches for an s > `lastStep`"
+    // "an attempt that matches a step above `lastStep`, a pair with its earlier code; of several the highest counts"
     let verdict = match call.steps.iter().filter(|step| **step > last).max() {
         Some(step) => {
-            // "`lastStep` (of a pair the later step)"
+            // "It sets `lastStep` (of a pair to the later step)"
             right(&mut next, call, step + i128::from(call.pair), policy);
             if let Purpose::Activation(seed) = purpose {
-                // "An activation also [writes] status, seed and parameters".
+                // "A right code of it also makes the device active, with that seed."
                 next.status = Status::Active;
                 next.seed = seed.clone();
             }
             Verdict::Right
         }
-        // "a single code that matches a step of the window ≤ `lastStep` and none above it"
+        // "One that matches used steps only is called replayed and is as wrong."
         None if !call.pair && !call.steps.is_empty() => wrong_single(&mut next, call, policy, Verdict::Replayed),
         None if !call.pair => wrong_single(&mut next, call, policy, Verdict::Wrong),
         None => {
-            // "`pairAt = max(pairAt, now) + PAIR_GAP`; `totalFailures`; nothing else"
+            // "sets `pairAt` to max(`pairAt`, now) + PAIR_GAP and counts in `totalFailures`; nothing else"
             next.pair_at = next.pair_at.max(call.now) + policy.pair_gap;
             next.ever += 1;
             Verdict::Wrong
         }
     };
-    // "`version`: +1 on every write"; "`lastWrite`: writeId, authId and verdict of the last write"
+    // "Every write adds one to the version and notes its id, its authId and its verdict."
     next.version += 1;
     next.last_write = Some((call.write, call.auth, verdict));
     Answer::Written(verdict, Box::new(next))
@@ -202,33 +204,33 @@ fn wrong_codes_of(item: &Item, auth: Id) -> i128 {
 
 fn right(next: &mut Item, call: &Call, step: i128, policy: Numbers) {
     next.last_step = step;
-    // "`consecutiveFailures = 0`, `notBefore = 0`"
+    // "and `consecutiveFailures` and `notBefore` to zero"
     (next.in_a_row, next.not_before) = (0, 0);
-    // "the wrong single codes of this same authId are refunded (`budgetAt −= REFILL · count`)"
+    // "takes REFILL from `budgetAt` for each wrong single code of its own authId, which is then no longer remembered"
     let own = wrong_codes_of(next, call.auth);
     next.budget_at = (next.budget_at - policy.refill * own).max(0);
     next.failing.retain(|one| one.0 != call.auth);
-    // "recent successes: authId, writeId, expiresAt; dropped 120 s after expiresAt"
+    // "and remembers the authId as used until 120 s after it expires"
     next.accepted.retain(|past| call.now < past.2 + 120 * SECOND);
     next.accepted.push((call.auth, call.write, call.expires));
 }
 
-/// "Wrong single code (a replayed one too), k = `consecutiveFailures` + 1".
+/// "A wrong single code …"
 fn wrong_single(next: &mut Item, call: &Call, policy: Numbers, verdict: Verdict) -> Verdict {
     let k = next.in_a_row + 1;
-    // "ladder = 0 while k < 5, then 30 s · 2^(k−5), at most 1 h"
+    // "The k-th in a row sets `notBefore` to now + 30 s·2^(k−5), at most now + 1 h"
     let mut wait = if k < 5 { 0 } else { 30 * SECOND };
     for _ in 5..k {
         wait = HOUR.min(wait * 2);
     }
     (next.in_a_row, next.ever) = (k, next.ever + 1);
-    // api.md: "Five consecutive wrong single codes close single codes for 30 s": four leave the ladder as it was.
+    // "the first four leave it as it was"
     if wait > 0 {
         next.not_before = call.now + wait;
     }
-    // "`budgetAt = max(budgetAt, now) + REFILL`"
+    // "sets `budgetAt` to max(`budgetAt`, now) + REFILL"
     next.budget_at = next.budget_at.max(call.now) + policy.refill;
-    // "authId and count of wrong single codes of the four authIds that failed last", newest first
+    // "puts its authId first of the four that are remembered as failing, with how often"
     let own = wrong_codes_of(next, call.auth) + 1;
     next.failing.retain(|one| one.0 != call.auth);
     next.failing.insert(0, (call.auth, own));
