@@ -2,7 +2,7 @@
 //!
 //! Everything below a `main` takes `now` as an argument or a [`Clock`]; the linter forbids other reads.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -102,12 +102,13 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the only wall-clock read of the service")]
     fn now(&self) -> Timestamp {
-        // A clock before 1970 reads as 1970: every stored step is later, so every code is refused.
-        let since_epoch = std::time::SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Timestamp(millis(since_epoch))
+        since_epoch(SystemTime::now())
     }
+}
+
+/// A clock before 1970 reads as 1970: every stored step is later, so every code is refused.
+fn since_epoch(time: SystemTime) -> Timestamp {
+    Timestamp(millis(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -122,6 +123,19 @@ mod tests {
         assert_eq!(Timestamp::from_millis(12_501).seconds_from(now), 3);
         assert_eq!(Timestamp::from_millis(10_500).seconds_from(now), 0);
         assert_eq!(Timestamp::EPOCH.seconds_from(now), 0);
+    }
+
+    #[test]
+    fn a_clock_before_1970_reads_as_1970() {
+        for before in [
+            Duration::from_nanos(1),
+            Duration::from_secs(1),
+            Duration::from_hours(24),
+        ] {
+            assert_eq!(since_epoch(UNIX_EPOCH - before), Timestamp::EPOCH);
+        }
+        assert_eq!(since_epoch(UNIX_EPOCH), Timestamp::EPOCH);
+        assert_eq!(since_epoch(UNIX_EPOCH + Duration::from_micros(1_999)).as_millis(), 1);
     }
 
     #[test]

@@ -221,7 +221,8 @@ impl SeedRef {
     /// From the two parts.
     ///
     /// # Errors
-    /// [`NameError`] if one is empty or has a character outside visible ASCII or the separator.
+    /// [`NameError`] if one is empty or longer than 512 characters, or has a character outside visible ASCII or the
+    /// separator.
     pub fn new(name: &str, version: &str) -> Result<Self, NameError> {
         for part in [name, version] {
             if part.is_empty() || part.len() > 512 {
@@ -314,6 +315,17 @@ mod tests {
         assert!(ClientId::parse("3n4b5urk1ft4fl3mg5e62d9ado").is_ok());
         for raw in ["", "a#b", "a b", "a\n", "é"] {
             assert!(ClientId::parse(raw).is_err(), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn each_part_of_a_seed_reference_has_1_to_512_characters() {
+        let longest = "x".repeat(512);
+        assert!(SeedRef::new(&longest, &longest).is_ok());
+        for wrong in [String::new(), "x".repeat(513)] {
+            assert_eq!(SeedRef::new(&wrong, "v"), Err(NameError::Length));
+            assert_eq!(SeedRef::new("n", &wrong), Err(NameError::Length));
+            assert_eq!(SeedRef::parse(&format!("{wrong}#v")), Err(NameError::Length));
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write as _};
 
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::clock::Timestamp;
@@ -388,11 +388,21 @@ impl fmt::Debug for Seed {
     }
 }
 
-fn joined(first: &OtpCode, second: Option<&OtpCode>) -> Zeroizing<Vec<u8>> {
+/// Codes as they are compared. Callers see only that they can be compared in constant time: there is no `==` to use by
+/// mistake, and no bytes.
+struct Joined(Zeroizing<Vec<u8>>);
+
+impl ConstantTimeEq for Joined {
+    fn ct_eq(&self, other: &Self) -> Choice {
+        self.0.ct_eq(&other.0)
+    }
+}
+
+fn joined(first: &OtpCode, second: Option<&OtpCode>) -> impl ConstantTimeEq + use<> {
     let mut whole = Zeroizing::new(Vec::with_capacity(2 * LONGEST));
     whole.extend_from_slice(first.as_bytes());
     whole.extend_from_slice(second.map_or(&[], OtpCode::as_bytes));
-    whole
+    Joined(whole)
 }
 
 impl OtpCode {

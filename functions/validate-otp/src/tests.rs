@@ -12,6 +12,7 @@ use shared::config;
 use shared::device::Status;
 use shared::names::{DeviceKey, DeviceName, SeedRef, UserName};
 use shared::otp::{OtpParameters, Seed, Step};
+use shared::telemetry::Level;
 use shared::testing::clock::ManualClock;
 use shared::testing::events::Event;
 use shared::testing::log::MemoryLog;
@@ -170,6 +171,10 @@ impl World {
 
     async fn otps(&self, id: AuthId, earlier: &str, later: &str) -> Result<Answer, Box<dyn Error>> {
         self.send(&Event::validate_otp(CLIENT, &id).otps(earlier, later)).await
+    }
+
+    fn last_level(&self) -> Option<Level> {
+        self.log.lines().pop().map(|line| line.level)
     }
 
     fn calls(&self) -> [usize; 3] {
@@ -567,6 +572,18 @@ async fn an_unreadable_seed_is_distinguished_from_a_removed_or_reseeded_device()
 }
 
 #[tokio::test]
+async fn another_version_of_the_same_secret_is_another_seed() -> Outcome {
+    let world = World::new()?;
+    let id = world.start(1)?;
+    let other = SeedRef::new(world.device()?.seed_ref.name(), "another-version")?;
+    world.change(|device| device.seed_ref = other)?;
+    world.seeds.inject(Op::Get, Fault::Before);
+    let answer = world.otp(id, &world.code(0)).await?;
+    assert!(answer.is(409, "AUTH_SUPERSEDED"), "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_device_that_was_disabled_removed_or_given_a_new_seed_is_refused_at_once() -> Outcome {
     let world = World::new()?;
     let id = world.start(1)?;
@@ -730,6 +747,41 @@ async fn a_replayed_code_says_what_the_auth_has_left() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_replayed_code_says_when_the_app_shows_the_first_code_that_is_not_used_up() -> Outcome {
+    let world = World::new()?;
+    // A phone that is a step ahead: the code after the one that the clock is at is used up, too.
+    let ahead = world.code(1);
+    assert_eq!(world.otp(world.start(1)?, &ahead).await?.status, 200);
+    world.clock.advance(Duration::from_secs(12));
+    for code in [ahead, world.code(0), world.code(-1)] {
+        let answer = world.otp(world.start(2)?, &code).await?;
+        assert!(answer.is(422, "OTP_REPLAYED"), "{answer:?}");
+        assert_eq!(answer.number("retryAfterSeconds"), Some(48));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_clock_before_every_used_step_accepts_no_code() -> Outcome {
+    let world = World::new()?;
+    let id = world.start(1)?;
+    assert_eq!(world.otp(id, &world.code(0)).await?.status, 200);
+    world.clock.set(Timestamp::EPOCH);
+    let next = world.start(2)?;
+    for ahead in [0, 1] {
+        let answer = world.otp(next, &world.code(ahead)).await?;
+        assert!(answer.is(422, "OTP_REPLAYED"), "{answer:?}");
+    }
+    assert!(
+        world
+            .otps(next, &world.code(0), &world.code(1))
+            .await?
+            .is(422, "OTP_REJECTED")
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_seed_and_a_device_that_cannot_be_read_are_a_503() -> Outcome {
     let world = World::new()?;
     let (id, before) = (world.start(1)?, world.device()?);
@@ -738,8 +790,7 @@ async fn a_seed_and_a_device_that_cannot_be_read_are_a_503() -> Outcome {
     let answer = world.otp(id, &world.code(0)).await?;
     assert!(answer.is(503, "SERVICE_UNAVAILABLE"), "{answer:?}");
     assert_eq!((world.device()?, world.devices.calls(Op::Replace)), (before, 0));
-    let level = world.log.lines().pop().map(|line| line.level);
-    assert_eq!(level, Some(shared::telemetry::Level::Error), "an operator is told");
+    assert_eq!(world.last_level(), Some(Level::Error), "an operator is told");
     Ok(())
 }
 
@@ -817,6 +868,7 @@ async fn a_caller_that_the_gateway_did_not_name_is_a_401() -> Outcome {
         event().claim("client_id", format!("{CLIENT}#")),
     ] {
         assert!(world.send(&event).await?.is(401, "UNAUTHORIZED"));
+        assert_eq!(world.last_level(), Some(Level::Warn));
     }
     for scope in [
         "",
@@ -826,6 +878,11 @@ async fn a_caller_that_the_gateway_did_not_name_is_a_401() -> Outcome {
         "MFA/AUTHENTICATE",
     ] {
         assert!(world.send(&event().scope(scope)).await?.is(403, "FORBIDDEN"), "{scope}");
+        assert_eq!(
+            world.last_level(),
+            Some(Level::Warn),
+            "the deployment is wrong: {scope}"
+        );
     }
     assert_eq!(world.calls(), [0, 0, 0]);
     Ok(())

@@ -204,10 +204,41 @@ where
 
 #[cfg(test)]
 mod tests {
+    use aws_config::retry::RetryMode;
     use aws_sdk_dynamodb::error::ErrorMetadata;
     use aws_sdk_dynamodb::operation::get_item::GetItemError;
 
     use super::*;
+
+    #[test]
+    fn both_clients_try_three_times_at_most_and_end_before_the_deadline_of_a_request() {
+        let millis = |number| Some(Duration::from_millis(number));
+        let endpoints = || Endpoints::local("http://127.0.0.1:1", "http://127.0.0.1:1");
+        for (limits, attempt, call) in [
+            (Limits::REQUEST, millis(500), millis(2_000)),
+            (Limits::OPERATOR, millis(5_000), millis(15_000)),
+        ] {
+            let clients = Clients::new(endpoints(), limits);
+            let (dynamodb, secrets_manager) = (clients.dynamodb.config(), clients.secrets_manager.config());
+            for retries in [
+                clients.config.retry_config(),
+                dynamodb.retry_config(),
+                secrets_manager.retry_config(),
+            ] {
+                assert_eq!(retries.map(RetryConfig::max_attempts), Some(3));
+                assert_eq!(retries.map(RetryConfig::mode), Some(RetryMode::Standard));
+                assert_eq!(retries.map(RetryConfig::initial_backoff), millis(25));
+            }
+            for timeouts in [
+                clients.config.timeout_config(),
+                dynamodb.timeout_config(),
+                secrets_manager.timeout_config(),
+            ] {
+                let set = timeouts.map(|limits| (limits.operation_attempt_timeout(), limits.operation_timeout()));
+                assert_eq!(set, Some((attempt, call)));
+            }
+        }
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("no answer")]

@@ -55,13 +55,53 @@ struct Cached {
     read_at: Timestamp,
 }
 
+/// Seeds in memory: at most [`MOST_CACHED`], each for a limited time.
+#[derive(Debug)]
+struct SeedCache {
+    seeds: Cache<SeedRef, Cached>,
+    keep_for: Duration,
+}
+
+impl SeedCache {
+    fn new(keep_for: Duration) -> Self {
+        Self {
+            seeds: Cache::new(MOST_CACHED),
+            keep_for,
+        }
+    }
+
+    /// The seed, read if it is not in memory. Of concurrent requests one reads; if it fails, the next one tries.
+    async fn get_or_read<F: Future<Output = Result<Seed, StoreError>>>(
+        &self,
+        seed_ref: &SeedRef,
+        now: Timestamp,
+        read: impl FnOnce() -> F,
+    ) -> Result<Arc<Seed>, StoreError> {
+        // All stale ones, not only the one asked for: none stays longer because its user does not come back.
+        self.seeds.retain(|_, cached| !self.is_stale(cached, now));
+        let read = async {
+            // Boxed only if there is something to read: the SDK's futures are tens of kilobytes.
+            Box::pin(read()).await.map(|seed| Cached {
+                seed: Arc::new(seed),
+                read_at: now,
+            })
+        };
+        let cached = self.seeds.get_or_insert_async(seed_ref, read).await?;
+        Ok(cached.seed)
+    }
+
+    fn is_stale(&self, cached: &Cached, now: Timestamp) -> bool {
+        // A clock that was set back must not keep a seed for longer.
+        now < cached.read_at || now >= cached.read_at.plus(self.keep_for)
+    }
+}
+
 /// The secrets of all devices.
 #[derive(Debug)]
 pub struct SecretsManagerSeeds<C> {
     pub(super) client: Client,
     clock: C,
-    cache_for: Duration,
-    cache: Cache<SeedRef, Cached>,
+    cache: SeedCache,
     #[cfg(feature = "registry")]
     pub(super) kms_key: Option<String>,
 }
@@ -73,8 +113,7 @@ impl<C: Clock> SecretsManagerSeeds<C> {
         Self {
             client: client.clone(),
             clock,
-            cache_for,
-            cache: Cache::new(MOST_CACHED),
+            cache: SeedCache::new(cache_for),
             #[cfg(feature = "registry")]
             kms_key: None,
         }
@@ -90,14 +129,9 @@ impl<C: Clock> SecretsManagerSeeds<C> {
             .await;
     }
 
-    async fn read(&self, seed_ref: &SeedRef) -> Result<Cached, StoreError> {
-        let read_at = self.clock.now();
+    async fn read(&self, seed_ref: &SeedRef) -> Result<Seed, StoreError> {
         let found = self.get_value(seed_ref).await;
-        let found = found.map_err(|error| unavailable("GetSecretValue", &error))?;
-        Ok(Cached {
-            seed: Arc::new(seed_in(found)?),
-            read_at,
-        })
+        seed_in(found.map_err(|error| unavailable("GetSecretValue", &error))?)
     }
 
     pub(super) async fn get_value(
@@ -111,23 +145,14 @@ impl<C: Clock> SecretsManagerSeeds<C> {
             .send()
             .await
     }
-
-    fn is_stale(&self, cached: &Cached) -> bool {
-        let now = self.clock.now();
-        // A clock that was set back must not keep a seed for longer.
-        now < cached.read_at || now >= cached.read_at.plus(self.cache_for)
-    }
 }
 
 impl<C: Clock> SeedStore for SecretsManagerSeeds<C> {
     async fn get(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
-        let seed_ref = &device.seed_ref;
-        // All stale ones, not only the one asked for: none stays longer because its user does not come back.
-        self.cache.retain(|_, cached| !self.is_stale(cached));
-        // Of concurrent requests one reads; if it fails, the next one tries.
-        let cached = self.cache.get_or_insert_async(seed_ref, self.read(seed_ref)).await?;
-        if cached.seed.parameters() == device.parameters {
-            Ok(cached.seed)
+        let (seed_ref, now) = (&device.seed_ref, self.clock.now());
+        let seed = self.cache.get_or_read(seed_ref, now, || self.read(seed_ref)).await?;
+        if seed.parameters() == device.parameters {
+            Ok(seed)
         } else {
             Err(corrupt("a seed made for other parameters than its device's"))
         }
@@ -158,6 +183,65 @@ mod tests {
     use super::*;
 
     const SEED: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+
+    const READ_AT: Timestamp = Timestamp::from_secs(1_800_000_000);
+    const KEEP_FOR: Duration = Duration::from_mins(5);
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    type Outcome = Result<(), Box<dyn Error>>;
+
+    /// Gets a seed; whether it had to be read.
+    async fn had_to_be_read(cache: &SeedCache, number: usize, now: Timestamp) -> Result<bool, Box<dyn Error>> {
+        let mut was_read = false;
+        let read = async || {
+            was_read = true;
+            Seed::from_base32(SEED, OtpParameters::default()).map_err(|_| corrupt("a seed"))
+        };
+        let seed_ref = SeedRef::new(&format!("mfa/seed/{number}"), "1")?;
+        cache.get_or_read(&seed_ref, now, read).await?;
+        Ok(was_read)
+    }
+
+    #[tokio::test]
+    async fn a_seed_stays_in_memory_for_its_time_and_not_longer() -> Outcome {
+        let cache = SeedCache::new(KEEP_FOR);
+        let end = READ_AT.plus(KEEP_FOR);
+        assert!(had_to_be_read(&cache, 1, READ_AT).await?);
+        assert!(!had_to_be_read(&cache, 1, end.minus(MILLISECOND)).await?);
+        assert!(
+            had_to_be_read(&cache, 1, end).await?,
+            "a use does not make it stay longer"
+        );
+        assert!(
+            had_to_be_read(&cache, 1, end.minus(MILLISECOND)).await?,
+            "the clock was set back"
+        );
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn seeds_of_users_who_do_not_come_back_leave_memory_on_time_too() -> Outcome {
+        let cache = SeedCache::new(KEEP_FOR);
+        let end = READ_AT.plus(KEEP_FOR);
+        for number in 0..10 {
+            had_to_be_read(&cache, number, READ_AT).await?;
+        }
+        had_to_be_read(&cache, 10, end.minus(MILLISECOND)).await?;
+        assert_eq!(cache.seeds.len(), 11);
+        had_to_be_read(&cache, 10, end).await?;
+        assert_eq!(cache.seeds.len(), 1, "only the one that was read later");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn at_most_a_thousand_seeds_are_in_memory() -> Outcome {
+        let cache = SeedCache::new(KEEP_FOR);
+        for number in 0..1_500 {
+            had_to_be_read(&cache, number, READ_AT).await?;
+        }
+        assert!((500..=1_000).contains(&cache.seeds.len()), "{}", cache.seeds.len());
+        Ok(())
+    }
 
     fn read(text: &str) -> Option<OtpParameters> {
         SecretText::read(text).map(|seed| seed.parameters())

@@ -780,6 +780,26 @@ fn the_owners_own_typos_cost_nothing() {
 }
 
 #[test]
+fn the_refund_is_whole_after_more_than_ninety_wrong_codes_in_a_row() {
+    let mut device = never_failed();
+    device.budget_at = NOW.plus(REFILL * 12);
+    device.consecutive_failures = 92;
+    let before = device.budget_at;
+    let mut now = NOW;
+    for count in 1..=4 {
+        assert_rejected(&mut device, [unexpiring(wrong_single(1))], now);
+        assert_eq!(device.budget_at, before.plus(REFILL * count));
+        now = now.plus(HOUR);
+    }
+    assert_eq!(device.consecutive_failures, 96);
+    for right in [single(1, N), pair(1, N)] {
+        let mut opened = device.clone();
+        assert_eq!(verdict_at(&mut opened, unexpiring(right), now), Verdict::Accepted);
+        assert_eq!((opened.budget_at, opened.consecutive_failures), (before, 0));
+    }
+}
+
+#[test]
 fn wrong_pairs_in_between_change_nothing_about_the_refund() {
     let mut device = never_failed();
     device.budget_at = NOW.plus(REFILL * 3);

@@ -84,3 +84,36 @@ fn members(value: Option<Value>) -> Map<String, Value> {
         _ => Map::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn called(path: &str) -> Option<Caller> {
+        Caller::read(members(Some(json!({ "path": path }))))
+    }
+
+    #[test]
+    fn a_called_path_goes_into_a_header_only_if_it_is_percent_encoded() {
+        for path in [
+            "/",
+            "/v1/deviceAuthentications",
+            "/v1/a%20b%0d%0a",
+            "/v1/~!*'();:@&=+$,[]",
+        ] {
+            let caller = called(path);
+            assert_eq!(caller.as_ref().and_then(|caller| caller.path().ok()), Some(path));
+        }
+        for raw in [" ", "\t", "\r\n", "\0", "\u{1b}", "\u{7f}", "\u{85}", "\u{e9}"] {
+            let path = format!("/v1/a{raw}b");
+            let failure = called(&path).and_then(|caller| caller.path().err());
+            assert_eq!(
+                failure.map(|failure| (failure.code, failure.message)),
+                Some((Code::InvalidRequest, "The path must be percent-encoded")),
+                "{path:?}"
+            );
+        }
+    }
+}

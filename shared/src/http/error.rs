@@ -302,7 +302,17 @@ mod tests {
             (Code::ServiceUnavailable, "store_corrupt")
         );
         assert_eq!(failure.code.level(), Level::Error);
-        assert_eq!(Code::InternalError.level(), Level::Error);
-        assert_eq!(Code::OtpRejected.level(), Level::Info);
+    }
+
+    #[test]
+    fn a_line_is_as_urgent_as_its_status_says() {
+        for code in Code::ALL {
+            let level = match code.status().as_u16() {
+                500.. => Level::Error,
+                401 | 403 => Level::Warn,
+                _ => Level::Info,
+            };
+            assert_eq!(code.level(), level, "{code:?}");
+        }
     }
 }
