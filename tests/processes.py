@@ -21,9 +21,14 @@ def build(*programs, seconds):
     """
     command = ["cargo", "build", "--workspace"] + [argument for program in programs for argument in ("--bin", program)]
     subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=True, timeout=seconds)
+    return target_folder() / "debug"
+
+
+def target_folder():
+    """Where cargo builds."""
     command = ["cargo", "metadata", "--format-version", "1", "--no-deps"]
     described = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=True)
-    return pathlib.Path(json.loads(described.stdout)["target_directory"]) / "debug"
+    return pathlib.Path(json.loads(described.stdout)["target_directory"])
 
 
 class Server:

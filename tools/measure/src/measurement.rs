@@ -21,6 +21,7 @@ use shared::random::{Random as _, SystemRandom};
 
 use crate::process::Process;
 use crate::report::{Cost, Plan, Report, Spread};
+use crate::tls::Fronts;
 
 const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const INIT_AUTH: &str = include_str!("../../../events/init-auth.json");
@@ -30,10 +31,11 @@ const VALIDATE_OTP: &str = include_str!("../../../events/validate-otp-wrong-code
 const CLIENT: &str = "measured-client";
 const DEVICE: &str = "mydevice";
 
-/// Builds both functions in release mode and measures them against running stores. `environment` has what `.local/env`
-/// has: endpoints, region, credentials and the functions' settings.
+/// Builds both functions in release mode and measures them against running stores, which they reach over TLS. `environment`
+/// has what `.local/env` has: endpoints, region, credentials and the functions' settings.
 pub(crate) async fn measure(environment: &BTreeMap<String, String>, plan: Plan) -> Result<Report> {
     let binaries = tokio::task::spawn_blocking(build).await??;
+    let fronts = Fronts::start(environment).await?;
     let subject = |function, status| {
         let binary = binaries
             .get(function)
@@ -42,7 +44,7 @@ pub(crate) async fn measure(environment: &BTreeMap<String, String>, plan: Plan) 
             function,
             binary,
             status,
-            environment,
+            environment: fronts.environment(),
             plan,
         })
     };

@@ -92,7 +92,7 @@ impl fmt::Display for Report {
         let Plan { starts, warm_calls } = self.plan;
         write!(
             f,
-            "\nMedians (least–most) of {starts} starts and {warm_calls} warm calls, the local stack's stores included."
+            "\nMedians (least–most) of {starts} starts and {warm_calls} warm calls, the local stack's stores and TLS to them included."
         )
     }
 }
