@@ -149,7 +149,10 @@ mod tests {
             .keys()
             .cloned()
             .collect::<std::collections::BTreeSet<_>>();
-        assert_eq!(members, ["alg", "e", "kid", "kty", "n", "use"].map(str::to_owned).into());
+        assert_eq!(
+            members,
+            ["alg", "e", "kid", "kty", "n", "use"].map(str::to_owned).into()
+        );
         assert_eq!(format!("{key:?}"), format!("SigningKey {{ id: {:?}, .. }}", key.id));
         Ok(())
     }
