@@ -10,9 +10,10 @@ mod mutant;
 mod part;
 mod registry;
 mod setup;
+mod state;
 
 pub use invariant::{Broken, Invariant};
-pub use model::{Action, Operation, Outcome, Protocol, State};
+pub use model::Protocol;
 pub use mutant::Mutant;
-pub use registry::Event;
 pub use setup::{Offer, Setup};
+pub use state::{Action, Event, Operation, Outcome, State};
