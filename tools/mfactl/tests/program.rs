@@ -140,6 +140,21 @@ fn a_wrong_command_line_exits_with_2_and_says_what_to_do() -> Result<()> {
             "GUESS_POLICY must be standard, strict or custom",
         ),
         (
+            vec![
+                "device",
+                "unlock",
+                "--devices-table",
+                "D",
+                "--client",
+                "a",
+                "--user",
+                "a",
+                "--device",
+                "b",
+            ],
+            "GUESS_POLICY is not set",
+        ),
+        (
             vec!["device", "show", "--devices-table", "D", "--user", "a", "--device", "b"],
             "--client",
         ),

@@ -9,6 +9,7 @@ use aws_sdk_cloudformation::config::interceptors::{
 use aws_sdk_cloudformation::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_cloudformation::error::BoxError;
 use aws_sdk_cloudformation::primitives::{DateTime, DateTimeFormat};
+use shared::aws::devices::DynamoDevices;
 use shared::clock::{Clock, Timestamp};
 
 use crate::ports::stack::ClockOffset;
@@ -104,6 +105,20 @@ impl<C: Clock + fmt::Debug> Intercept for AnswerClock<C> {
     }
 }
 
+/// This machine's clock compared with the store's, by the `Date` of one answer; `None` if the store does not answer. An error
+/// is an answer too, so this needs no rights.
+pub async fn store_clock_offset(
+    dynamodb: &aws_sdk_dynamodb::Client,
+    table: String,
+    clock: impl Clock + fmt::Debug + 'static,
+) -> Option<ClockOffset> {
+    let (answer_clock, reader) = AnswerClock::new(clock);
+    let config = dynamodb.config().to_builder().interceptor(answer_clock).build();
+    let devices = DynamoDevices::new(&aws_sdk_dynamodb::Client::from_conf(config), table);
+    devices.warm_up().await;
+    reader.offset()
+}
+
 pub(super) fn timestamp(date: &DateTime) -> Option<Timestamp> {
     u64::try_from(date.secs()).ok().map(Timestamp::from_secs)
 }
@@ -132,5 +147,41 @@ mod tests {
             };
             assert_eq!(sample.offset(), expected, "{sample:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_date_of_the_stores_answer_is_its_clock() -> Result<(), Box<dyn std::error::Error>> {
+        use aws_smithy_mocks::{RuleMode, mock, mock_client};
+        use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+        use aws_smithy_runtime_api::http::StatusCode;
+
+        let now = Timestamp::from_secs(1_795_662_000);
+        // Refused calls have a date too.
+        for (status, date, expected) in [
+            (
+                200,
+                "Wed, 25 Nov 2026 03:00:00 GMT",
+                Some(ClockOffset::Ahead(86_399_001)),
+            ),
+            (
+                400,
+                "Fri, 27 Nov 2026 03:00:00 GMT",
+                Some(ClockOffset::Behind(86_400_000)),
+            ),
+            (200, "Thu, 26 Nov 2026 03:00:00 GMT", Some(ClockOffset::Unmeasurable)),
+            (200, "", None),
+        ] {
+            let status = StatusCode::try_from(status)?;
+            let rule = mock!(aws_sdk_dynamodb::Client::get_item).then_http_response(move || {
+                let mut response = HttpResponse::new(status, "{}".into());
+                response.headers_mut().insert("date", date);
+                response
+            });
+            let dynamodb = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, &[&rule]);
+            let clock = std::sync::Arc::new(shared::testing::clock::ManualClock::at(now));
+            let offset = store_clock_offset(&dynamodb, "Devices".to_owned(), clock).await;
+            assert_eq!(offset, expected, "{date}");
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,5 @@
 //! AWS behind the ports of this crate, through its SDK.
 
 pub mod clients;
-mod clock;
+pub mod clock;
 pub mod inspect;

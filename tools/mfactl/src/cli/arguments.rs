@@ -484,7 +484,12 @@ impl DeviceCommand {
     /// The settings that must have a value.
     pub(super) const fn required_settings(&self) -> &'static [Setting] {
         match self {
-            Self::Register(_) | Self::Import(_) => &[Setting::DEVICES_TABLE, Setting::SEED_PREFIX],
+            Self::Register(_) => &[Setting::DEVICES_TABLE, Setting::SEED_PREFIX, Setting::GUESS_POLICY],
+            Self::Import(_) => &[Setting::DEVICES_TABLE, Setting::SEED_PREFIX],
+            // What they decide, or say that the functions would decide, depends on the policy of the deployment.
+            Self::Activate { .. } | Self::Show { .. } | Self::Unlock { .. } | Self::Check { .. } => {
+                &[Setting::DEVICES_TABLE, Setting::GUESS_POLICY]
+            }
             _ => &[Setting::DEVICES_TABLE],
         }
     }

@@ -38,9 +38,15 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
     let deployment = arguments.deployment()?;
     match &arguments.command {
         Command::Device(command) => {
+            if matches!(deployment, Deployment::Aws { .. }) {
+                command.require_client(None)?;
+            }
             let needs = Needs::Stores(command.required_settings());
             let target = Target::open(&deployment, command.settings(), needs).await?;
             let mut admin = target.device_admin(Console::default(), command.yes())?;
+            if let Some(note) = target.clock_note() {
+                admin.terminal.note(&note)?;
+            }
             command
                 .run(&mut admin, target.default_client().as_ref(), &TokioDelay)
                 .await?;

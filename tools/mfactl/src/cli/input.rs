@@ -9,7 +9,7 @@ use shared::otp::{OtpParameters, Seed};
 use shared::ports::operator::DeviceFilter;
 use zeroize::Zeroizing;
 
-use super::arguments::{DeviceArguments, FilterArguments};
+use super::arguments::{DeviceArguments, DeviceCommand, FilterArguments};
 use crate::formats::encodings::seed_from_base32;
 use crate::usage::Usage;
 
@@ -19,6 +19,28 @@ pub(super) fn client(given: Option<&str>, default: Option<&ClientId>) -> Result<
         (Some(raw), _) => ClientId::parse(raw).map_err(|error| Usage(format!("--client is not a client id: {error}"))),
         (None, Some(default)) => Ok(default.clone()),
         (None, None) => Err(Usage("--client is missing: give the id of the client".to_owned())),
+    }
+}
+
+impl DeviceCommand {
+    /// Checks, before anything is asked over the network, that the device is named completely. `default` is the client that a
+    /// deployment has by itself.
+    ///
+    /// # Errors
+    /// [`Usage`] if the client is missing or invalid.
+    pub(super) fn require_client(&self, default: Option<&ClientId>) -> Result<(), Usage> {
+        let device = match self {
+            Self::Register(given) => &given.device,
+            Self::Activate { device, .. }
+            | Self::Show { device, .. }
+            | Self::Disable { device, .. }
+            | Self::Enable { device, .. }
+            | Self::Unlock { device, .. }
+            | Self::Remove { device, .. }
+            | Self::Check { device, .. } => device,
+            Self::List { .. } | Self::Import(_) | Self::Export { .. } => return Ok(()),
+        };
+        device.key(default).map(drop)
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use shared::aws::devices::DynamoDevices;
 use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::aws::seeds::SecretsManagerSeeds;
+use shared::clock::SystemClock;
 use shared::config;
 use shared::names::ClientId;
 use shared::random::SystemRandom;
@@ -15,11 +16,12 @@ use super::clock::StackClock;
 use super::local_stack::LocalStack;
 use super::settings::{Setting, Settings, without_seed};
 use crate::aws::clients::CognitoClients;
+use crate::aws::clock::store_clock_offset;
 use crate::aws::inspect::{AwsInspector, LocalEndpoints};
 use crate::commands::client::ClientAdmin;
 use crate::commands::device::DeviceAdmin;
 use crate::commands::doctor::{Doctor, Place, Stores, stack_by_name, stack_with_resources};
-use crate::ports::stack::DeployedStack;
+use crate::ports::stack::{ClockOffset, DeployedStack, Inspector as _};
 use crate::usage::Usage;
 
 /// The deployment that a command line names.
@@ -50,7 +52,10 @@ pub struct Target {
     /// For the doctor: the stack with its resources, and the inspector that read it, which knows AWS's clock.
     stack: Option<(DeployedStack, AwsInspector)>,
     local: Option<LocalStack>,
-    clock_offset_seconds: i64,
+    clock: StackClock,
+    local_clock_offset_seconds: i64,
+    /// This machine's clock compared with the store's.
+    machine_clock: ClockOffset,
 }
 
 type AwsDoctor<T> = Doctor<AwsInspector, CognitoClients, DynamoDevices, SecretsManagerSeeds<StackClock>, StackClock, T>;
@@ -82,7 +87,9 @@ impl Target {
                     stack: matches!(needs, Needs::Stack).then(|| (local.as_deployed(), inspector)),
                     clients,
                     local: Some(local),
-                    clock_offset_seconds,
+                    clock: StackClock::offset_by(clock_offset_seconds),
+                    local_clock_offset_seconds: clock_offset_seconds,
+                    machine_clock: ClockOffset::Unmeasurable,
                 })
             }
             Deployment::Aws { stack } => Self::open_aws(stack.as_deref(), options, needs).await,
@@ -93,7 +100,9 @@ impl Target {
         let Some(name) = name else {
             // Before the SDK looks for a region.
             require(&settings, needs)?;
-            return Ok(Self::on_aws(aws_clients().await, settings, None));
+            let clients = aws_clients().await;
+            let machine_clock = machine_clock(&clients, &settings, needs).await?;
+            return Ok(Self::on_aws(clients, settings, None, machine_clock));
         };
         let clients = aws_clients().await;
         let inspector = AwsInspector::new(&clients.config, StackClock::default(), None);
@@ -105,16 +114,27 @@ impl Target {
             require(&settings, needs)?;
             None
         };
-        Ok(Self::on_aws(clients, settings, stack))
+        let machine_clock = match &stack {
+            Some((_, inspector)) => inspector.clock_offset().unwrap_or(ClockOffset::Unmeasurable),
+            None => machine_clock(&clients, &settings, needs).await?,
+        };
+        Ok(Self::on_aws(clients, settings, stack, machine_clock))
     }
 
-    const fn on_aws(clients: Clients, settings: Settings, stack: Option<(DeployedStack, AwsInspector)>) -> Self {
+    fn on_aws(
+        clients: Clients,
+        settings: Settings,
+        stack: Option<(DeployedStack, AwsInspector)>,
+        machine_clock: ClockOffset,
+    ) -> Self {
         Self {
             clients,
             settings,
             stack,
             local: None,
-            clock_offset_seconds: 0,
+            clock: StackClock::of_store(machine_clock),
+            local_clock_offset_seconds: 0,
+            machine_clock,
         }
     }
 
@@ -124,8 +144,20 @@ impl Target {
         self.local.as_ref().and_then(LocalStack::first_client)
     }
 
-    fn clock(&self) -> StackClock {
-        StackClock::offset_by(self.clock_offset_seconds)
+    /// What to say about this machine's clock: it differs from the store's by more than two seconds.
+    #[must_use]
+    pub fn clock_note(&self) -> Option<String> {
+        let (millis, direction) = match self.machine_clock {
+            ClockOffset::Unmeasurable => return None,
+            ClockOffset::Behind(millis) => (millis, "behind"),
+            ClockOffset::Ahead(millis) => (millis, "ahead of"),
+        };
+        (millis > 2_000).then(|| {
+            format!(
+                "This machine's clock is {} s {direction} the store's. The store's time is used.",
+                millis.div_ceil(1_000)
+            )
+        })
     }
 
     /// The commands for devices.
@@ -134,7 +166,7 @@ impl Target {
     /// [`Usage`] if a setting is missing or invalid.
     pub fn device_admin<T>(&self, terminal: T, yes: bool) -> Result<AwsDeviceAdmin<T>> {
         let policy = config::policy(&self.settings).map_err(|error| Usage(shared::error::chain(&error)))?;
-        let (clients, clock) = (&self.clients, self.clock());
+        let (clients, clock) = (&self.clients, self.clock);
         let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock, Duration::ZERO);
         let seed_prefix = self.settings.get(Setting::SEED_PREFIX);
         Ok(DeviceAdmin {
@@ -196,7 +228,7 @@ impl Target {
             inspector,
             clients: self.cognito(pool, token_url),
             stores: self.doctor_stores(&stack),
-            clock: self.clock(),
+            clock: self.clock,
             terminal,
             yes,
             program: match self.local {
@@ -206,7 +238,7 @@ impl Target {
             api_url: None,
             place: match self.local {
                 Some(_) => Place::Local {
-                    clock_offset_seconds: self.clock_offset_seconds,
+                    clock_offset_seconds: self.local_clock_offset_seconds,
                 },
                 None => Place::Aws,
             },
@@ -221,11 +253,23 @@ impl Target {
         let clients = &self.clients;
         Some(Stores {
             devices: DynamoDevices::new(&clients.dynamodb, table.clone()),
-            seeds: SecretsManagerSeeds::new(&clients.secrets_manager, self.clock(), Duration::ZERO),
+            seeds: SecretsManagerSeeds::new(&clients.secrets_manager, self.clock, Duration::ZERO),
             table: table.clone(),
             // With the slash: another stack's prefix may begin with this one's.
             prefix: format!("{}/seed/", without_seed(seed_prefix)),
         })
+    }
+}
+
+/// A command that works on the stores goes by their clock, since what it writes is compared with the clock of the functions.
+async fn machine_clock(clients: &Clients, settings: &Settings, needs: Needs) -> Result<ClockOffset> {
+    match needs {
+        Needs::Stores(_) => {
+            let table = settings.require(Setting::DEVICES_TABLE)?;
+            let offset = store_clock_offset(&clients.dynamodb, table, SystemClock).await;
+            offset.context("cannot read the time: DynamoDB does not answer; check region, credentials and network")
+        }
+        Needs::UserPool | Needs::Stack => Ok(ClockOffset::Unmeasurable),
     }
 }
 
@@ -245,5 +289,63 @@ fn require(settings: &Settings, needs: Needs) -> Result<()> {
     for name in names {
         settings.require(*name)?;
     }
+    if names.contains(&Setting::GUESS_POLICY) {
+        config::policy(settings).map_err(|error| Usage(shared::error::chain(&error)))?;
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::clock::Clock as _;
+
+    use super::*;
+
+    fn target(machine_clock: ClockOffset) -> Target {
+        let table = Some("Devices".to_owned());
+        let policy = Some("strict".to_owned());
+        Target::on_aws(
+            Clients::new(
+                Endpoints::local("http://127.0.0.1:9", "http://127.0.0.1:9"),
+                Limits::OPERATOR,
+            ),
+            Settings::from_options([(Setting::DEVICES_TABLE, &table), (Setting::GUESS_POLICY, &policy)]),
+            None,
+            machine_clock,
+        )
+    }
+
+    #[test]
+    fn devices_are_managed_by_the_stores_clock_and_a_difference_is_reported() -> Result<()> {
+        let day = 86_400_000;
+        for (machine, expected, note) in [
+            (
+                ClockOffset::Ahead(day),
+                -86_400_000,
+                Some("86400 s ahead of the store's"),
+            ),
+            (ClockOffset::Behind(2_001), 2_001, Some("3 s behind the store's")),
+            (ClockOffset::Behind(2_000), 2_000, None),
+            (ClockOffset::Unmeasurable, 0, None),
+        ] {
+            let target = target(machine);
+            let before = SystemClock.now();
+            let now = target.device_admin((), true)?.clock.now();
+            let after = SystemClock.now();
+            let store = |time: shared::clock::Timestamp| time.as_millis().saturating_add_signed(expected);
+            assert!((store(before)..=store(after)).contains(&now.as_millis()), "{machine:?}");
+            let text = target.clock_note().unwrap_or_default();
+            assert!(note.map_or(text.is_empty(), |note| text.contains(note)), "{text}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_command_that_decides_needs_the_policy_of_the_deployment() {
+        let table = ("DEVICES_TABLE".to_owned(), "Devices".to_owned());
+        let without = Settings::from_values([table].into());
+        let needs = Needs::Stores(&[Setting::DEVICES_TABLE, Setting::GUESS_POLICY]);
+        let error = require(&without, needs).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|text| text.contains("GUESS_POLICY") && text.contains("--policy")));
+    }
 }
