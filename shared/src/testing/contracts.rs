@@ -321,7 +321,7 @@ fn only_winner<T, R: Debug>(
         .ok_or_else(|| "a race without a winner".into())
 }
 
-/// What every [`DeviceRegistry`] must do, its `DeviceStore` included.
+/// What every [`DeviceInventory`] must do, its `DeviceStore` included.
 ///
 /// # Errors
 /// A text that says which promise was broken, or the store's own error.
@@ -873,7 +873,7 @@ async fn names_are_kept_apart(store: &impl DeviceInventory) -> Outcome {
     Ok(())
 }
 
-/// What every [`SeedRegistry`] must do, its `SeedStore` included.
+/// What every [`SeedInventory`] must do, its `SeedStore` included.
 ///
 /// # Errors
 /// A text that says which promise was broken, or the store's own error.

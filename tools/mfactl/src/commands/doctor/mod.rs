@@ -1,6 +1,6 @@
 //! `doctor`: checks a deployment, says what is wrong and how to fix it, and fixes orphaned secrets and devices.
 //!
-//! What could not be checked is a problem, never ok. [`checks`] decides what is wrong, without I/O; [`orphans`] compares
+//! What could not be checked is a problem, never ok. `checks` decides what is wrong, without I/O; `orphans` compares
 //! devices and secrets.
 
 mod checks;
