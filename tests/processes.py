@@ -17,9 +17,10 @@ STOP_SECONDS = 15
 def build(*programs, seconds):
     """Builds programs of the workspace; returns their folder.
 
-    With the features of the whole workspace, like its tests: for one package alone the SDK would be built again.
+    With the features of the whole workspace and of its tests, which a test target among the selected ones turns on: otherwise
+    the SDK would be built again.
     """
-    command = ["cargo", "build", "--workspace"] + [argument for program in programs for argument in ("--bin", program)]
+    command = ["cargo", "build", "--workspace", "--test", "consistency"] + [argument for program in programs for argument in ("--bin", program)]
     subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=True, timeout=seconds)
     return target_folder() / "debug"
 
