@@ -57,7 +57,7 @@ measure:
 local-invoke:
     tests/local-invoke/run
 
-# Run a million faulted requests, generated requests and random orders of events
+# Run a million each: faulted requests, generated requests, random orders of events, decisions of two implementations
 long-run seed="1":
     tests/long-run {{ seed }}
 
