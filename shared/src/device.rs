@@ -3,6 +3,7 @@
 //! All state that a verdict depends on is in [`Device`], so that one conditional write of it settles everything. A
 //! [`Decision::Write`] is not a verdict yet: it becomes one when its write has taken effect, and only then.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -134,6 +135,25 @@ pub struct Device {
     pub budget_at: Timestamp,
     /// The rate of pairs (GCRA: the theoretical arrival time).
     pub pair_at: Timestamp,
+    /// Members of the stored state that a later release added.
+    pub carried: Carried,
+}
+
+/// Members of a stored state that this release does not know, kept as they are in every write and snapshot. No verdict
+/// depends on them.
+pub type Carried = BTreeMap<String, CarriedValue>;
+
+/// A value that is carried along unread.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "a value is what its variant says")]
+pub enum CarriedValue {
+    Null,
+    Flag(bool),
+    Number(String),
+    Text(String),
+    Bytes(Vec<u8>),
+    List(Vec<CarriedValue>),
+    Members(Carried),
 }
 
 /// What an authId refers to: an authentication of one device, open for attempts until it expires.
@@ -230,6 +250,7 @@ impl Device {
             not_before: Timestamp::EPOCH,
             budget_at: Timestamp::EPOCH,
             pair_at: Timestamp::EPOCH,
+            carried: Carried::new(),
         }
     }
 

@@ -31,4 +31,5 @@ mod stores {
     mod contracts;
     mod faults;
     mod seeds;
+    mod upgrade;
 }

@@ -394,7 +394,10 @@ impl Requests {
         for (attribute, value) in [
             ("seedRef", AttributeValue::S(seed.to_string())),
             ("status", AttributeValue::S(USER.to_owned())),
-            ("accepted", AttributeValue::L(vec![AttributeValue::S(code.clone())])),
+            (
+                "state",
+                AttributeValue::M([("lastStep".to_owned(), AttributeValue::S(code.clone()))].into()),
+            ),
             ("version", AttributeValue::S(code.clone())),
         ] {
             let update = dynamodb.update_item().table_name("Devices");

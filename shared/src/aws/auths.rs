@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 
+use super::attributes::{corrupt, text};
 use super::conditional::{Outcome, unavailable};
 use super::items::{self, PK};
 use crate::device::Auth;
@@ -46,7 +47,7 @@ impl AuthStore for DynamoAuths {
             .send();
         let taken = match Outcome::new("PutItem auths", put.await)? {
             Outcome::Done => return Ok(Stored::Yes),
-            Outcome::Refused(item) => item.ok_or(items::corrupt("no item with a failed condition"))?,
+            Outcome::Refused(item) => item.ok_or(corrupt("no item with a failed condition"))?,
         };
         let taken = items::read_auth(&taken)?;
         // This call's own repeated write: its response was lost.
@@ -59,7 +60,7 @@ impl AuthStore for DynamoAuths {
             .client
             .get_item()
             .table_name(&self.table)
-            .key(PK, items::text(id.to_string()))
+            .key(PK, text(id.to_string()))
             .consistent_read(true)
             .send();
         let found = get.await.map_err(|error| unavailable("GetItem auths", &error))?;

@@ -8,7 +8,8 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 
-use super::items::{self, Item, STORE};
+use super::attributes::{Item, STORE};
+use super::items;
 use super::sdk;
 use crate::error::StoreError;
 use crate::ports::Written;

@@ -1,12 +1,11 @@
 //! Devices in `DynamoDB`: one item each, every change a conditional write on version and seed.
 
-use std::fmt::Write as _;
-
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 
+use super::attributes::{Item, number, text};
 use super::conditional::{Outcome, unavailable};
-use super::items::{self, Item, LAST_USED_AT, LAST_WRITE, PENDING_SEED_REF, PENDING_UNTIL};
+use super::items::{self, LAST_USED_AT, PENDING_SEED_REF, PENDING_UNTIL, SEED_REF};
 use crate::clock::Timestamp;
 use crate::device::Device;
 use crate::error::StoreError;
@@ -72,9 +71,13 @@ impl DeviceStore for DynamoDevices {
     ) -> Result<Written, StoreError> {
         let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
         let swaps = new.seed_ref != held.seed_ref;
-        let mut attributes = items::device(new);
+        let mut attributes = items::changing(new);
+        let identity = items::identity(new);
+        if identity != items::identity(held) {
+            attributes.extend(identity);
+        }
         if let Some(used_at) = used_at {
-            attributes.insert(LAST_USED_AT.to_owned(), items::number(used_at.as_secs()));
+            attributes.insert(LAST_USED_AT.to_owned(), number(used_at.as_secs()));
         }
         let mut update = self
             .client
@@ -83,28 +86,26 @@ impl DeviceStore for DynamoDevices {
             .key(pk, pk_value)
             .key(sk, sk_value)
             .condition_expression(if swaps { IF_HELD_AND_PENDING } else { IF_HELD })
-            .expression_attribute_values(":heldVersion", items::number(held.version))
-            .expression_attribute_values(":heldSeedRef", items::text(held.seed_ref.to_string()))
+            .expression_attribute_names("#seedRef", SEED_REF)
+            .expression_attribute_values(":heldVersion", number(held.version))
+            .expression_attribute_values(":heldSeedRef", text(held.seed_ref.to_string()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         // Several attribute names are reserved words, so all go by placeholders: `#version = :version`.
-        let mut assignments = String::from("SET ");
-        for (position, (name, value)) in attributes.into_iter().enumerate() {
-            let separator = if position == 0 { "" } else { ", " };
-            // Writing to a string does not fail.
-            let _ = write!(assignments, "{separator}#{name} = :{name}");
+        let mut assignments = Vec::with_capacity(attributes.len());
+        for (name, value) in attributes {
+            assignments.push(format!("#{name} = :{name}"));
             update = update
                 .expression_attribute_values(format!(":{name}"), value)
                 .expression_attribute_names(format!("#{name}"), name);
         }
-        let without_last_write = new.last_write.is_none().then_some(LAST_WRITE);
-        let not_pending = swaps.then_some([PENDING_SEED_REF, PENDING_UNTIL]);
-        let removed = without_last_write.into_iter().chain(not_pending.into_iter().flatten());
-        for (position, name) in removed.enumerate() {
-            let separator = if position == 0 { " REMOVE " } else { ", " };
-            let _ = write!(assignments, "{separator}#{name}");
-            update = update.expression_attribute_names(format!("#{name}"), name);
+        let mut expression = format!("SET {}", assignments.join(", "));
+        if swaps {
+            expression.push_str(" REMOVE #pendingSeedRef, #pendingUntil");
+            update = update
+                .expression_attribute_names("#pendingSeedRef", PENDING_SEED_REF)
+                .expression_attribute_names("#pendingUntil", PENDING_UNTIL);
         }
-        let written = update.update_expression(assignments).send().await;
+        let written = update.update_expression(expression).send().await;
         Outcome::new("UpdateItem devices", written)?.written()
     }
 }

@@ -3,6 +3,7 @@
 //! Failures are told apart by the SDK's types, never by their text. `items` says what an item looks like, `registry` and
 //! `operator` do what a sign-in never needs.
 
+mod attributes;
 pub mod auths;
 mod conditional;
 pub mod devices;
@@ -13,3 +14,4 @@ mod operator;
 mod registry;
 pub mod sdk;
 pub mod seeds;
+mod state;

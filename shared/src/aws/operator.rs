@@ -7,6 +7,7 @@ use aws_sdk_secretsmanager::operation::describe_secret::{DescribeSecretError, De
 use aws_sdk_secretsmanager::primitives::DateTime;
 use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, SecretListEntry};
 
+use super::attributes::text;
 use super::conditional::unavailable;
 use super::devices::DynamoDevices;
 use super::items::{self, PK};
@@ -45,7 +46,7 @@ impl DeviceInventory for DynamoDevices {
             scan = scan
                 .filter_expression("begins_with(#pk, :prefix)")
                 .expression_attribute_names("#pk", PK)
-                .expression_attribute_values(":prefix", items::text(prefix));
+                .expression_attribute_values(":prefix", text(prefix));
         }
         let found = scan.send().await.map_err(|error| unavailable("Scan devices", &error))?;
         device_page(found.items, found.last_evaluated_key.as_ref())

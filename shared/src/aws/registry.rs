@@ -6,9 +6,10 @@ use aws_sdk_secretsmanager::operation::delete_secret::builders::DeleteSecretFlue
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use zeroize::Zeroizing;
 
+use super::attributes::{Item, number, text};
 use super::conditional::{Outcome, unavailable};
 use super::devices::{DynamoDevices, IF_HELD};
-use super::items::{self, CREATED_AT, Item, PENDING_SEED_REF, PENDING_UNTIL, PK, SEED_REF, VERSION};
+use super::items::{self, CREATED_AT, PENDING_SEED_REF, PENDING_UNTIL, PK, SEED_REF, VERSION};
 use super::seeds::{self, SecretText, SecretsManagerSeeds};
 use crate::clock::{Clock, Timestamp};
 use crate::device::{Device, DeviceRecord, PendingSeed};
@@ -52,7 +53,7 @@ impl DeviceRegistry for DynamoDevices {
             .table_name(&self.table)
             .key_condition_expression("#pk = :pk")
             .expression_attribute_names("#pk", PK)
-            .expression_attribute_values(":pk", items::text(items::user_partition(client, user)))
+            .expression_attribute_values(":pk", text(items::user_partition(client, user)))
             .set_exclusive_start_key(start_key(after))
             .limit(limit.into())
             .consistent_read(true)
@@ -64,7 +65,7 @@ impl DeviceRegistry for DynamoDevices {
     async fn register(&self, key: &DeviceKey, device: &Device, created_at: Timestamp) -> Result<Stored, StoreError> {
         let mut item = items::device(device);
         item.extend(items::key_item(key));
-        item.insert(CREATED_AT.to_owned(), items::number(created_at.as_secs()));
+        item.insert(CREATED_AT.to_owned(), number(created_at.as_secs()));
         let put = self
             .client
             .put_item()
@@ -103,11 +104,11 @@ impl DeviceRegistry for DynamoDevices {
             .expression_attribute_names("#seedRef", SEED_REF)
             .expression_attribute_names("#pendingSeedRef", PENDING_SEED_REF)
             .expression_attribute_names("#pendingUntil", PENDING_UNTIL)
-            .expression_attribute_values(":heldVersion", items::number(held.version))
-            .expression_attribute_values(":heldSeedRef", items::text(held.seed_ref.to_string()))
-            .expression_attribute_values(":version", items::number(held.version.saturating_add(1)))
-            .expression_attribute_values(":pendingSeedRef", items::text(pending.seed_ref.to_string()))
-            .expression_attribute_values(":pendingUntil", items::number(pending.until.as_secs()))
+            .expression_attribute_values(":heldVersion", number(held.version))
+            .expression_attribute_values(":heldSeedRef", text(held.seed_ref.to_string()))
+            .expression_attribute_values(":version", number(held.version.saturating_add(1)))
+            .expression_attribute_values(":pendingSeedRef", text(pending.seed_ref.to_string()))
+            .expression_attribute_values(":pendingUntil", number(pending.until.as_secs()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let stored = match Outcome::new("UpdateItem devices", update.send().await)? {
             Outcome::Done => return Ok(Written::Yes),
@@ -135,8 +136,8 @@ impl DeviceRegistry for DynamoDevices {
             .condition_expression(IF_HELD)
             .expression_attribute_names("#version", VERSION)
             .expression_attribute_names("#seedRef", SEED_REF)
-            .expression_attribute_values(":heldVersion", items::number(held.version))
-            .expression_attribute_values(":heldSeedRef", items::text(held.seed_ref.to_string()))
+            .expression_attribute_values(":heldVersion", number(held.version))
+            .expression_attribute_values(":heldSeedRef", text(held.seed_ref.to_string()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send();
         Outcome::new("DeleteItem devices", delete.await)?.written()

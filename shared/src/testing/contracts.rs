@@ -9,7 +9,9 @@ use std::fmt::Debug;
 use futures_util::future::join_all;
 
 use crate::clock::Timestamp;
-use crate::device::{Accepted, Auth, Device, DeviceRecord, Failing, LastWrite, PendingSeed, Status, Verdict};
+use crate::device::{
+    Accepted, Auth, CarriedValue, Device, DeviceRecord, Failing, LastWrite, PendingSeed, Status, Verdict,
+};
 use crate::error::StoreError;
 use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, NameError, SeedRef, UserName, WriteId, seed_name};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
@@ -136,6 +138,26 @@ fn states() -> Result<Vec<Device>, NameError> {
             ..base.clone()
         }
     }));
+    let number = || CarriedValue::Number("-1.5".to_owned());
+    let carried = [
+        ("null", CarriedValue::Null),
+        ("flag", CarriedValue::Flag(false)),
+        ("number", number()),
+        ("text", CarriedValue::Text(String::new())),
+        ("bytes", CarriedValue::Bytes(vec![0, 255])),
+        (
+            "list",
+            CarriedValue::List(vec![number(), CarriedValue::List(Vec::new())]),
+        ),
+        (
+            "members",
+            CarriedValue::Members([("format".to_owned(), number())].into()),
+        ),
+    ];
+    states.push(Device {
+        carried: carried.map(|(name, value)| (name.to_owned(), value)).into(),
+        ..base.clone()
+    });
     states.extend(Status::ALL.into_iter().map(|status| Device { status, ..base.clone() }));
     states.extend(every_parameters().map(|parameters| Device {
         parameters,

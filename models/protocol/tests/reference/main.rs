@@ -304,6 +304,7 @@ fn item(device: &Device) -> Item {
         not_before,
         budget_at,
         pair_at,
+        carried: _,
     } = device;
     Item {
         version: (*version).into(),
