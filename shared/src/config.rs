@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "registry")]
+use crate::otpauth::Issuer;
 use crate::policy::{Policy, PolicyError};
+#[cfg(feature = "registry")]
+use crate::registration::Limits;
 
 /// Name of the table of auths.
 pub const AUTHS_TABLE: &str = "AUTHS_TABLE";
@@ -17,6 +21,16 @@ pub const SEED_PREFIX: &str = "SEED_PREFIX";
 pub const AUTH_LIFE_SECONDS: &str = "AUTH_LIFE_SECONDS";
 /// How long a seed may stay in memory, in seconds: 0–3600, 300 by default.
 pub const SEED_CACHE_SECONDS: &str = "SEED_CACHE_SECONDS";
+/// KMS key that encrypts new seeds; by default the account's own for Secrets Manager.
+pub const SEED_KEY: &str = "SEED_KEY";
+/// Issuer that authenticator apps show for a new device.
+pub const ISSUER: &str = "ISSUER";
+/// Active or disabled devices that a user may have: 1–50, 10 by default.
+pub const DEVICES_PER_USER: &str = "DEVICES_PER_USER";
+/// Devices of a user that were never active: 1–50, 5 by default.
+pub const UNFINISHED_PER_USER: &str = "UNFINISHED_PER_USER";
+/// Life of a registration's authId in seconds: 300–3600, 600 by default.
+pub const REGISTRATION_LIFE_SECONDS: &str = "REGISTRATION_LIFE_SECONDS";
 /// Key of the hash that stands for a device in the log: at least 16 characters.
 pub const DEVICE_HASH_KEY: &str = "DEVICE_HASH_KEY";
 /// `standard` (by default), `strict` or `custom`.
@@ -44,6 +58,13 @@ pub enum ConfigError {
     },
     /// The numbers of the policy are out of range or too weak together. Its text is part of this one's, so it is not
     /// the source as well, which would print it twice.
+    /// Someone who guesses chooses among the devices of a user.
+    #[error(
+        "DEVICES_PER_USER times the odds of the policy is {0:.1e} a year, which is above 1e-2: fewer devices, or a stricter \
+             policy"
+    )]
+    TooManyDevices(f64),
+    /// The policy.
     #[error("GUESS_POLICY and its numbers: {0}")]
     Policy(PolicyError),
 }
@@ -181,6 +202,85 @@ impl ValidateOtpConfig {
             seed_cache: seed_cache(source)?,
         })
     }
+}
+
+/// Settings of `manage-devices`.
+#[cfg(feature = "registry")]
+#[derive(Debug, Clone)]
+pub struct ManageDevicesConfig {
+    /// What all functions share.
+    pub service: ServiceConfig,
+    /// What the names of new seeds begin with.
+    pub seed_prefix: String,
+    /// The KMS key that encrypts new seeds, if not the account's own.
+    pub seed_key: Option<String>,
+    /// What an authenticator app shows as the issuer, unless a request says otherwise.
+    pub issuer: Issuer,
+    /// How many devices a user may have.
+    pub limits: Limits,
+    /// How long the authId of a registration lives.
+    pub registration_life: Duration,
+}
+
+#[cfg(feature = "registry")]
+impl ManageDevicesConfig {
+    /// The variables that only this function reads.
+    pub const VARIABLES: [&str; 6] = [
+        SEED_PREFIX,
+        SEED_KEY,
+        ISSUER,
+        DEVICES_PER_USER,
+        UNFINISHED_PER_USER,
+        REGISTRATION_LIFE_SECONDS,
+    ];
+
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        let service = ServiceConfig::read(source)?;
+        let limits = Limits {
+            devices: count(source, DEVICES_PER_USER, 1..=50, 10, "a whole number from 1 to 50")?,
+            unfinished: count(source, UNFINISHED_PER_USER, 1..=50, 5, "a whole number from 1 to 50")?,
+        };
+        // Whoever guesses may choose among the devices of a user.
+        let devices = u32::try_from(limits.devices).unwrap_or(u32::MAX);
+        let odds = service.policy.odds_of_a_year() * f64::from(devices);
+        if odds > Policy::MOST_A_YEAR {
+            return Err(ConfigError::TooManyDevices(odds));
+        }
+        Ok(Self {
+            service,
+            seed_prefix: required(source, SEED_PREFIX)?,
+            seed_key: optional(source, SEED_KEY),
+            issuer: Issuer::parse(&required(source, ISSUER)?).map_err(|_| ConfigError::Invalid {
+                name: ISSUER,
+                expected: "1 to 64 characters without a colon, control characters or outer white space",
+            })?,
+            limits,
+            registration_life: seconds(
+                source,
+                REGISTRATION_LIFE_SECONDS,
+                300..=3_600,
+                600,
+                "a whole number of seconds from 300 to 3600",
+            )?,
+        })
+    }
+}
+
+#[cfg(feature = "registry")]
+fn count(
+    source: &impl Source,
+    name: &'static str,
+    range: std::ops::RangeInclusive<u32>,
+    default: u32,
+    expected: &'static str,
+) -> Result<usize, ConfigError> {
+    let value = whole(source, name, expected)?.unwrap_or(default);
+    let in_range = range.contains(&value).then(|| usize::try_from(value).ok()).flatten();
+    in_range.ok_or(ConfigError::Invalid { name, expected })
 }
 
 fn optional(source: &impl Source, name: &str) -> Option<String> {

@@ -485,6 +485,55 @@ pub struct PendingSeed {
     pub until: Timestamp,
 }
 
+/// Who registered a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RegisteredBy {
+    /// An application, over HTTP.
+    Http,
+    /// An operator, with `mfactl`.
+    Operator,
+}
+
+impl RegisteredBy {
+    /// The written form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// From the written form.
+    #[must_use]
+    pub fn parse(raw: &str) -> Option<Self> {
+        [Self::Http, Self::Operator].into_iter().find(|by| by.as_str() == raw)
+    }
+}
+
+/// What is stored about a new device besides its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registration {
+    /// When it is registered.
+    pub created_at: Timestamp,
+    /// Who registers it.
+    pub by: RegisteredBy,
+    /// Until when it is kept from cleaning up, if it has to be activated.
+    pub activate_by: Option<Timestamp>,
+}
+
+impl Registration {
+    /// That of a device which an operator stores ready for use.
+    #[must_use]
+    pub const fn by_operator(created_at: Timestamp) -> Self {
+        Self {
+            created_at,
+            by: RegisteredBy::Operator,
+            activate_by: None,
+        }
+    }
+}
+
 /// Everything stored about a device: its state, and what no verdict depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRecord {
@@ -496,6 +545,10 @@ pub struct DeviceRecord {
     pub pending: Option<PendingSeed>,
     /// When it was registered; whole seconds.
     pub created_at: Timestamp,
+    /// Who registered it.
+    pub by: RegisteredBy,
+    /// Until when a device that was never active is kept from cleaning up; whole seconds.
+    pub activate_by: Option<Timestamp>,
     /// When it was last used successfully; whole seconds.
     pub last_used_at: Option<Timestamp>,
 }
@@ -519,10 +572,39 @@ fn last_step_in(device: &Device, period: Period) -> Step {
     }
 }
 
+/// The device as an activation sees it: active, with its last step in steps of the new seed.
+fn as_active(device: &Device, period: Period) -> Device {
+    let status = match device.status {
+        Status::ActivationRequired => Status::Active,
+        other => other,
+    };
+    Device {
+        status,
+        last_step: last_step_in(device, period),
+        ..device.clone()
+    }
+}
+
+/// Whether the first code of a seed is evaluated at all: [`admit`], except that the device need not be active yet.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn admit_activation(
+    device: &Device,
+    auth_id: AuthId,
+    expires_at: Timestamp,
+    kind: OfferKind,
+    now: Timestamp,
+    policy: &Policy,
+) -> Result<(), Refusal> {
+    let device = as_active(device, device.parameters.period);
+    admit(&device, auth_id, expires_at, kind, now, policy)
+}
+
 /// Decides on the first code of a seed: [`decide`] with the same counters and gates, so that an activation is no way
 /// around them, except that the device need not be active yet. If accepted, it is active and has the new seed.
 ///
-/// `attempt` carries the matches with the new seed, and a random authId that is never stored.
+/// `attempt` carries the matches with the new seed, and an authId that step 3 cannot use.
 #[must_use]
 pub fn decide_activation(
     device: &Device,
@@ -531,15 +613,7 @@ pub fn decide_activation(
     now: Timestamp,
     policy: &Policy,
 ) -> Decision {
-    let status = match device.status {
-        Status::ActivationRequired => Status::Active,
-        other => other,
-    };
-    let as_active = Device {
-        status,
-        last_step: last_step_in(device, seed.parameters.period),
-        ..device.clone()
-    };
+    let as_active = as_active(device, seed.parameters.period);
     match decide(&as_active, attempt, now, policy) {
         Decision::Refuse(refusal) => Decision::Refuse(refusal),
         Decision::Write {

@@ -8,6 +8,8 @@ use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::clock::Timestamp;
+use crate::error::RandomError;
+use crate::random::Random;
 
 /// The hash under the HMAC (RFC 6238, section 1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -149,6 +151,8 @@ impl Step {
 
 /// The most digits that a code can have.
 const LONGEST: usize = 8;
+/// How far a user's clock may be behind to be recognised: every time zone.
+const MOST_SECONDS_LATE: u64 = 14 * 3_600;
 
 /// A code that a user typed: 6 or 8 ASCII digits. Its `Debug` does not show it; its memory is cleared on drop.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -306,6 +310,21 @@ impl Seed {
         Ok(Self { totp, parameters })
     }
 
+    /// A new seed of 160 bits (RFC 4226, section 4, R6).
+    ///
+    /// # Errors
+    /// [`RandomError`].
+    pub fn generate(random: &impl Random, parameters: OtpParameters) -> Result<Self, RandomError> {
+        let mut bytes = Zeroizing::new([0; 20]);
+        for chunk in bytes.chunks_mut(16) {
+            let fresh = Zeroizing::new(random.sixteen_bytes()?);
+            for (to, from) in chunk.iter_mut().zip(fresh.iter()) {
+                *to = *from;
+            }
+        }
+        Self::from_bytes(bytes.as_slice(), parameters).map_err(|error| RandomError(Box::new(error)))
+    }
+
     /// From base32; case, spaces, hyphens and padding do not matter.
     ///
     /// # Errors
@@ -377,6 +396,30 @@ impl Seed {
             kind: offer.kind(),
             steps,
         }
+    }
+}
+
+impl Seed {
+    /// How many seconds ago a code was right that is wrong now: from three steps to 14 hours, which is every time zone.
+    /// `None` if it never was. Of several times, the last.
+    ///
+    /// Never the step just before the window, which is half of a pair, and never the future, which would give a guesser a
+    /// code. Every candidate is compared, in constant time, and none ends the search early.
+    #[must_use]
+    pub fn seconds_late(&self, code: &OtpCode, now: Timestamp) -> Option<u64> {
+        const FIRST: u64 = 3;
+        let period = self.parameters.period;
+        let step = Step::at(now, period).0;
+        let offered = joined(code, None);
+        let was_right = |steps: u64| {
+            let candidate = Step(step.checked_sub(steps)?);
+            bool::from(offered.ct_eq(&joined(&self.code(candidate), None))).then_some(steps)
+        };
+        let farthest = MOST_SECONDS_LATE / period.seconds();
+        let last = (FIRST..=farthest)
+            .rev()
+            .fold(None, |last, steps| was_right(steps).or(last));
+        last.map(|steps| steps * period.seconds())
     }
 }
 

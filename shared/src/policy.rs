@@ -49,7 +49,7 @@ impl Policy {
     /// Three of the million codes of 6 digits are right at any time, and three of the 10¹² pairs.
     const ODDS_OF_A_SINGLE: f64 = 3e-6;
     const ODDS_OF_A_PAIR: f64 = 3e-12;
-    const MOST_A_YEAR: f64 = 1e-2;
+    pub(crate) const MOST_A_YEAR: f64 = 1e-2;
 
     /// The default: an attacker succeeds within a year with a probability below 10⁻³ (6 digits).
     #[must_use]

@@ -4,7 +4,7 @@
 //! This is the only path to a verdict, for the function and for the models that check the protocol.
 
 use crate::clock::Timestamp;
-use crate::device::{Attempt, Decision, Device, NewSeed, Refusal, Verdict, decide, decide_activation};
+use crate::device::{Attempt, Decision, Device, NewSeed, Refusal, Status, Verdict, decide, decide_activation};
 use crate::error::StoreError;
 use crate::names::DeviceKey;
 use crate::policy::Policy;
@@ -24,8 +24,11 @@ pub enum Settlement {
     Refused(Refusal),
     /// The device was removed.
     Gone,
-    /// The device has another seed: codes of the old one no longer count.
+    /// The device has another seed, or another one is pending: codes of this one do not count.
     Superseded,
+    /// An activation of a seed that the device is active with: its code is not evaluated, so that a repeated one is
+    /// harmless.
+    AlreadyActive,
     /// Others wrote first [`MOST_DECISIONS`] times; there is no verdict.
     Contention,
 }
@@ -66,6 +69,9 @@ impl Settlement {
     }
 
     fn decided(held: Device, case: Case, decisions: u8, policy: &Policy) -> Self {
+        if case.is_done_in(&held) {
+            return Self::AlreadyActive;
+        }
         let decision = match &case.seed {
             None => decide(&held, &case.attempt, case.now, policy),
             Some(seed) => decide_activation(&held, seed, &case.attempt, case.now, policy),
@@ -80,6 +86,14 @@ impl Settlement {
                 decisions,
             })),
         }
+    }
+}
+
+impl Case {
+    /// Whether this is an activation that a device has behind it.
+    fn is_done_in(&self, device: &Device) -> bool {
+        let seed = self.seed.as_ref();
+        device.status == Status::Active && seed.is_some_and(|seed| seed.seed_ref == device.seed_ref)
     }
 }
 
@@ -114,12 +128,15 @@ impl DeviceWrite {
         let stored = match written {
             Written::Yes => return Settlement::Verdict(self.verdict, self.new),
             Written::No(None) => return Settlement::Gone,
+            Written::NotPending => return Settlement::Superseded,
             Written::No(Some(stored)) => *stored,
         };
         let attempt = &self.case.attempt;
         if let Some(verdict) = stored.verdict_of(attempt.auth_id, attempt.write_id) {
             // The write had taken effect before, and its response was lost.
             Settlement::Verdict(verdict, stored)
+        } else if self.case.is_done_in(&stored) {
+            Settlement::AlreadyActive
         } else if stored.seed_ref != self.held.seed_ref {
             Settlement::Superseded
         } else if self.decisions >= MOST_DECISIONS {
@@ -142,6 +159,9 @@ pub enum Unsettled {
     /// The device has another seed.
     #[error("the device has another seed")]
     Superseded,
+    /// The device is active with the seed that is to be activated.
+    #[error("the device is active with this seed")]
+    AlreadyActive,
     /// Others wrote first too often.
     #[error("others wrote first {MOST_DECISIONS} times")]
     Contention,
@@ -172,6 +192,7 @@ pub async fn settle(
             Settlement::Refused(refusal) => return Err(Unsettled::Refused(refusal)),
             Settlement::Gone => return Err(Unsettled::Gone),
             Settlement::Superseded => return Err(Unsettled::Superseded),
+            Settlement::AlreadyActive => return Err(Unsettled::AlreadyActive),
             Settlement::Contention => return Err(Unsettled::Contention),
         };
     }
@@ -180,7 +201,6 @@ pub async fn settle(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Status;
     use crate::names::{AuthId, NameError, SeedRef, WriteId};
     use crate::otp::{Matches, OfferKind, OtpParameters, Step};
 

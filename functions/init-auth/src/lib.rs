@@ -17,7 +17,7 @@ use shared::device::{Auth, Device, Status};
 use shared::http::body::Members;
 use shared::http::error::{Code, Failure};
 use shared::http::response::Success;
-use shared::http::{ApiRequest, Boundary, Endpoint, Event, Notes};
+use shared::http::{ApiRequest, Boundary, Endpoint, Event, Notes, caller};
 use shared::names::{AuthId, ClientId, DeviceKey, DeviceName, UserName};
 use shared::policy::Policy;
 use shared::ports::{AuthStore, DeviceStore, Stored};
@@ -101,7 +101,7 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Endpoint 
     const FUNCTION: &'static str = "init-auth";
 
     async fn answer(&self, request: &ApiRequest, now: Timestamp, notes: &mut Notes) -> Result<Success, Failure> {
-        let client = request.caller.client()?;
+        let client = request.caller.client(caller::SCOPE)?;
         notes.client = Some(client.clone());
         let called_path = request.caller.path()?;
         let key = device_key(&request.http, client)?;

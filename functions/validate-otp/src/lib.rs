@@ -4,7 +4,7 @@
 //! gives its verdict only after the write that counts it took effect.
 
 use lambda_http::http::StatusCode;
-use lambda_http::{Body, Request, RequestExt as _, Response};
+use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use shared::aws::auths::DynamoAuths;
 use shared::aws::devices::DynamoDevices;
@@ -12,14 +12,14 @@ use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::{Clock, Timestamp};
 use shared::config::ValidateOtpConfig;
-use shared::device::{Attempt, Auth, Device, Refusal, Verdict, admit};
+use shared::device::{Attempt, Auth, Device, Verdict, admit};
 use shared::error::StoreError;
 use shared::http::body::Members;
 use shared::http::error::{Code, Failure};
 use shared::http::response::Success;
-use shared::http::{ApiRequest, Boundary, Endpoint, Event, Notes};
+use shared::http::{ApiRequest, Boundary, Endpoint, Event, Notes, caller, path};
 use shared::names::{AuthId, ClientId, WriteId};
-use shared::otp::{Offer, OfferKind, OtpCode};
+use shared::otp::OfferKind;
 use shared::policy::Policy;
 use shared::ports::{AuthStore, DeviceStore, SeedStore};
 use shared::random::Random;
@@ -76,11 +76,8 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
 
     async fn auth(&self, request: &Request, client: &ClientId) -> Result<Auth, Failure> {
         let not_found = |reason| Failure::new(Code::AuthNotFound, reason);
-        let parameters = request.path_parameters();
-        let id = parameters
-            .first("authId")
-            .and_then(AuthId::parse)
-            .ok_or_else(|| not_found("malformed"))?;
+        let id = path::parameter(request, "authId").and_then(AuthId::parse);
+        let id = id.ok_or_else(|| not_found("malformed"))?;
         let auth = self.auths.get(id).await?.ok_or_else(|| not_found("unknown"))?;
         // For another client it does not exist: the same answer, the same calls.
         if auth.belongs_to(client) {
@@ -96,10 +93,11 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
         settle(&self.devices, &auth.key, begun, &self.policy)
             .await
             .map_err(|unsettled| match unsettled {
-                Unsettled::Refused(refusal) => refused(refusal, now),
+                Unsettled::Refused(refusal) => Failure::refused(refusal, now),
                 Unsettled::Gone => Failure::new(Code::AuthNotFound, "device_gone"),
                 Unsettled::Superseded => Failure::new(Code::AuthSuperseded, "superseded"),
-                Unsettled::Contention => Failure::unavailable("contention", None),
+                // Only an activation ends so.
+                Unsettled::Contention | Unsettled::AlreadyActive => Failure::unavailable("contention", None),
                 Unsettled::Store(error) => error.into(),
             })
     }
@@ -126,14 +124,16 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
     const FUNCTION: &'static str = "validate-otp";
 
     async fn answer(&self, request: &ApiRequest, now: Timestamp, notes: &mut Notes) -> Result<Success, Failure> {
-        let client = request.caller.client()?;
+        let client = request.caller.client(caller::SCOPE)?;
         notes.client = Some(client.clone());
-        let offer = offer(&request.http)?;
+        let members = Members::read(&request.http)?;
+        members.device_type(false)?;
+        let offer = members.offer()?;
         let auth = self.auth(&request.http, &client).await?;
         notes.device = Some(auth.key.clone());
         // A gate that refuses on the snapshot answers without the seed and without a further call.
         admit(&auth.device, auth.id, auth.expires_at, offer.kind(), now, &self.policy)
-            .map_err(|refusal| refused(refusal, now))?;
+            .map_err(|refusal| Failure::refused(refusal, now))?;
         let seed = match self.seeds.get(&auth.device).await {
             Ok(seed) => seed,
             Err(error) => return Err(self.without_seed(&auth, error).await),
@@ -145,69 +145,10 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
             matches: seed.matches(&offer, now),
         };
         let (verdict, device) = self.settle(&auth, attempt, now).await?;
-        // Computed on the state that the write left.
-        let wrong = |code, reason| Failure {
-            codes_required: Some(if device.single_codes_open(now, &self.policy) {
-                1
-            } else {
-                2
-            }),
-            attempts_remaining: (offer.kind() == OfferKind::Single).then(|| device.attempts_left(auth.id)),
-            ..Failure::new(code, reason)
-        };
-        match (verdict, offer.kind()) {
-            (Verdict::Accepted, kind) => validated(kind),
-            (Verdict::Replayed, _) => {
-                let next = device.last_step.next().start(device.parameters.period);
-                Err(Failure {
-                    retry_after_seconds: Some(next.seconds_from(now)),
-                    ..wrong(Code::OtpReplayed, "replayed")
-                })
-            }
-            (Verdict::Rejected, OfferKind::Single) => Err(wrong(Code::OtpRejected, "wrong_code")),
-            (Verdict::Rejected, OfferKind::Pair) => Err(wrong(Code::OtpRejected, "wrong_pair")),
+        match verdict {
+            Verdict::Accepted => validated(offer.kind()),
+            wrong => Err(Failure::wrong(wrong, offer.kind(), &device, auth.id, now, &self.policy)),
         }
-    }
-}
-
-fn offer(request: &Request) -> Result<Offer, Failure> {
-    const EITHER: &str = "Send either otp or otps";
-    const OTP: &str = "otp must be a string of 6 or 8 digits; spaces and hyphens between them are ignored";
-    const OTPS: &str = "otps must be an array of two strings of 6 or 8 digits each, the earlier code first; spaces and \
-                        hyphens between digits are ignored";
-    let members = Members::read(request)?;
-    members.device_type(false)?;
-    let code = |raw: &str, expected| OtpCode::parse(raw).map_err(|_| Failure::invalid(expected));
-    match (
-        members.optional::<Typed>("otp", OTP)?,
-        members.optional::<[Typed; 2]>("otps", OTPS)?,
-    ) {
-        (Some(otp), None) => Ok(Offer::Single(code(&otp, OTP)?)),
-        (None, Some([earlier, later])) => Ok(Offer::Pair(code(&earlier, OTPS)?, code(&later, OTPS)?)),
-        (Some(_), Some(_)) | (None, None) => Err(Failure::invalid(EITHER)),
-    }
-}
-
-/// A typed code; cleared on drop.
-type Typed = zeroize::Zeroizing<String>;
-
-/// The answer to an attempt that was not evaluated.
-fn refused(refusal: Refusal, now: Timestamp) -> Failure {
-    match refusal {
-        Refusal::Expired => Failure::new(Code::AuthExpired, "expired"),
-        Refusal::AlreadyUsed => Failure::new(Code::AuthAlreadyUsed, "already_used"),
-        Refusal::Disabled => Failure::new(Code::DeviceDisabled, "disabled"),
-        Refusal::NotActive => Failure::new(Code::DeviceNotActive, "not_active"),
-        Refusal::Exhausted => Failure::new(Code::AuthAttemptsExhausted, "exhausted"),
-        Refusal::TwoCodesRequired { single_codes_at } => Failure {
-            codes_required: Some(2),
-            single_codes_after_seconds: single_codes_at.map(|opens| opens.seconds_from(now)),
-            ..Failure::new(Code::TwoCodesRequired, "single_codes_gated")
-        },
-        Refusal::TooManyPairs { pairs_at } => Failure {
-            retry_after_seconds: Some(pairs_at.seconds_from(now)),
-            ..Failure::new(Code::TooManyAttempts, "pairs_gated")
-        },
     }
 }
 

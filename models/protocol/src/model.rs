@@ -208,7 +208,7 @@ impl Protocol {
                 return Some(());
             }
             Settlement::Verdict(verdict, _) => Outcome::Verdict(verdict),
-            Settlement::Refused(_) => Outcome::Refused,
+            Settlement::Refused(_) | Settlement::AlreadyActive => Outcome::Refused,
             Settlement::Gone | Settlement::Superseded => Outcome::Revoked,
             Settlement::Contention => Outcome::Unavailable,
         };
@@ -228,6 +228,7 @@ impl Protocol {
         let written = match self.deliver(state, number, &write)? {
             Written::Yes => Written::Yes,
             Written::No(None) => Written::No(None),
+            Written::NotPending => Written::NotPending,
             Written::No(Some(stored)) => {
                 let mut seen = self.seen(*stored, &offered, now);
                 if let Some(mutant) = self.setup.mutant {
@@ -266,7 +267,10 @@ impl Protocol {
         let swaps = write.replacement().seed_ref != write.held().seed_ref;
         let pends = state.desk.pending.is_some_and(|(seed, _)| seed == replacement);
         let pends = pends || self.mutant(Mutant::PendingNotInCondition);
-        if !self.condition(&stored, write.held()) || swaps && !pends {
+        if swaps && !pends && stored.seed_ref == write.held().seed_ref {
+            return Some(Written::NotPending);
+        }
+        if !self.condition(&stored, write.held()) {
             return Some(Written::No(Some(Box::new(Device::clone(&stored)))));
         }
         let request = state.requests.get(number)?;

@@ -1,15 +1,17 @@
 //! Devices in `DynamoDB`: one item each, every change a conditional write on version and seed.
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 
 use super::attributes::{Item, number, text};
 use super::conditional::{Outcome, unavailable};
-use super::items::{self, LAST_USED_AT, PENDING_SEED_REF, PENDING_UNTIL, SEED_REF};
+use super::items::{self, ACTIVATE_BY, LAST_USED_AT, PENDING_SEED_REF, PENDING_UNTIL, SEED_REF};
 use crate::clock::Timestamp;
-use crate::device::Device;
+use crate::device::{Device, Status};
 use crate::error::StoreError;
-use crate::names::{ClientId, DeviceKey, DeviceName, UserName};
+use crate::names::{ClientId, DeviceKey, DeviceName, SeedRef, UserName};
 use crate::ports::{DeviceStore, Written};
 
 /// What every write needs: the state that was read, by its version and its seed.
@@ -57,6 +59,52 @@ impl DynamoDevices {
     }
 }
 
+impl DynamoDevices {
+    /// Sets and removes attributes of a device that still has the version and the seed of `held`.
+    pub(super) async fn update_held(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        condition: &str,
+        set: Item,
+        removed: &[&str],
+    ) -> Result<UpdateItemOutput, SdkError<UpdateItemError>> {
+        let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
+        let mut update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(pk, pk_value)
+            .key(sk, sk_value)
+            .condition_expression(condition)
+            .expression_attribute_names("#seedRef", SEED_REF)
+            .expression_attribute_values(":heldVersion", number(held.version))
+            .expression_attribute_values(":heldSeedRef", text(held.seed_ref.to_string()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        // Several attribute names are reserved words, so all go by placeholders: `#version = :version`.
+        let mut assignments = Vec::with_capacity(set.len());
+        for (name, value) in set {
+            assignments.push(format!("#{name} = :{name}"));
+            update = update
+                .expression_attribute_values(format!(":{name}"), value)
+                .expression_attribute_names(format!("#{name}"), name);
+        }
+        let mut expression = format!("SET {}", assignments.join(", "));
+        for (position, name) in removed.iter().enumerate() {
+            expression.push_str(if position == 0 { " REMOVE #" } else { ", #" });
+            expression.push_str(name);
+            update = update.expression_attribute_names(format!("#{name}"), *name);
+        }
+        update.update_expression(expression).send().await
+    }
+}
+
+/// Whether an item names this seed in an attribute.
+pub(super) fn names_seed(item: &Item, attribute: &str, seed: &SeedRef) -> bool {
+    let stored = item.get(attribute).and_then(|value| value.as_s().ok());
+    stored.is_some_and(|stored| *stored == seed.to_string())
+}
+
 impl DeviceStore for DynamoDevices {
     async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
         self.item(key).await?.as_ref().map(items::read_device).transpose()
@@ -69,7 +117,6 @@ impl DeviceStore for DynamoDevices {
         new: &Device,
         used_at: Option<Timestamp>,
     ) -> Result<Written, StoreError> {
-        let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
         let swaps = new.seed_ref != held.seed_ref;
         let mut attributes = items::changing(new);
         let identity = items::identity(new);
@@ -79,33 +126,25 @@ impl DeviceStore for DynamoDevices {
         if let Some(used_at) = used_at {
             attributes.insert(LAST_USED_AT.to_owned(), number(used_at.as_secs()));
         }
-        let mut update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key(pk, pk_value)
-            .key(sk, sk_value)
-            .condition_expression(if swaps { IF_HELD_AND_PENDING } else { IF_HELD })
-            .expression_attribute_names("#seedRef", SEED_REF)
-            .expression_attribute_values(":heldVersion", number(held.version))
-            .expression_attribute_values(":heldSeedRef", text(held.seed_ref.to_string()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        // Several attribute names are reserved words, so all go by placeholders: `#version = :version`.
-        let mut assignments = Vec::with_capacity(attributes.len());
-        for (name, value) in attributes {
-            assignments.push(format!("#{name} = :{name}"));
-            update = update
-                .expression_attribute_values(format!(":{name}"), value)
-                .expression_attribute_names(format!("#{name}"), name);
+        // An activation ends the time that the device had for it; a swap, that its seed is pending.
+        let mut removed = Vec::new();
+        if held.status == Status::ActivationRequired && new.status != held.status {
+            removed.push(ACTIVATE_BY);
         }
-        let mut expression = format!("SET {}", assignments.join(", "));
         if swaps {
-            expression.push_str(" REMOVE #pendingSeedRef, #pendingUntil");
-            update = update
-                .expression_attribute_names("#pendingSeedRef", PENDING_SEED_REF)
-                .expression_attribute_names("#pendingUntil", PENDING_UNTIL);
+            removed.extend([PENDING_SEED_REF, PENDING_UNTIL]);
         }
-        let written = update.update_expression(expression).send().await;
-        Outcome::new("UpdateItem devices", written)?.written()
+        let condition = if swaps { IF_HELD_AND_PENDING } else { IF_HELD };
+        let written = self.update_held(key, held, condition, attributes, &removed).await;
+        match Outcome::new("UpdateItem devices", written)? {
+            Outcome::Refused(Some(stored))
+                if swaps
+                    && names_seed(&stored, SEED_REF, &held.seed_ref)
+                    && !names_seed(&stored, PENDING_SEED_REF, &new.seed_ref) =>
+            {
+                Ok(Written::NotPending)
+            }
+            outcome => outcome.written(),
+        }
     }
 }

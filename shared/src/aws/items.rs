@@ -6,12 +6,16 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::attributes::{Attributes, Item, corrupt, item, number, text};
 use super::state::{self, STATE};
+#[cfg(feature = "registry")]
+use crate::clock::Timestamp;
 use crate::device::{Auth, Device, Status};
 #[cfg(feature = "registry")]
-use crate::device::{DeviceRecord, PendingSeed};
+use crate::device::{DeviceRecord, NewSeed, PendingSeed, RegisteredBy, Registration};
 use crate::error::StoreError;
 use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, SeedRef, UserName};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period};
+#[cfg(feature = "registry")]
+use crate::registration::Activation;
 
 pub(super) const PK: &str = "pk";
 const SK: &str = "sk";
@@ -22,7 +26,10 @@ pub(super) const PENDING_UNTIL: &str = "pendingUntil";
 #[cfg(feature = "registry")]
 pub(super) const CREATED_AT: &str = "createdAt";
 pub(super) const LAST_USED_AT: &str = "lastUsedAt";
-const STATUS: &str = "status";
+pub(super) const ACTIVATE_BY: &str = "activateBy";
+#[cfg(feature = "registry")]
+pub(super) const REGISTERED_BY: &str = "registeredBy";
+pub(super) const STATUS: &str = "status";
 const ALGORITHM: &str = "algorithm";
 const DIGITS: &str = "digits";
 const PERIOD: &str = "period";
@@ -32,6 +39,8 @@ const USER_NAME: &str = "userName";
 const DEVICE_NAME: &str = "deviceName";
 const ISSUED_AT: &str = "issuedAt";
 const DEVICE: &str = "device";
+#[cfg(feature = "registry")]
+const ACTIVATION_PREFIX: &str = "activation/";
 
 /// Between client and user in a key. No client id has it, so that the client's part ends at the first.
 const AFTER_CLIENT: char = '#';
@@ -76,6 +85,10 @@ pub(super) fn read_device_key(item: &Item) -> Result<DeviceKey, StoreError> {
 #[cfg(feature = "registry")]
 pub(super) fn read_record(item: &Item) -> Result<DeviceRecord, StoreError> {
     let attributes = Attributes(item);
+    let optional_seconds = |name| {
+        let found = item.contains_key(name).then(|| attributes.seconds(name));
+        found.transpose()
+    };
     let pending = match (item.contains_key(PENDING_SEED_REF), item.contains_key(PENDING_UNTIL)) {
         (false, false) => None,
         _ => Some(PendingSeed {
@@ -88,10 +101,76 @@ pub(super) fn read_record(item: &Item) -> Result<DeviceRecord, StoreError> {
         device: read_device(item)?,
         pending,
         created_at: attributes.seconds(CREATED_AT)?,
-        last_used_at: match item.get(LAST_USED_AT) {
-            Some(_) => Some(attributes.seconds(LAST_USED_AT)?),
-            None => None,
-        },
+        by: attributes.parsed(REGISTERED_BY, RegisteredBy::parse)?,
+        activate_by: optional_seconds(ACTIVATE_BY)?,
+        last_used_at: optional_seconds(LAST_USED_AT)?,
+    })
+}
+
+/// A new device.
+#[cfg(feature = "registry")]
+pub(super) fn registered(key: &DeviceKey, new: &Device, registration: &Registration) -> Item {
+    let mut attributes = device(new);
+    attributes.extend(key_item(key));
+    attributes.extend(registered_by(registration.by, registration.activate_by));
+    attributes.insert(CREATED_AT.to_owned(), number(registration.created_at.as_secs()));
+    attributes
+}
+
+/// Who registered a device, and until when it is to be activated.
+#[cfg(feature = "registry")]
+pub(super) fn registered_by(by: RegisteredBy, activate_by: Option<Timestamp>) -> Item {
+    let mut attributes = item([(REGISTERED_BY, text(by.as_str()))]);
+    if let Some(activate_by) = activate_by {
+        attributes.insert(ACTIVATE_BY.to_owned(), number(activate_by.as_secs()));
+    }
+    attributes
+}
+
+/// A pending seed, and the version of the write that sets it.
+#[cfg(feature = "registry")]
+pub(super) fn pending(version: u64, pending: &PendingSeed) -> Item {
+    item([
+        (VERSION, number(version)),
+        (PENDING_SEED_REF, text(pending.seed_ref.to_string())),
+        (PENDING_UNTIL, number(pending.until.as_secs())),
+    ])
+}
+
+/// The key of an activation's item: of a kind of its own, which no authId of a sign-in can name.
+#[cfg(feature = "registry")]
+pub(super) fn activation_key(id: AuthId) -> AttributeValue {
+    text(format!("{ACTIVATION_PREFIX}{id}"))
+}
+
+/// An activation.
+#[cfg(feature = "registry")]
+pub(super) fn activation(activation: &Activation) -> Item {
+    let NewSeed { seed_ref, parameters } = &activation.seed;
+    let mut attributes = item([
+        (PK, activation_key(activation.id)),
+        (CLIENT_ID, text(activation.key.client.as_str())),
+        (USER_NAME, text(activation.key.user.as_str())),
+        (DEVICE_NAME, text(activation.key.device.as_str())),
+        (ISSUED_AT, number(activation.issued_at.as_secs())),
+        (EXPIRES_AT, number(activation.expires_at.as_secs())),
+    ]);
+    attributes.extend(seed_attributes(seed_ref, *parameters));
+    attributes
+}
+
+/// The activation that an item describes.
+#[cfg(feature = "registry")]
+pub(super) fn read_activation(item: &Item) -> Result<Activation, StoreError> {
+    let attributes = Attributes(item);
+    let id = |raw: &str| AuthId::parse(raw.strip_prefix(ACTIVATION_PREFIX)?);
+    let (seed_ref, parameters) = read_seed_attributes(&attributes)?;
+    Ok(Activation {
+        id: attributes.parsed(PK, id)?,
+        key: read_owner_and_names(&attributes)?,
+        seed: NewSeed { seed_ref, parameters },
+        issued_at: attributes.seconds(ISSUED_AT)?,
+        expires_at: attributes.seconds(EXPIRES_AT)?,
     })
 }
 
@@ -109,13 +188,27 @@ pub(super) fn changing(device: &Device) -> Item {
 
 /// What an activation or an operator changes, and a sign-in never.
 pub(super) fn identity(device: &Device) -> Item {
+    let mut attributes = seed_attributes(&device.seed_ref, device.parameters);
+    attributes.insert(STATUS.to_owned(), text(device.status.as_str()));
+    attributes
+}
+
+fn seed_attributes(seed_ref: &SeedRef, parameters: OtpParameters) -> Item {
     item([
-        (STATUS, text(device.status.as_str())),
-        (SEED_REF, text(device.seed_ref.to_string())),
-        (ALGORITHM, text(device.parameters.algorithm.as_str())),
-        (DIGITS, number(device.parameters.digits.count())),
-        (PERIOD, number(device.parameters.period.seconds())),
+        (SEED_REF, text(seed_ref.to_string())),
+        (ALGORITHM, text(parameters.algorithm.as_str())),
+        (DIGITS, number(parameters.digits.count())),
+        (PERIOD, number(parameters.period.seconds())),
     ])
+}
+
+fn read_seed_attributes(attributes: &Attributes<'_>) -> Result<(SeedRef, OtpParameters), StoreError> {
+    let parameters = OtpParameters {
+        algorithm: attributes.parsed(ALGORITHM, Algorithm::parse)?,
+        digits: Digits::from_count(attributes.number(DIGITS)?).ok_or(corrupt(DIGITS))?,
+        period: Period::from_seconds(attributes.number(PERIOD)?).ok_or(corrupt(PERIOD))?,
+    };
+    Ok((attributes.parsed(SEED_REF, |raw| SeedRef::parse(raw).ok())?, parameters))
 }
 
 /// An auth with its snapshot of the device.
@@ -135,17 +228,22 @@ pub(super) fn auth(auth: &Auth) -> Item {
 /// (keys, dates, a pending replacement) are ignored.
 pub(super) fn read_device(item: &Item) -> Result<Device, StoreError> {
     let attributes = Attributes(item);
+    let (seed_ref, parameters) = read_seed_attributes(&attributes)?;
     let registered = Device::registered(
         attributes.number(VERSION)?,
         attributes.parsed(STATUS, Status::parse)?,
-        attributes.parsed(SEED_REF, |raw| SeedRef::parse(raw).ok())?,
-        OtpParameters {
-            algorithm: attributes.parsed(ALGORITHM, Algorithm::parse)?,
-            digits: Digits::from_count(attributes.number(DIGITS)?).ok_or(corrupt(DIGITS))?,
-            period: Period::from_seconds(attributes.number(PERIOD)?).ok_or(corrupt(PERIOD))?,
-        },
+        seed_ref,
+        parameters,
     );
     state::read(attributes.get(STATE)?, registered)
+}
+
+fn read_owner_and_names(attributes: &Attributes<'_>) -> Result<DeviceKey, StoreError> {
+    Ok(DeviceKey {
+        client: attributes.parsed(CLIENT_ID, |raw| ClientId::parse(raw).ok())?,
+        user: attributes.parsed(USER_NAME, |raw| UserName::parse(raw).ok())?,
+        device: attributes.parsed(DEVICE_NAME, |raw| DeviceName::parse(raw).ok())?,
+    })
 }
 
 /// The auth that an item describes.
@@ -154,11 +252,7 @@ pub(super) fn read_auth(item: &Item) -> Result<Auth, StoreError> {
     let snapshot = attributes.get(DEVICE)?.as_m().map_err(|_| corrupt(DEVICE))?;
     Ok(Auth {
         id: attributes.parsed(PK, AuthId::parse)?,
-        key: DeviceKey {
-            client: attributes.parsed(CLIENT_ID, |raw| ClientId::parse(raw).ok())?,
-            user: attributes.parsed(USER_NAME, |raw| UserName::parse(raw).ok())?,
-            device: attributes.parsed(DEVICE_NAME, |raw| DeviceName::parse(raw).ok())?,
-        },
+        key: read_owner_and_names(&attributes)?,
         issued_at: attributes.seconds(ISSUED_AT)?,
         expires_at: attributes.seconds(EXPIRES_AT)?,
         device: read_device(snapshot)?,
@@ -168,7 +262,6 @@ pub(super) fn read_auth(item: &Item) -> Result<Auth, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
 
     fn full_device() -> Result<Device, crate::names::NameError> {
         Ok(Device {
@@ -192,6 +285,7 @@ mod tests {
         let mut item = device(&full_device()?);
         item.extend(device_key(&key).map(|(name, value)| (name.to_owned(), value)));
         item.insert(CREATED_AT.to_owned(), number(7_u64));
+        item.insert(REGISTERED_BY.to_owned(), text("http"));
         let record = read_record(&item)?;
         assert_eq!((&record.key, record.pending, record.last_used_at), (&key, None, None));
         item.insert(PENDING_SEED_REF.to_owned(), text("mfa/seed/01#v"));

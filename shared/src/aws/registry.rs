@@ -1,23 +1,25 @@
 //! What registration does with devices and seeds, besides what a sign-in does.
 
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use aws_sdk_secretsmanager::operation::delete_secret::DeleteSecretError;
 use aws_sdk_secretsmanager::operation::delete_secret::builders::DeleteSecretFluentBuilder;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use zeroize::Zeroizing;
 
-use super::attributes::{Item, number, text};
+use super::attributes::{Item, corrupt, number, text};
+use super::auths::DynamoAuths;
 use super::conditional::{Outcome, unavailable};
-use super::devices::{DynamoDevices, IF_HELD};
-use super::items::{self, CREATED_AT, PENDING_SEED_REF, PENDING_UNTIL, PK, SEED_REF, VERSION};
+use super::devices::{DynamoDevices, IF_HELD, names_seed};
+use super::items::{self, ACTIVATE_BY, PENDING_SEED_REF, PENDING_UNTIL, PK, SEED_REF, STATUS, VERSION};
 use super::seeds::{self, SecretText, SecretsManagerSeeds};
 use crate::clock::{Clock, Timestamp};
-use crate::device::{Device, DeviceRecord, PendingSeed};
+use crate::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registration, Status};
 use crate::error::StoreError;
-use crate::names::{ClientId, DeviceKey, SeedRef, UserName};
+use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, UserName};
 use crate::otp::Seed;
-use crate::ports::registry::{DevicePage, DeviceRegistry, SeedRegistry};
+use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry};
 use crate::ports::{Stored, Written};
+use crate::registration::Activation;
 
 /// How long a removed seed can be restored; the longest that Secrets Manager offers.
 const RECOVERY_DAYS: i64 = 30;
@@ -62,10 +64,13 @@ impl DeviceRegistry for DynamoDevices {
         device_page(found.items, found.last_evaluated_key.as_ref())
     }
 
-    async fn register(&self, key: &DeviceKey, device: &Device, created_at: Timestamp) -> Result<Stored, StoreError> {
-        let mut item = items::device(device);
-        item.extend(items::key_item(key));
-        item.insert(CREATED_AT.to_owned(), number(created_at.as_secs()));
+    async fn register(
+        &self,
+        key: &DeviceKey,
+        device: &Device,
+        registration: &Registration,
+    ) -> Result<Stored, StoreError> {
+        let item = items::registered(key, device, registration);
         let put = self
             .client
             .put_item()
@@ -79,8 +84,58 @@ impl DeviceRegistry for DynamoDevices {
             Written::Yes => Ok(Stored::Yes),
             // The random version tells this call's own repeated write from another registration.
             Written::No(Some(stored)) if *stored == *device => Ok(Stored::Yes),
-            Written::No(_) => Ok(Stored::Taken),
+            Written::No(_) | Written::NotPending => Ok(Stored::Taken),
         }
+    }
+
+    async fn reseed(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        new: &Device,
+        by: RegisteredBy,
+        activate_by: Option<Timestamp>,
+    ) -> Result<Written, StoreError> {
+        let mut attributes = items::device(new);
+        attributes.extend(items::registered_by(by, activate_by));
+        let mut removed = vec![PENDING_SEED_REF, PENDING_UNTIL];
+        if activate_by.is_none() {
+            removed.push(ACTIVATE_BY);
+        }
+        let written = self.update_held(key, held, IF_HELD, attributes, &removed).await;
+        match Outcome::new("UpdateItem devices", written)? {
+            // A seed's name is random: that the device has it can only be this call's own repeated write.
+            Outcome::Refused(Some(stored)) if names_seed(&stored, SEED_REF, &new.seed_ref) => Ok(Written::Yes),
+            outcome => outcome.written(),
+        }
+    }
+
+    async fn remove_seeded(&self, key: &DeviceKey, seed: &SeedRef) -> Result<Removed, StoreError> {
+        let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
+        let delete = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key(pk, pk_value)
+            .key(sk, sk_value)
+            .condition_expression("#seedRef = :seedRef AND #status <> :disabled")
+            .expression_attribute_names("#seedRef", SEED_REF)
+            .expression_attribute_names("#status", STATUS)
+            .expression_attribute_values(":seedRef", text(seed.to_string()))
+            .expression_attribute_values(":disabled", text(Status::Disabled.as_str()))
+            .return_values(ReturnValue::AllOld)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let removed = delete.as_ref().ok().and_then(|output| output.attributes.clone());
+        let record = |item: &Item| items::read_record(item).map(Box::new);
+        Ok(match Outcome::new("DeleteItem devices", delete)? {
+            Outcome::Done => {
+                let removed = removed.ok_or(corrupt("no item with a successful removal"))?;
+                Removed::Yes(record(&removed)?)
+            }
+            Outcome::Refused(stored) => Removed::No(stored.as_ref().map(record).transpose()?),
+        })
     }
 
     async fn set_pending_seed(
@@ -89,28 +144,9 @@ impl DeviceRegistry for DynamoDevices {
         held: &Device,
         pending: &PendingSeed,
     ) -> Result<Written, StoreError> {
-        let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key(pk, pk_value)
-            .key(sk, sk_value)
-            .condition_expression(IF_HELD)
-            .update_expression(
-                "SET #version = :version, #pendingSeedRef = :pendingSeedRef, #pendingUntil = :pendingUntil",
-            )
-            .expression_attribute_names("#version", VERSION)
-            .expression_attribute_names("#seedRef", SEED_REF)
-            .expression_attribute_names("#pendingSeedRef", PENDING_SEED_REF)
-            .expression_attribute_names("#pendingUntil", PENDING_UNTIL)
-            .expression_attribute_values(":heldVersion", number(held.version))
-            .expression_attribute_values(":heldSeedRef", text(held.seed_ref.to_string()))
-            .expression_attribute_values(":version", number(held.version.saturating_add(1)))
-            .expression_attribute_values(":pendingSeedRef", text(pending.seed_ref.to_string()))
-            .expression_attribute_values(":pendingUntil", number(pending.until.as_secs()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let stored = match Outcome::new("UpdateItem devices", update.send().await)? {
+        let set = items::pending(held.version.saturating_add(1), pending);
+        let written = self.update_held(key, held, IF_HELD, set, &[]).await;
+        let stored = match Outcome::new("UpdateItem devices", written)? {
             Outcome::Done => return Ok(Written::Yes),
             Outcome::Refused(None) => return Ok(Written::No(None)),
             Outcome::Refused(Some(stored)) => stored,
@@ -141,6 +177,24 @@ impl DeviceRegistry for DynamoDevices {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send();
         Outcome::new("DeleteItem devices", delete.await)?.written()
+    }
+}
+
+impl ActivationStore for DynamoAuths {
+    async fn create(&self, activation: &Activation) -> Result<Stored, StoreError> {
+        let item = items::activation(activation);
+        let Some(taken) = self.put_new(item).await? else {
+            return Ok(Stored::Yes);
+        };
+        let taken = items::read_activation(&taken)?;
+        // This call's own repeated write: its response was lost.
+        let own = taken.key == activation.key && taken.issued_at == activation.issued_at;
+        Ok(if own { Stored::Yes } else { Stored::Taken })
+    }
+
+    async fn get(&self, id: AuthId) -> Result<Option<Activation>, StoreError> {
+        let found = self.item(items::activation_key(id)).await?;
+        found.as_ref().map(items::read_activation).transpose()
     }
 }
 

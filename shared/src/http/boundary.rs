@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use lambda_http::{Body, Response};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::error::{Code, Failure};
 use super::event::{ApiRequest, Event};
@@ -63,17 +63,18 @@ impl<C: Clock, L: RequestLog> Boundary<C, L> {
     /// Answers an event, whatever it is and whatever the endpoint does.
     pub async fn serve<E: Endpoint>(&self, endpoint: &E, event: Event) -> Response<Body> {
         let started = Instant::now();
+        let deadline = started + DEADLINE;
         let now = self.clock.now();
         let calls = Arc::new(Calls::default());
         let mut trace_id = String::new();
         let mut notes = Notes::default();
         // Boxed: the SDK's futures are tens of kilobytes, and would be copied from frame to frame.
         let work = Box::pin(calls::counted(Arc::clone(&calls), async {
-            let request = event.read()?;
+            let request = event.read(deadline)?;
             request.caller.trace_id().clone_into(&mut trace_id);
             endpoint.answer(&request, now, &mut notes).await
         }));
-        let answer = match timeout(DEADLINE, AssertUnwindSafe(work).catch_unwind()).await {
+        let answer = match timeout_at(deadline, AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(answer)) => answer,
             // The panic's payload may quote a code, so it is dropped; the hook of `telemetry` prints the place.
             Ok(Err(_panic)) => Err(Failure::new(Code::InternalError, "panic")),

@@ -5,8 +5,10 @@ use serde_json::{Map, Value};
 use super::error::{Code, Failure};
 use crate::names::ClientId;
 
-/// The scope that every method of the API requires.
+/// The scope of the two steps of an authentication.
 pub const SCOPE: &str = "mfa/authenticate";
+/// The scope of everything that manages the devices of users: as strong as the factor itself.
+pub const DEVICES_SCOPE: &str = "mfa/devices";
 
 /// What a request's context says about its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,18 +54,18 @@ impl Caller {
         }
     }
 
-    /// The client that the access token was issued to.
+    /// The client that the access token was issued to, if it has a scope.
     ///
     /// The gateway lets no request through without a token of this scope. It is checked again anyway: a method that lost
     /// its authorizer in a template would otherwise serve everyone.
     ///
     /// # Errors
     /// [`Failure`]: 401 if there is no client id, 403 if the scope is missing.
-    pub fn client(&self) -> Result<ClientId, Failure> {
+    pub fn client(&self, scope: &str) -> Result<ClientId, Failure> {
         let client = self.client_id.as_deref().and_then(|raw| ClientId::parse(raw).ok());
         let client = client.ok_or_else(|| Failure::new(Code::Unauthorized, "no_client"))?;
         let mut scopes = self.scope.as_deref().unwrap_or_default().split(' ');
-        if scopes.any(|scope| scope == SCOPE) {
+        if scopes.any(|granted| granted == scope) {
             Ok(client)
         } else {
             Err(Failure::new(Code::Forbidden, "no_scope"))

@@ -23,10 +23,16 @@ pub enum Code {
     Unauthorized,
     /// The token lacks the scope.
     Forbidden,
-    /// Step 2: no such device.
+    /// No such device.
     DeviceNotFound,
-    /// Step 3: no such authId, or another client's.
+    /// No such authId, or another client's.
     AuthNotFound,
+    /// No such route.
+    NotFound,
+    /// Registration: the device is active.
+    DeviceExists,
+    /// Registration: the user has too many devices.
+    TooManyDevices,
     /// The authId has succeeded before.
     AuthAlreadyUsed,
     /// The authId had its wrong codes.
@@ -55,7 +61,7 @@ pub enum Code {
 
 impl Code {
     /// Every code that a function sends.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::InvalidRequest,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
@@ -63,6 +69,9 @@ impl Code {
         Self::Forbidden,
         Self::DeviceNotFound,
         Self::AuthNotFound,
+        Self::NotFound,
+        Self::DeviceExists,
+        Self::TooManyDevices,
         Self::AuthAlreadyUsed,
         Self::AuthAttemptsExhausted,
         Self::AuthSuperseded,
@@ -99,7 +108,7 @@ impl Code {
             Self::Forbidden => (
                 S::FORBIDDEN,
                 "FORBIDDEN",
-                "The access token needs the scope mfa/authenticate",
+                "The access token lacks the scope that this route needs",
             ),
             Self::DeviceNotFound => (
                 S::NOT_FOUND,
@@ -107,6 +116,17 @@ impl Code {
                 "The user has no device with this name",
             ),
             Self::AuthNotFound => (S::NOT_FOUND, "AUTH_NOT_FOUND", "No authentication has this authId"),
+            Self::NotFound => (S::NOT_FOUND, "NOT_FOUND", "No such route"),
+            Self::DeviceExists => (
+                S::CONFLICT,
+                "DEVICE_EXISTS",
+                "The user has an active device with this name; use another name, or replace",
+            ),
+            Self::TooManyDevices => (
+                S::CONFLICT,
+                "TOO_MANY_DEVICES",
+                "The user has too many devices; remove one first",
+            ),
             Self::AuthAlreadyUsed => (
                 S::CONFLICT,
                 "AUTH_ALREADY_USED",
@@ -206,6 +226,8 @@ pub struct Failure {
     pub retry_after_seconds: Option<u64>,
     /// Seconds until single codes are evaluated again.
     pub single_codes_after_seconds: Option<u64>,
+    /// Activation: by how many seconds the clock of the user's device may be off; negative if it is behind.
+    pub clock_off_seconds: Option<i64>,
     /// Why, in one word, for the log.
     pub reason: &'static str,
     /// What failed, for the operator.
@@ -223,6 +245,7 @@ impl Failure {
             attempts_remaining: None,
             retry_after_seconds: None,
             single_codes_after_seconds: None,
+            clock_off_seconds: None,
             reason,
             source: None,
         }

@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 
 use lambda_http::aws_lambda_events::apigw::ApiGatewayProxyResponse;
-use lambda_http::http::{HeaderMap, HeaderName, HeaderValue};
+use lambda_http::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use super::caller::Caller;
 use super::error::{Code, Failure};
@@ -31,8 +32,12 @@ impl<'de> Deserialize<'de> for Event {
 pub struct ApiRequest {
     /// Headers, path parameters and body.
     pub http: Request,
+    /// The HTTP method, if the event has one.
+    pub method: Option<Method>,
     /// What the gateway says about the caller.
     pub caller: Caller,
+    /// When the request is given up.
+    pub deadline: Instant,
 }
 
 impl Event {
@@ -42,16 +47,16 @@ impl Event {
         Self(RawValue::from_string(payload).ok())
     }
 
-    /// The request in it.
+    /// The request in it, to be answered before a deadline.
     ///
     /// # Errors
     /// [`Failure`] (400) if it is not an event of a REST API.
-    pub fn read(self) -> Result<ApiRequest, Failure> {
+    pub fn read(self, deadline: Instant) -> Result<ApiRequest, Failure> {
         let read = |payload: &RawValue| {
             // Serde reads a struct from an array, too.
             let object = payload.get().trim_ascii_start().starts_with('{');
             let event = object.then(|| serde_json::from_str::<ProxyEvent>(payload.get()).ok());
-            event.flatten()?.into_request()
+            event.flatten()?.into_request(deadline)
         };
         self.0.as_deref().and_then(read).ok_or_else(|| Failure {
             message: "Only events of an API Gateway REST API are supported",
@@ -83,13 +88,17 @@ struct ProxyEvent {
     #[serde(default)]
     multi_value_headers: Value,
     #[serde(default)]
+    http_method: Value,
+    #[serde(default)]
     path_parameters: Value,
+    #[serde(default)]
+    multi_value_query_string_parameters: Value,
     body: Option<String>,
     is_base64_encoded: Option<bool>,
 }
 
 impl ProxyEvent {
-    fn into_request(self) -> Option<ApiRequest> {
+    fn into_request(self, deadline: Instant) -> Option<ApiRequest> {
         let body = match (self.body, self.is_base64_encoded.unwrap_or_default()) {
             (None, _) => Body::Empty,
             (Some(text), false) => Body::Text(text),
@@ -98,9 +107,12 @@ impl ProxyEvent {
         let caller = Caller::read(self.request_context)?;
         let mut http = Request::new(body);
         *http.headers_mut() = headers(&self.multi_value_headers, &self.headers);
+        let http = http.with_path_parameters(texts(self.path_parameters));
         Some(ApiRequest {
-            http: http.with_path_parameters(texts(self.path_parameters)),
+            http: http.with_query_string_parameters(lists(self.multi_value_query_string_parameters)),
+            method: self.http_method.as_str().and_then(|method| method.parse().ok()),
             caller,
+            deadline,
         })
     }
 }
@@ -139,6 +151,19 @@ fn texts(object: Value) -> HashMap<String, String> {
     members.into_iter().filter_map(text).collect()
 }
 
+fn lists(object: Value) -> HashMap<String, Vec<String>> {
+    let Value::Object(members) = object else {
+        return HashMap::new();
+    };
+    let list = |(name, value): (String, Value)| {
+        let values = value.as_array()?.iter();
+        // A value of another kind is kept, as one that no endpoint takes.
+        let texts = values.map(|value| value.as_str().unwrap_or_default().to_owned());
+        Some((name, texts.collect()))
+    };
+    members.into_iter().filter_map(list).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -161,7 +186,7 @@ mod tests {
     }
 
     fn read(members: &Value) -> Result<ApiRequest, Failure> {
-        Event::from_text(event(members).to_string()).read()
+        Event::from_text(event(members).to_string()).read(Instant::now())
     }
 
     fn values(request: &ApiRequest, name: &str) -> Vec<String> {
@@ -180,7 +205,7 @@ mod tests {
         assert_eq!(values(&request, "accept"), ["a", "b"]);
         assert_eq!(request.http.path_parameters().first("authId"), Some("a%20b"));
         assert_eq!((request.caller.trace_id(), request.caller.path()?), ("id", "/v1/x"));
-        assert_eq!(request.caller.client()?.as_str(), "shop");
+        assert_eq!(request.caller.client("mfa/authenticate")?.as_str(), "shop");
         Ok(())
     }
 
@@ -216,8 +241,8 @@ mod tests {
                 event(&json!({})).to_string().trim_start_matches('{')
             )
         };
-        assert!(Event::from_text(with(&deep)).read().is_ok());
-        assert!(Event::from_text(with("1e999999")).read().is_ok());
+        assert!(Event::from_text(with(&deep)).read(Instant::now()).is_ok());
+        assert!(Event::from_text(with("1e999999")).read(Instant::now()).is_ok());
     }
 
     #[test]
@@ -282,7 +307,7 @@ mod tests {
             event(&json!({ "isBase64Encoded": true })).to_string(),
             event(&json!({ "isBase64Encoded": true, "body": "e30" })).to_string(),
         ] {
-            let failure = Event::from_text(event.clone()).read().err();
+            let failure = Event::from_text(event.clone()).read(Instant::now()).err();
             assert_eq!(
                 failure.map(|failure| (failure.code, failure.reason)),
                 Some((Code::InvalidRequest, "not_an_event")),
@@ -296,10 +321,10 @@ mod tests {
         for payload in [&b"{}"[..], b"", b"{", b"\xff", b"\"\xff\"", b"[1, 2"] {
             // As the runtime reads it.
             let event = Event::deserialize(&mut serde_json::Deserializer::from_slice(payload))?;
-            assert!(event.read().is_err());
+            assert!(event.read(Instant::now()).is_err());
         }
         let event: Event = serde_json::from_value(event(&json!({})))?;
-        assert!(event.read().is_ok());
+        assert!(event.read(Instant::now()).is_ok());
         Ok(())
     }
 

@@ -9,7 +9,9 @@ pub mod boundary;
 pub mod caller;
 pub mod error;
 pub mod event;
+pub mod path;
 pub mod response;
+mod verdict;
 
 pub use boundary::{Boundary, Endpoint, Notes};
 pub use event::{ApiRequest, Event};

@@ -10,12 +10,11 @@ use serde::Serialize;
 use super::error::{Code, Failure};
 use crate::clock::Timestamp;
 
-/// A successful answer of an endpoint.
-#[derive(Debug)]
+/// A successful answer of an endpoint. Its body may hold a new seed, so its `Debug` does not show it.
 pub struct Success {
     /// The HTTP status.
     pub status: StatusCode,
-    /// The JSON body.
+    /// The JSON body; empty for none.
     pub body: String,
     /// Headers besides those of every answer.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -38,6 +37,17 @@ impl Success {
         })
     }
 
+    /// An answer without a body.
+    #[must_use]
+    pub const fn no_content(reason: &'static str) -> Self {
+        Self {
+            status: StatusCode::NO_CONTENT,
+            body: String::new(),
+            headers: Vec::new(),
+            reason,
+        }
+    }
+
     /// With one more header.
     ///
     /// # Errors
@@ -54,6 +64,16 @@ impl Success {
         let mut response = answer(self.status, self.body);
         response.headers_mut().extend(self.headers);
         response
+    }
+}
+
+impl std::fmt::Debug for Success {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { status, reason, .. } = self;
+        f.debug_struct("Success")
+            .field("status", status)
+            .field("reason", reason)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,6 +94,8 @@ struct ErrorBody<'a> {
     retry_after_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     single_codes_after_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_off_seconds: Option<i64>,
 }
 
 impl Failure {
@@ -90,6 +112,7 @@ impl Failure {
             attempts_remaining: self.attempts_remaining,
             retry_after_seconds: self.retry_after_seconds,
             single_codes_after_seconds: self.single_codes_after_seconds,
+            clock_off_seconds: self.clock_off_seconds,
         };
         let mut response = answer(self.code.status(), json(&body).unwrap_or_default());
         let headers = response.headers_mut();
@@ -105,10 +128,13 @@ impl Failure {
 }
 
 fn answer(status: StatusCode, body: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+    let has_body = !body.is_empty();
+    let mut response = Response::new(if has_body { Body::from(body) } else { Body::Empty });
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if has_body {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response

@@ -51,6 +51,8 @@ pub enum Written {
     /// The condition failed on this state, or there is no device. The last try wrote nothing; an earlier try of this
     /// call may have, see [`Device::verdict_of`].
     No(Option<Box<Device>>),
+    /// It was to swap in a seed that is not pending any more, on a device that still has its own.
+    NotPending,
 }
 
 /// The store of devices, as a sign-in uses it.

@@ -6,10 +6,11 @@ use std::future::Future;
 
 use super::{DeviceStore, SeedStore, Stored, Written};
 use crate::clock::Timestamp;
-use crate::device::{Device, DeviceRecord, PendingSeed};
+use crate::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registration};
 use crate::error::StoreError;
-use crate::names::{ClientId, DeviceKey, SeedRef, UserName};
+use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, UserName};
 use crate::otp::Seed;
+use crate::registration::Activation;
 
 /// Some of the devices that were asked for.
 #[derive(Debug)]
@@ -49,8 +50,22 @@ pub trait DeviceRegistry: DeviceStore {
         &self,
         key: &DeviceKey,
         device: &Device,
-        created_at: Timestamp,
+        registration: &Registration,
     ) -> impl Future<Output = Result<Stored, StoreError>> + Send;
+
+    /// Gives a device that was never active another seed, if it still has the version and the seed of `held`; nothing is
+    /// pending after it. One conditional write.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the device may have the seed anyway.
+    fn reseed(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        new: &Device,
+        by: RegisteredBy,
+        activate_by: Option<Timestamp>,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
 
     /// Sets the pending seed, replacing an earlier one, if the device still has the version and the seed of `held`; the
     /// version goes up by one. One conditional write.
@@ -70,6 +85,42 @@ pub trait DeviceRegistry: DeviceStore {
     /// # Errors
     /// [`StoreError`]; the device may be gone anyway.
     fn remove_held(&self, key: &DeviceKey, held: &Device) -> impl Future<Output = Result<Written, StoreError>> + Send;
+
+    /// Removes a device that is not disabled if it still has this seed, whatever its version, in one conditional write.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the device may be gone anyway.
+    fn remove_seeded(
+        &self,
+        key: &DeviceKey,
+        seed: &SeedRef,
+    ) -> impl Future<Output = Result<Removed, StoreError>> + Send;
+}
+
+/// What became of a conditional removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// It took effect, on this device.
+    Yes(Box<DeviceRecord>),
+    /// The condition failed on this device, or there is none. An earlier try of this call may have taken effect.
+    No(Option<Box<DeviceRecord>>),
+}
+
+/// The store of activations.
+pub trait ActivationStore: Send + Sync {
+    /// Stores an activation if its id is free, in one conditional write. If the id is taken by an activation of the same
+    /// device and time of issue, that one was this call's own repeated write.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the activation may be stored anyway, which does no harm.
+    fn create(&self, activation: &Activation) -> impl Future<Output = Result<Stored, StoreError>> + Send;
+
+    /// Reads an activation and sees every write acknowledged before. Expired ones may still be found, and no auth ever
+    /// is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn get(&self, id: AuthId) -> impl Future<Output = Result<Option<Activation>, StoreError>> + Send;
 }
 
 /// The store of seeds, as registration uses it.

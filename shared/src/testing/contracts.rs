@@ -10,14 +10,17 @@ use futures_util::future::join_all;
 
 use crate::clock::Timestamp;
 use crate::device::{
-    Accepted, Auth, CarriedValue, Device, DeviceRecord, Failing, LastWrite, PendingSeed, Status, Verdict,
+    Accepted, Auth, CarriedValue, Device, DeviceRecord, Failing, LastWrite, NewSeed, PendingSeed, RegisteredBy,
+    Registration, Status, Verdict,
 };
 use crate::error::StoreError;
 use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, NameError, SeedRef, UserName, WriteId, seed_name};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
 use crate::policy::Policy;
 use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedSummary};
+use crate::ports::registry::{ActivationStore, Removed};
 use crate::ports::{AuthStore, Stored, Written};
+use crate::registration::Activation;
 
 /// What a suite found: nothing, or the first promise that was broken.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -358,8 +361,14 @@ pub async fn device_store_contract(store: &impl DeviceInventory) -> Outcome {
     a_device_is_removed_only_as_the_one_that_was_held(store, &key).await?;
     exactly_one_of_racing_registrations_gets_the_name(store, &key).await?;
     a_pending_seed_is_swapped_in_by_one_write(store, &key).await?;
+    a_device_that_was_never_active_gets_another_seed_by_one_write(store, &key).await?;
+    a_removal_by_seed_needs_the_seed_alone(store, &key).await?;
     names_are_kept_apart(store).await?;
     pages_have_every_device_once(store).await
+}
+
+fn registration() -> Registration {
+    Registration::by_operator(created())
 }
 
 fn created() -> Timestamp {
@@ -401,15 +410,15 @@ async fn a_name_is_registered_once(store: &impl DeviceInventory, key: &DeviceKey
     let (first, second) = (device(1)?, device(2)?);
     same(
         "a new device",
-        &store.register(key, &first, created()).await?,
+        &store.register(key, &first, &registration()).await?,
         &Stored::Yes,
     )?;
     same(
         "a second one by its name",
-        &store.register(key, &second, created()).await?,
+        &store.register(key, &second, &registration()).await?,
         &Stored::Taken,
     )?;
-    let again = store.register(key, &first, created()).await?;
+    let again = store.register(key, &first, &registration()).await?;
     same(
         "the same registration again, as after a lost response",
         &again,
@@ -560,6 +569,7 @@ async fn one_of_racing_writes_takes_effect(store: &impl DeviceInventory, key: &D
     // On a loaded machine an answer is lost now and then, and the SDK's repetition meets the racer's own write.
     let winner = only_winner(racing, written, |new, written| match written {
         Written::Yes => true,
+        Written::NotPending => false,
         Written::No(stored) => stored.as_deref() == Some(new),
     })?;
     same(
@@ -594,7 +604,7 @@ async fn a_pending_seed_is_swapped_in_by_one_write(store: &impl DeviceInventory,
     let held = device(5)?;
     same(
         "a new device",
-        &store.register(key, &held, created()).await?,
+        &store.register(key, &held, &registration()).await?,
         &Stored::Yes,
     )?;
     let record = DeviceRecord {
@@ -602,13 +612,15 @@ async fn a_pending_seed_is_swapped_in_by_one_write(store: &impl DeviceInventory,
         device: held.clone(),
         pending: None,
         created_at: created(),
+        by: RegisteredBy::Operator,
+        activate_by: None,
         last_used_at: None,
     };
     same("its record", &store.record(key).await?.as_ref(), &Some(&record))?;
     let unknown = store
         .replace(key, &held, &next(&held, &pending()?.seed_ref), None)
         .await?;
-    same("a swap for a seed that is not pending", &unknown, &refused(&held))?;
+    same("a swap for a seed that is not pending", &unknown, &Written::NotPending)?;
     let offered = an_offer_needs_version_and_seed(store, record).await?;
     a_swap_takes_what_is_pending(store, offered).await
 }
@@ -660,7 +672,7 @@ async fn an_offer_needs_version_and_seed(
 async fn a_swap_takes_what_is_pending(store: &impl DeviceInventory, offered: DeviceRecord) -> Outcome {
     let (key, held, pending) = (&offered.key, &offered.device, pending()?);
     let former = store.replace(key, held, &next(held, &other_seed()?), None).await?;
-    same("a swap for what was pending before", &former, &refused(held))?;
+    same("a swap for what was pending before", &former, &Written::NotPending)?;
     // A sign-in leaves the pending seed as it is.
     let used = next(held, &held.seed_ref);
     same(
@@ -689,6 +701,153 @@ async fn a_swap_takes_what_is_pending(store: &impl DeviceInventory, offered: Dev
     };
     same("the record after it", &store.record(key).await?.as_ref(), &Some(&after))?;
     same("what was removed", &store.remove(key).await?, &Some(after))?;
+    Ok(())
+}
+
+async fn a_device_that_was_never_active_gets_another_seed_by_one_write(
+    store: &impl DeviceInventory,
+    key: &DeviceKey,
+) -> Outcome {
+    let held = Device {
+        status: Status::ActivationRequired,
+        ..device(6)?
+    };
+    let (early, late) = (Timestamp::from_secs(THEN + 1), Timestamp::from_secs(THEN + 2));
+    let unfinished = Registration {
+        activate_by: Some(early),
+        ..registration()
+    };
+    store.register(key, &held, &unfinished).await?;
+    store.set_pending_seed(key, &held, &pending()?).await?;
+    let held = next(&held, &held.seed_ref);
+    let new = next(&held, &other_seed()?);
+    let stale = Device {
+        version: held.version - 1,
+        ..held.clone()
+    };
+    let by = RegisteredBy::Http;
+    same(
+        "another seed on what is not held any more",
+        &store.reseed(key, &stale, &new, by, Some(late)).await?,
+        &refused(&held),
+    )?;
+    for what in ["another seed", "the same again, as after a lost response"] {
+        let written = store.reseed(key, &held, &new, by, Some(late)).await?;
+        same(what, &written, &Written::Yes)?;
+    }
+    let record = DeviceRecord {
+        key: key.clone(),
+        device: new.clone(),
+        pending: None,
+        created_at: created(),
+        by,
+        activate_by: Some(late),
+        last_used_at: None,
+    };
+    same(
+        "the record after it",
+        &store.record(key).await?.as_ref(),
+        &Some(&record),
+    )?;
+    let active = Device {
+        status: Status::Active,
+        ..next(&new, &new.seed_ref)
+    };
+    same(
+        "its activation",
+        &store.replace(key, &new, &active, Some(late)).await?,
+        &Written::Yes,
+    )?;
+    let record = store
+        .record(key)
+        .await?
+        .ok_or("a device that was activated is not there")?;
+    same("what is left to activate", &record.activate_by, &None)?;
+    Ok(())
+}
+
+async fn a_removal_by_seed_needs_the_seed_alone(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
+    let record = store.record(key).await?.ok_or("no device to remove")?;
+    let (seed, boxed) = (record.device.seed_ref.clone(), |record: &DeviceRecord| {
+        Box::new(record.clone())
+    });
+    same(
+        "a removal by another seed",
+        &store.remove_seeded(key, &pending()?.seed_ref).await?,
+        &Removed::No(Some(boxed(&record))),
+    )?;
+    let disabled = DeviceRecord {
+        device: Device {
+            status: Status::Disabled,
+            ..next(&record.device, &seed)
+        },
+        ..record.clone()
+    };
+    store.replace(key, &record.device, &disabled.device, None).await?;
+    same(
+        "a removal of a disabled device",
+        &store.remove_seeded(key, &seed).await?,
+        &Removed::No(Some(boxed(&disabled))),
+    )?;
+    let enabled = DeviceRecord {
+        device: Device {
+            status: Status::Active,
+            ..next(&disabled.device, &seed)
+        },
+        ..record.clone()
+    };
+    store.replace(key, &disabled.device, &enabled.device, None).await?;
+    same(
+        "a removal",
+        &store.remove_seeded(key, &seed).await?,
+        &Removed::Yes(boxed(&enabled)),
+    )?;
+    same("it again", &store.remove_seeded(key, &seed).await?, &Removed::No(None))?;
+    Ok(())
+}
+
+/// What every [`ActivationStore`] must do.
+///
+/// # Errors
+/// A text that says which promise was broken, or the store's own error.
+pub async fn activation_store_contract(store: &impl ActivationStore) -> Outcome {
+    let activation = |number: u8, key: DeviceKey, parameters| -> Result<Activation, NameError> {
+        Ok(Activation {
+            id: auth_id(number),
+            key,
+            seed: NewSeed {
+                seed_ref: other_seed()?,
+                parameters,
+            },
+            issued_at: Timestamp::from_secs(THEN),
+            expires_at: Timestamp::from_secs(THEN + 600),
+        })
+    };
+    same(
+        "an activation that was never stored",
+        &store.get(auth_id(1)).await?,
+        &None,
+    )?;
+    for (number, (key, parameters)) in (10..).zip(
+        confusable_keys()?
+            .into_iter()
+            .zip(every_parameters().collect::<Vec<_>>().into_iter().cycle()),
+    ) {
+        let stored = activation(number, key, parameters)?;
+        for what in ["an activation", "the same again, as after a lost response"] {
+            same(what, &store.create(&stored).await?, &Stored::Yes)?;
+        }
+        same("an activation", &store.get(stored.id).await?.as_ref(), &Some(&stored))?;
+        let other = Activation {
+            issued_at: Timestamp::from_secs(THEN + 1),
+            ..stored.clone()
+        };
+        same(
+            "one with an id that is taken",
+            &store.create(&other).await?,
+            &Stored::Taken,
+        )?;
+    }
     Ok(())
 }
 
@@ -725,7 +884,7 @@ async fn pages_have_every_device_once(store: &impl DeviceInventory) -> Outcome {
     for (number, key) in (1..).zip(&keys) {
         same(
             "a new device",
-            &store.register(key, &device(number)?, created()).await?,
+            &store.register(key, &device(number)?, &registration()).await?,
             &Stored::Yes,
         )?;
     }
@@ -785,7 +944,7 @@ async fn a_removed_device_is_gone(store: &impl DeviceInventory, key: &DeviceKey)
     };
     same(
         "its successor",
-        &store.register(key, &successor, created()).await?,
+        &store.register(key, &successor, &registration()).await?,
         &Stored::Yes,
     )?;
     let written = store.replace(key, &former, &new, None).await?;
@@ -806,7 +965,7 @@ async fn a_device_is_removed_only_as_the_one_that_was_held(store: &impl DeviceIn
         &store.remove_held(key, &held).await?,
         &Written::No(None),
     )?;
-    store.register(key, &held, created()).await?;
+    store.register(key, &held, &registration()).await?;
     for other in [
         Device {
             version: held.version + 1,
@@ -835,7 +994,8 @@ async fn a_device_is_removed_only_as_the_one_that_was_held(store: &impl DeviceIn
 
 async fn exactly_one_of_racing_registrations_gets_the_name(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let racing = (1..=u64::from(RACERS)).map(device).collect::<Result<Vec<_>, _>>()?;
-    let stored = join_all(racing.iter().map(|device| store.register(key, device, created()))).await;
+    let new = registration();
+    let stored = join_all(racing.iter().map(|device| store.register(key, device, &new))).await;
     let winner = only_winner(racing, stored, |_, stored| *stored == Stored::Yes)?;
     same("the device that won the name", &store.get(key).await?, &Some(winner))?;
     store.remove(key).await?;
@@ -851,7 +1011,7 @@ async fn names_are_kept_apart(store: &impl DeviceInventory) -> Outcome {
     for (key, device) in keys.iter().zip(&devices) {
         same(
             "a device by a confusable name",
-            &store.register(key, device, created()).await?,
+            &store.register(key, device, &registration()).await?,
             &Stored::Yes,
         )?;
     }
@@ -882,7 +1042,7 @@ async fn names_are_kept_apart(store: &impl DeviceInventory) -> Outcome {
     let device = device(1)?;
     same(
         "a device by a composed name",
-        &store.register(&composed, &device, created()).await?,
+        &store.register(&composed, &device, &registration()).await?,
         &Stored::Yes,
     )?;
     same(

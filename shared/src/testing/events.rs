@@ -335,7 +335,10 @@ mod tests {
     type Outcome = Result<(), Box<dyn std::error::Error>>;
 
     fn request(event: &Event) -> Result<ApiRequest, &'static str> {
-        event.payload().read().map_err(|failure| failure.reason)
+        event
+            .payload()
+            .read(tokio::time::Instant::now())
+            .map_err(|failure| failure.reason)
     }
 
     #[test]
@@ -344,7 +347,11 @@ mod tests {
         assert_eq!(init.caller.path().ok(), Some("/v1/deviceAuthentications"));
         assert_eq!(init.caller.trace_id(), Event::TRACE_ID);
         assert_eq!(
-            init.caller.client().ok().as_ref().map(crate::names::ClientId::as_str),
+            init.caller
+                .client(Event::SCOPE)
+                .ok()
+                .as_ref()
+                .map(crate::names::ClientId::as_str),
             Some("shop")
         );
         let body: Value = serde_json::from_slice(init.http.body())?;
@@ -400,7 +407,7 @@ mod tests {
         );
 
         let status = |event: Event| -> Result<u16, &'static str> {
-            let client = request(&event)?.caller.client();
+            let client = request(&event)?.caller.client(Event::SCOPE);
             Ok(client.err().map_or(200, |failure| failure.code.status().as_u16()))
         };
         let event = Event::init_auth("shop");

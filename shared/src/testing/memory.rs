@@ -9,13 +9,14 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Timestamp;
-use crate::device::{Accepted, Auth, Device, DeviceRecord, PendingSeed};
+use crate::device::{Accepted, Auth, Device, DeviceRecord, PendingSeed, RegisteredBy, Registration, Status};
 use crate::error::{StoreError, Throttled};
 use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, UserName};
 use crate::otp::Seed;
 use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedPage, SeedSummary};
-use crate::ports::registry::{DevicePage, DeviceRegistry, SeedRegistry};
+use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry};
 use crate::ports::{AuthStore, DeviceStore, SeedStore, Stored, Written};
+use crate::registration::Activation;
 
 const STORE: &str = "memory";
 /// Seeds on one page: few, so that tests see several pages.
@@ -26,13 +27,13 @@ const PAGE: usize = 3;
 pub enum Op {
     /// `get` of any store.
     Get,
-    /// `create` of auths or of seeds.
+    /// `create` of auths, activations or seeds.
     Create,
     /// `replace` of devices.
     Replace,
     /// `register` of devices.
     Register,
-    /// `remove` or `remove_held` of devices, `remove` of seeds.
+    /// `remove`, `remove_held` or `remove_seeded` of devices, `remove` of seeds.
     Remove,
     /// `purge` of seeds.
     Purge,
@@ -42,6 +43,8 @@ pub enum Op {
     Page,
     /// `set_pending_seed` of devices.
     SetPendingSeed,
+    /// `reseed` of devices.
+    Reseed,
     /// `read` of seeds.
     Read,
     /// `describe` of seeds.
@@ -62,6 +65,7 @@ impl Op {
             Self::Record => "record",
             Self::Page => "page",
             Self::SetPendingSeed => "set_pending_seed",
+            Self::Reseed => "reseed",
             Self::Read => "read",
             Self::Describe => "describe",
             Self::Restore => "restore",
@@ -298,20 +302,72 @@ impl AuthStore for MemoryAuths {
     }
 }
 
+/// Activations in memory. Clones share them.
+#[derive(Clone, Default)]
+pub struct MemoryActivations(Shared<HashMap<AuthId, Activation>>);
+
+impl MemoryActivations {
+    /// Makes a later call fail; several faults for one kind of call apply in turn.
+    pub fn inject(&self, op: Op, fault: Fault) {
+        self.0.inject(op, fault);
+    }
+
+    /// How many calls there were.
+    #[must_use]
+    pub fn all_calls(&self) -> usize {
+        self.0.all_calls()
+    }
+}
+
+impl fmt::Debug for MemoryActivations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryActivations").finish_non_exhaustive()
+    }
+}
+
+impl ActivationStore for MemoryActivations {
+    async fn create(&self, activation: &Activation) -> Result<Stored, StoreError> {
+        let create = |activations: &mut HashMap<AuthId, Activation>| {
+            let stored = Activation {
+                issued_at: whole_seconds(activation.issued_at),
+                expires_at: whole_seconds(activation.expires_at),
+                ..activation.clone()
+            };
+            match activations.get(&activation.id) {
+                Some(taken) if taken.key == stored.key && taken.issued_at == stored.issued_at => Stored::Yes,
+                Some(_) => Stored::Taken,
+                None => {
+                    activations.insert(activation.id, stored);
+                    Stored::Yes
+                }
+            }
+        };
+        self.0.call(Op::Create, create).await
+    }
+
+    async fn get(&self, id: AuthId) -> Result<Option<Activation>, StoreError> {
+        self.0.call(Op::Get, |activations| activations.get(&id).cloned()).await
+    }
+}
+
 #[derive(Debug, Clone)]
 struct StoredDevice {
     device: Device,
     pending: Option<PendingSeed>,
-    created_at: Timestamp,
+    registration: Registration,
     last_used_at: Option<Timestamp>,
 }
 
 impl StoredDevice {
-    fn new(device: &Device, created_at: Timestamp) -> Self {
+    fn new(device: &Device, registration: &Registration) -> Self {
         Self {
             device: as_table_holds(device),
             pending: None,
-            created_at: whole_seconds(created_at),
+            registration: Registration {
+                created_at: whole_seconds(registration.created_at),
+                activate_by: registration.activate_by.map(whole_seconds),
+                ..*registration
+            },
             last_used_at: None,
         }
     }
@@ -321,7 +377,9 @@ impl StoredDevice {
             key: key.clone(),
             device: self.device.clone(),
             pending: self.pending.clone(),
-            created_at: self.created_at,
+            created_at: self.registration.created_at,
+            by: self.registration.by,
+            activate_by: self.registration.activate_by,
             last_used_at: self.last_used_at,
         }
     }
@@ -379,7 +437,7 @@ impl MemoryDevices {
 
     /// Stores a device, overwriting any other, without a call.
     pub fn put(&self, key: &DeviceKey, device: &Device) {
-        let stored = StoredDevice::new(device, Timestamp::EPOCH);
+        let stored = StoredDevice::new(device, &Registration::by_operator(Timestamp::EPOCH));
         self.0.items(|devices| devices.insert(key.clone(), stored));
     }
 
@@ -405,7 +463,8 @@ impl MemoryDevices {
     /// When a device was registered, whole seconds.
     #[must_use]
     pub fn created_at(&self, key: &DeviceKey) -> Option<Timestamp> {
-        self.0.items(|devices| devices.get(key).map(|stored| stored.created_at))
+        self.0
+            .items(|devices| devices.get(key).map(|stored| stored.registration.created_at))
     }
 
     /// When a device was last used successfully, whole seconds.
@@ -447,11 +506,17 @@ impl DeviceStore for MemoryDevices {
                 return Written::No(None);
             };
             let swaps = new.seed_ref != held.seed_ref;
-            if !stored.is(held) || (swaps && !stored.pends(&new.seed_ref)) {
+            if swaps && stored.device.seed_ref == held.seed_ref && !stored.pends(&new.seed_ref) {
+                return Written::NotPending;
+            }
+            if !stored.is(held) {
                 return Written::No(Some(Box::new(stored.device.clone())));
             }
             if swaps {
                 stored.pending = None;
+            }
+            if new.status == Status::Active {
+                stored.registration.activate_by = None;
             }
             stored.device = as_table_holds(new);
             stored.last_used_at = used_at.map(whole_seconds).or(stored.last_used_at);
@@ -532,17 +597,62 @@ impl DeviceRegistry for MemoryDevices {
         self.0.call(Op::SetPendingSeed, offer).await
     }
 
-    async fn register(&self, key: &DeviceKey, device: &Device, created_at: Timestamp) -> Result<Stored, StoreError> {
+    async fn register(
+        &self,
+        key: &DeviceKey,
+        device: &Device,
+        registration: &Registration,
+    ) -> Result<Stored, StoreError> {
         let register = |devices: &mut Devices| match devices.get(key) {
             // The random version tells this call's own repeated write from another registration.
             Some(stored) if stored.device == *device => Stored::Yes,
             Some(_) => Stored::Taken,
             None => {
-                devices.insert(key.clone(), StoredDevice::new(device, created_at));
+                devices.insert(key.clone(), StoredDevice::new(device, registration));
                 Stored::Yes
             }
         };
         self.0.call(Op::Register, register).await
+    }
+
+    async fn reseed(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        new: &Device,
+        by: RegisteredBy,
+        activate_by: Option<Timestamp>,
+    ) -> Result<Written, StoreError> {
+        let reseed = |devices: &mut Devices| match devices.get_mut(key) {
+            None => Written::No(None),
+            // A seed's name is random: that the device has it can only be this call's own repeated write.
+            Some(stored) if stored.device.seed_ref == new.seed_ref => Written::Yes,
+            Some(stored) if !stored.is(held) || stored.device.status != Status::ActivationRequired => {
+                Written::No(Some(Box::new(stored.device.clone())))
+            }
+            Some(stored) => {
+                stored.device = as_table_holds(new);
+                stored.pending = None;
+                stored.registration.by = by;
+                stored.registration.activate_by = activate_by.map(whole_seconds);
+                Written::Yes
+            }
+        };
+        self.0.call(Op::Reseed, reseed).await
+    }
+
+    async fn remove_seeded(&self, key: &DeviceKey, seed: &SeedRef) -> Result<Removed, StoreError> {
+        let remove = |devices: &mut Devices| match devices.get(key).map(|stored| stored.record(key)) {
+            None => Removed::No(None),
+            Some(record) if record.device.seed_ref != *seed || record.device.status == Status::Disabled => {
+                Removed::No(Some(Box::new(record)))
+            }
+            Some(record) => {
+                devices.remove(key);
+                Removed::Yes(Box::new(record))
+            }
+        };
+        self.0.call(Op::Remove, remove).await
     }
 
     async fn remove_held(&self, key: &DeviceKey, held: &Device) -> Result<Written, StoreError> {

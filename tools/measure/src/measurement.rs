@@ -12,7 +12,7 @@ use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::{Clock as _, SystemClock};
 use shared::config::{DEVICES_TABLE, SEED_PREFIX};
-use shared::device::{Device, Status};
+use shared::device::{Device, Registration, Status};
 use shared::names::{ClientId, DeviceKey, DeviceName, UserName, seed_name};
 use shared::otp::{OtpParameters, Seed, Step};
 use shared::ports::Stored;
@@ -115,7 +115,9 @@ async fn register_users(environment: &BTreeMap<String, String>, how_many: usize)
             user,
             device: DeviceName::parse(DEVICE)?,
         };
-        let stored = devices.register(&key, &device, SystemClock.now()).await?;
+        let stored = devices
+            .register(&key, &device, &Registration::by_operator(SystemClock.now()))
+            .await?;
         ensure!(
             stored == Stored::Yes,
             "the devices of an earlier measurement still exist"

@@ -65,6 +65,11 @@ async fn devices_in_memory_keep_the_contract() -> Outcome {
 }
 
 #[tokio::test]
+async fn activations_in_memory_keep_the_contract() -> Outcome {
+    contracts::activation_store_contract(&MemoryActivations::default()).await
+}
+
+#[tokio::test]
 async fn seeds_in_memory_keep_the_contract() -> Outcome {
     contracts::seed_store_contract(&MemorySeeds::default()).await
 }
@@ -114,7 +119,7 @@ fn an_auth_and_a_registration_recognise_their_own_repeated_writes() -> Outcome {
     assert_eq!(what_comes_of(auths.create(&auth)), Came::Answer(Stored::Yes));
     devices.inject(Op::Register, Fault::LostThenRepeated);
     assert_eq!(
-        what_comes_of(devices.register(&key, &device, at)),
+        what_comes_of(devices.register(&key, &device, &Registration::by_operator(at))),
         Came::Answer(Stored::Yes)
     );
     let pending = PendingSeed {
@@ -221,7 +226,7 @@ async fn calls_at_once_interleave() -> Outcome {
 fn the_dates_of_a_device_are_kept_beside_its_state() -> Outcome {
     let (key, device) = (key()?, device()?);
     let devices = MemoryDevices::default();
-    what_comes_of(devices.register(&key, &device, Timestamp::from_millis(5_999)));
+    what_comes_of(devices.register(&key, &device, &Registration::by_operator(Timestamp::from_millis(5_999))));
     assert_eq!(devices.created_at(&key), Some(Timestamp::from_secs(5)));
     assert_eq!(devices.last_used_at(&key), None);
     what_comes_of(devices.replace(&key, &device, &device, Some(Timestamp::from_millis(7_999))));

@@ -9,7 +9,7 @@ use shared::aws::devices::DynamoDevices;
 use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::Clock as _;
-use shared::device::{Device, Status};
+use shared::device::{Device, Registration, Status};
 use shared::names::{ClientId, DeviceKey, DeviceName, UserName, seed_name};
 use shared::otp::{OtpCode, OtpParameters, Seed, Step};
 use shared::ports::operator::DeviceInventory as _;
@@ -107,7 +107,11 @@ impl Registry {
         let version = u64::from_be_bytes(*random::bytes()?) >> 1;
         let mut device = Device::registered(version, Status::Active, seed_ref, seed.parameters());
         state(&mut device);
-        match self.devices.register(key, &device, self.clock.now()).await? {
+        match self
+            .devices
+            .register(key, &device, &Registration::by_operator(self.clock.now()))
+            .await?
+        {
             Stored::Yes => Ok(Some(Registered {
                 key: key.clone(),
                 device,

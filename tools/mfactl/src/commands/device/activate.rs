@@ -109,6 +109,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 ),
                 Err(Unsettled::Refused(Refusal::Exhausted)) => bail!(exhausted()),
                 Err(Unsettled::Refused(Refusal::Disabled)) => return Err(disabled(key)),
+                Err(Unsettled::AlreadyActive) => return self.finish_activation(key, &former, &new).await,
                 Err(Unsettled::Gone) => bail!("the device {} was removed concurrently", name_of(key)),
                 Err(Unsettled::Store(error)) => {
                     // The write may have taken effect anyway.

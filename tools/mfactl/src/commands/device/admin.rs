@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use shared::clock::Clock;
-use shared::device::{Device, DeviceRecord, Status};
+use shared::device::{Device, DeviceRecord, RegisteredBy, Registration, Status};
 use shared::names::{DeviceKey, SeedRef, seed_name};
 use shared::otp::{OtpParameters, Seed};
 use shared::policy::Policy;
@@ -87,7 +87,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 // This call's own first try, whose answer was lost.
                 Written::No(Some(stored)) if *stored == new => return Ok(true),
                 Written::No(Some(stored)) => held = *stored,
-                Written::No(None) => return Err(no_such_device(key)),
+                Written::No(None) | Written::NotPending => return Err(no_such_device(key)),
             }
         }
         bail!(
@@ -200,7 +200,12 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         let random = u128::from_be_bytes(self.random.sixteen_bytes()?);
         let version = u64::try_from(random >> 65)?;
         let device = Device::registered(version, status, seed_ref.clone(), parameters);
-        Ok(self.devices.register(key, &device, self.clock.now()).await?)
+        let registration = Registration {
+            created_at: self.clock.now(),
+            by: RegisteredBy::Operator,
+            activate_by: None,
+        };
+        Ok(self.devices.register(key, &device, &registration).await?)
     }
 }
 

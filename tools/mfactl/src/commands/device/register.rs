@@ -94,7 +94,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         let conflict = || anyhow!("the device {} was changed concurrently: run it again", name_of(key));
         let offered = match self.devices.set_pending_seed(key, held, &pending).await {
             Ok(Written::Yes) => Ok(()),
-            Ok(Written::No(_)) => {
+            Ok(Written::No(_) | Written::NotPending) => {
                 self.discard(&seed_ref, Removal::ForGood).await?;
                 Err(conflict())
             }
@@ -120,7 +120,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             match self.devices.replace(key, &held, &new, None).await {
                 Ok(Written::Yes) => {}
                 Ok(Written::No(Some(stored))) if *stored == new => {}
-                Ok(Written::No(_)) => return Err(conflict()),
+                Ok(Written::No(_) | Written::NotPending) => return Err(conflict()),
                 Err(error) => {
                     let record = self.devices.record(key).await.ok().flatten();
                     if record.is_none_or(|record| record.device.seed_ref != seed_ref) {

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use shared::clock::Timestamp;
-use shared::device::{Device, DeviceRecord, PendingSeed};
+use shared::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registration};
 use shared::error::StoreError;
-use shared::names::{ClientId, DeviceKey, UserName};
+use shared::names::{ClientId, DeviceKey, SeedRef, UserName};
 use shared::ports::operator::{DeviceFilter, DeviceInventory};
-use shared::ports::registry::{DevicePage, DeviceRegistry};
+use shared::ports::registry::{DevicePage, DeviceRegistry, Removed};
 use shared::ports::{DeviceStore, Stored, Written};
 use shared::testing::memory::MemoryDevices;
 
@@ -100,8 +100,28 @@ impl<F: Fn(Before) + Send + Sync> DeviceRegistry for HookedDevices<F> {
         self.devices.set_pending_seed(key, held, pending).await
     }
 
-    async fn register(&self, key: &DeviceKey, device: &Device, created_at: Timestamp) -> Result<Stored, StoreError> {
-        self.devices.register(key, device, created_at).await
+    async fn register(
+        &self,
+        key: &DeviceKey,
+        device: &Device,
+        registration: &Registration,
+    ) -> Result<Stored, StoreError> {
+        self.devices.register(key, device, registration).await
+    }
+
+    async fn reseed(
+        &self,
+        key: &DeviceKey,
+        held: &Device,
+        new: &Device,
+        by: RegisteredBy,
+        activate_by: Option<Timestamp>,
+    ) -> Result<Written, StoreError> {
+        self.devices.reseed(key, held, new, by, activate_by).await
+    }
+
+    async fn remove_seeded(&self, key: &DeviceKey, seed: &SeedRef) -> Result<Removed, StoreError> {
+        self.devices.remove_seeded(key, seed).await
     }
 
     async fn remove_held(&self, key: &DeviceKey, held: &Device) -> Result<Written, StoreError> {

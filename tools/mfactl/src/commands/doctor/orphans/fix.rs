@@ -58,7 +58,7 @@ impl<D: DeviceInventory, S: SeedInventory> Stores<D, S> {
         match self.devices.remove_held(&record.key, &record.device).await? {
             Written::Yes | Written::No(None) => Ok(DeviceRemoval::Removed),
             Written::No(Some(stored)) if stored.seed_ref != device.seed => Ok(DeviceRemoval::NotNeeded),
-            Written::No(Some(_)) => Ok(DeviceRemoval::Conflict),
+            Written::No(Some(_)) | Written::NotPending => Ok(DeviceRemoval::Conflict),
         }
     }
 }

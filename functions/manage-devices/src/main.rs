@@ -1,0 +1,25 @@
+//! Composes `manage-devices` from the environment and serves it to Lambda.
+
+use std::convert::Infallible;
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use manage_devices::ManageDevices;
+use shared::aws::sdk::{Clients, Endpoints, Limits};
+use shared::clock::SystemClock;
+use shared::config::{Environment, ManageDevicesConfig};
+use shared::http::event::{Event, into_proxy_response};
+use shared::random::SystemRandom;
+use shared::telemetry::{StdoutLog, log_libraries};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    log_libraries();
+    let config = ManageDevicesConfig::read(&Environment)?;
+    let clients = Clients::new(Endpoints::from_environment().await, Limits::REQUEST);
+    let endpoint = &ManageDevices::on_aws(&config, &clients, SystemClock, SystemRandom, StdoutLog);
+    endpoint.warm_up().await;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| async move {
+        Ok::<_, Infallible>(into_proxy_response(endpoint.handle(event.payload).await))
+    }))
+    .await
+}
