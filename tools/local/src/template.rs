@@ -476,7 +476,10 @@ mod tests {
             .map(|r| (r.method.as_str(), r.resource.as_str(), r.function))
             .collect();
         let devices = "/users/{userName}/mfadevices";
-        let (activate, remove) = (format!("{devices}/{{authId}}"), format!("{devices}/TOTP/{{deviceName}}"));
+        let (activate, remove) = (
+            format!("{devices}/{{authId}}"),
+            format!("{devices}/TOTP/{{deviceName}}"),
+        );
         assert_eq!(
             routes,
             [
