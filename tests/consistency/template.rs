@@ -756,7 +756,7 @@ fn every_alarm_notifies_the_topic_and_those_that_stop_a_rollout_exist_with_their
 /// How long the value of a parameter can be.
 fn longest_value(template: &Value, parameter: &str) -> usize {
     const KEY: &str = "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-1234abcd12ab34cd56ef1234567890ab";
-    let parameter = &template["Parameters"][parameter];
+    let parameter = at(template, &format!("/Parameters/{parameter}"));
     let length = |value: &Value| value.as_str().map_or_else(|| value.to_string().len(), str::len);
     let allowed = parameter["AllowedValues"].as_array().into_iter().flatten().map(length);
     let most = parameter["MaxLength"]

@@ -74,7 +74,11 @@ pub fn into_proxy_response(response: Response<Body>) -> ApiGatewayProxyResponse 
     // Not in `headers` as well: the gateway would send them twice.
     answer.multi_value_headers = head.headers;
     answer.is_base64_encoded = matches!(body, Body::Binary(_));
-    answer.body = Some(body);
+    // Empty, it would be written as null, which the gateway's emulator does not take.
+    answer.body = Some(match body {
+        Body::Empty => Body::Text(String::new()),
+        body => body,
+    });
     answer
 }
 
@@ -341,6 +345,8 @@ mod tests {
                 "body": "{}", "isBase64Encoded": false,
             })
         );
+        let without_body = serde_json::to_value(into_proxy_response(Response::new(Body::Empty)))?;
+        assert_eq!(without_body["body"], "");
         Ok(())
     }
 }
