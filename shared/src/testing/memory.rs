@@ -441,6 +441,15 @@ impl MemoryDevices {
         self.0.items(|devices| devices.insert(key.clone(), stored));
     }
 
+    /// Replaces a device that is held, keeping what is stored beside its state, without a call.
+    pub fn swap_seed(&self, key: &DeviceKey, held: &Device, new: &Device) {
+        self.0.items(|devices| {
+            if let Some(stored) = devices.get_mut(key).filter(|stored| stored.is(held)) {
+                stored.device = as_table_holds(new);
+            }
+        });
+    }
+
     /// Removes a device, if it exists, without a call.
     pub fn take(&self, key: &DeviceKey) {
         self.0.items(|devices| drop(devices.remove(key)));
