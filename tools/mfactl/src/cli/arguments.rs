@@ -141,6 +141,16 @@ pub(super) enum DeviceCommand {
         #[command(flatten)]
         table: TableOption,
     },
+    /// Make a table that was restored from a backup safe to use: what was issued before the restore no longer fits its devices
+    ///
+    /// Moves the version of every device forward, since a version must never repeat. Run it after the restore, before traffic
+    /// returns, and again if it was interrupted.
+    Restored {
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        table: TableOption,
+    },
     /// Check whether a device can work: its item, its secret, and what an authentication would need now
     Check {
         #[command(flatten)]
@@ -474,7 +484,8 @@ impl DeviceCommand {
             | Self::Disable { table, .. }
             | Self::Enable { table, .. }
             | Self::Remove { table, .. }
-            | Self::Export { table, .. } => (table, None, None),
+            | Self::Export { table, .. }
+            | Self::Restored { table, .. } => (table, None, None),
         };
         let given = table.given().into_iter();
         let given = given.chain(seeds.into_iter().flat_map(SeedOptions::given));
@@ -498,7 +509,9 @@ impl DeviceCommand {
     pub(super) const fn yes(&self) -> bool {
         match self {
             Self::Register(given) => given.yes,
-            Self::Unlock { confirmation, .. } | Self::Remove { confirmation, .. } => confirmation.yes,
+            Self::Unlock { confirmation, .. }
+            | Self::Remove { confirmation, .. }
+            | Self::Restored { confirmation, .. } => confirmation.yes,
             _ => false,
         }
     }

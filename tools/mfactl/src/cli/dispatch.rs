@@ -146,6 +146,7 @@ impl DeviceCommand {
                 };
                 admin.export(&request).await
             }
+            Self::Restored { .. } => admin.restored(PAGE).await,
             Self::Check {
                 device,
                 json,

@@ -9,6 +9,7 @@ mod import;
 mod list;
 mod register;
 mod remove;
+mod restored;
 mod show;
 mod state;
 
