@@ -161,6 +161,12 @@ pub(super) enum DeviceCommand {
         /// Compare the seed with the one in FILE, in base32; - is standard input
         #[arg(long, value_name = "FILE")]
         seed_file: Option<PathBuf>,
+        /// Ask for two consecutive codes, and tell how far the clock of the token is off
+        ///
+        /// The codes are read from the terminal or standard input. They count as a pair of an authentication: a right pair is
+        /// used up, a wrong one is rate-limited.
+        #[arg(long)]
+        codes: bool,
         #[command(flatten)]
         table: TableOption,
         #[command(flatten)]

@@ -1,6 +1,6 @@
 //! Opens the target, and runs the command.
 
-use std::io::Write as _;
+use std::io::stdout;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::formats::import_file::ImportOptions;
 use crate::formats::pskc::PskcOptions;
 use crate::ports::clients::ClientRegistry;
 use crate::target::{Deployment, Needs, Settings, Target};
-use crate::terminal::{Console, Terminal};
+use crate::terminal::{Console, Terminal, write_all};
 use crate::usage::Usage;
 
 /// Devices that are read at a time: less than a megabyte, the most that a page of `DynamoDB` has.
@@ -58,10 +58,10 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
             command.run(&mut admin).await?;
         }
         Command::Doctor(given) => examine(&deployment, given).await?,
-        Command::Completions { shell } => print(&manual::completions(*shell))?,
+        Command::Completions { shell } => write_all(stdout(), &manual::completions(*shell))?,
         Command::Man { directory } => match directory {
             Some(directory) => manual::write_manuals(directory)?,
-            None => print(&manual::manual()?)?,
+            None => write_all(stdout(), &manual::manual()?)?,
         },
     }
     Ok(true)
@@ -81,10 +81,6 @@ async fn examine(deployment: &Deployment, given: &DoctorArguments) -> Result<()>
         page: PAGE,
     };
     doctor.examine(&options, &TokioDelay).await
-}
-
-fn print(text: &[u8]) -> Result<()> {
-    Ok(std::io::stdout().write_all(text)?)
 }
 
 struct TokioDelay;
@@ -151,12 +147,14 @@ impl DeviceCommand {
                 device,
                 json,
                 seed_file,
+                codes,
                 ..
             } => {
                 let request = CheckRequest {
                     key: device.key(default)?,
                     json: *json,
                     expected: seed_file.as_deref().map(input::seed).transpose()?,
+                    codes: *codes,
                 };
                 admin.check(&request).await
             }

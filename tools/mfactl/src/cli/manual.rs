@@ -58,12 +58,13 @@ mod tests {
 
     #[test]
     fn no_option_has_a_seed_a_code_or_a_key_as_its_value() {
-        const ALLOWED: [&str; 5] = [
+        const ALLOWED: [&str; 6] = [
             "seed_prefix",
             "seed_key",
             "allow_weak_seeds",
             "allow_dated_keys",
             "show_secret",
+            "codes",
         ];
         fn options(command: &Command, all: &mut Vec<String>) {
             all.extend(

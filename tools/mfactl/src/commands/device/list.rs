@@ -39,7 +39,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         all.sort_by(|one, other| names(&one.key).cmp(&names(&other.key)));
         if request.json {
             let all: Vec<Value> = all.iter().map(describe::json).collect();
-            self.terminal.say(&format!("{:#}", Value::from(all)))?;
+            self.terminal.print(&format!("{:#}", Value::from(all)))?;
         } else {
             self.terminal.say(&rows(&all))?;
         }

@@ -4,6 +4,7 @@ mod activate;
 mod admin;
 mod check;
 mod describe;
+mod drift;
 mod export;
 mod import;
 mod list;
