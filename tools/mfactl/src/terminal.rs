@@ -98,7 +98,9 @@ struct OutputClosed;
 #[must_use]
 pub fn is_output_closed(error: &anyhow::Error) -> bool {
     let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    causes.filter_map(io::Error::get_ref).any(|cause| cause.is::<OutputClosed>())
+    causes
+        .filter_map(io::Error::get_ref)
+        .any(|cause| cause.is::<OutputClosed>())
 }
 
 /// Writes all to a standard stream.
@@ -184,11 +186,54 @@ mod tests {
     #[test]
     fn characters_that_hide_are_shown_by_their_numbers_and_all_others_as_they_are() {
         for hidden in [
-            '\0', '\t', '\n', '\u{1b}', '\u{7f}', '\u{85}', '\u{9b}', '\u{a0}', '\u{ad}', '\u{34f}', '\u{61c}', '\u{115f}',
-            '\u{180e}', '\u{2003}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}',
-            '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{202f}', '\u{2060}', '\u{2066}', '\u{2067}',
-            '\u{2068}', '\u{2069}', '\u{206a}', '\u{2800}', '\u{3000}', '\u{3164}', '\u{e000}', '\u{fe0f}', '\u{feff}',
-            '\u{ffa0}', '\u{fff9}', '\u{fffe}', '\u{378}', '\u{1d173}', '\u{e0001}', '\u{e0100}', '\u{f0000}', '\u{10ffff}',
+            '\0',
+            '\t',
+            '\n',
+            '\u{1b}',
+            '\u{7f}',
+            '\u{85}',
+            '\u{9b}',
+            '\u{a0}',
+            '\u{ad}',
+            '\u{34f}',
+            '\u{61c}',
+            '\u{115f}',
+            '\u{180e}',
+            '\u{2003}',
+            '\u{200b}',
+            '\u{200c}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202a}',
+            '\u{202b}',
+            '\u{202c}',
+            '\u{202d}',
+            '\u{202e}',
+            '\u{202f}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2067}',
+            '\u{2068}',
+            '\u{2069}',
+            '\u{206a}',
+            '\u{2800}',
+            '\u{3000}',
+            '\u{3164}',
+            '\u{e000}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{ffa0}',
+            '\u{fff9}',
+            '\u{fffe}',
+            '\u{378}',
+            '\u{1d173}',
+            '\u{e0001}',
+            '\u{e0100}',
+            '\u{f0000}',
+            '\u{10ffff}',
         ] {
             let expected = format!("a\\u{{{:x}}}b", u32::from(hidden));
             assert_eq!(visible(&format!("a{hidden}b")), expected);

@@ -11,7 +11,9 @@ use local::usage::LocalFiles;
 use local::{Options, Stack};
 use mfactl::formats::otpauth;
 use shared::clock::Clock as _;
-use shared::otp::Step;
+use shared::names::{ClientId, DeviceKey, DeviceName, UserName};
+use shared::otp::{OtpParameters, Seed, Step};
+use shared::ports::DeviceStore as _;
 
 fn mfactl(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mfactl"));
@@ -21,6 +23,82 @@ fn mfactl(folder: &Path, arguments: &[&str]) -> Command {
 
 fn run(folder: &Path, arguments: &[&str]) -> Result<Output> {
     Ok(mfactl(folder, arguments).stdin(Stdio::null()).output()?)
+}
+
+fn answer(folder: &Path, arguments: &[&str], input: &str) -> Result<Output> {
+    let streams = [(); 2].map(|()| Stdio::piped());
+    let [output, notes] = streams;
+    let mut program = mfactl(folder, arguments)
+        .stdin(Stdio::piped())
+        .stdout(output)
+        .stderr(notes)
+        .spawn()?;
+    program.stdin.take().context("no input")?.write_all(input.as_bytes())?;
+    Ok(program.wait_with_output()?)
+}
+
+/// As `mfactl … | head -0`: the reader is gone before the first line.
+fn a_closed_pipe_is_quiet(folder: &Path, arguments: &[&str]) -> Result<()> {
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let output = mfactl(folder, arguments)
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .output()?;
+    let (status, _, notes) = text(&output);
+    assert_eq!(status, Some(141), "{arguments:?}: {notes}");
+    assert!(
+        !notes.contains("pipe") && !notes.contains("mfactl:"),
+        "{arguments:?}: {notes}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_closed_pipe_ends_the_program_quietly() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for arguments in [&["completions", "bash"][..], &["man"]] {
+        a_closed_pipe_is_quiet(folder.path(), arguments)?;
+    }
+    // As `2>&1 | head -0`: the error is all that there is to write.
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let status = mfactl(folder.path(), &["device", "list"])
+        .stderr(writer)
+        .stdout(Stdio::null())
+        .status()?;
+    assert_eq!(status.code(), Some(2));
+    Ok(())
+}
+
+#[test]
+fn without_credentials_or_region_the_error_says_what_to_set() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for arguments in [
+        &["--stack", "mfa", "device", "list"][..],
+        &["--stack", "mfa", "client", "list"],
+        &["--stack", "mfa", "doctor"],
+        &["device", "list", "--devices-table", "Devices"],
+        &["client", "list", "--user-pool", "eu-central-1_a"],
+    ] {
+        for (region, expected) in [("", "AWS_REGION"), ("eu-central-1", "AWS_ACCESS_KEY_ID")] {
+            let mut program = mfactl(folder.path(), arguments);
+            program
+                .env("HOME", folder.path())
+                .env("AWS_EC2_METADATA_DISABLED", "true");
+            if !region.is_empty() {
+                program.env("AWS_REGION", region);
+            }
+            let (status, _, notes) = text(&program.stdin(Stdio::null()).output()?);
+            assert_eq!(status, Some(2), "{arguments:?}: {notes}");
+            for part in [expected, "AWS_PROFILE", "--local"] {
+                assert!(notes.contains(part), "{arguments:?}: {notes}");
+            }
+            assert!(!notes.contains("IMDS") && notes.lines().count() == 1, "{notes}");
+        }
+    }
+    Ok(())
 }
 
 fn text(output: &Output) -> (Option<i32>, String, String) {
@@ -107,6 +185,84 @@ async fn a_device_is_registered_on_the_local_stack() -> Result<()> {
     }
     let (status, output, _) = text(&run(folder, &["--local", "device", "list", "--user", "alice"])?);
     assert!(status == Some(0) && output.contains("1 device"), "{output}");
+
+    let alice = ["--user", "alice", "--device", "phone"];
+    let seed = Seed::from_base32("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", OtpParameters::default())?;
+    let step = Step::at(stack.clock().now(), seed.parameters().period);
+    let codes = [Step(step.0 + 2), Step(step.0 + 3)].map(|step| seed.code(step).reveal().to_owned());
+    let arguments = [&["--local", "device", "check", "--codes"], alice.as_slice()].concat();
+    let (status, output, notes) = text(&answer(folder, &arguments, &codes.join("\n"))?);
+    assert!(
+        status == Some(1) && output.contains("3 steps (90 s) ahead"),
+        "{output}{notes}"
+    );
+
+    let key = |user: &str| -> Result<DeviceKey> {
+        Ok(DeviceKey {
+            client: ClientId::parse(stack.demo().key.client.as_str())?,
+            user: UserName::parse(user)?,
+            device: DeviceName::parse("phone")?,
+        })
+    };
+    let version = async |user: &str| -> Result<u64> {
+        let device = stack.devices().get(&key(user)?).await?;
+        Ok(device.context("no device")?.version)
+    };
+    let before = version("alice").await?;
+    let (status, _, notes) = text(&run(folder, &["--local", "device", "restored"])?);
+    assert!(status == Some(1) && notes.contains("--yes"), "{notes}");
+    assert_eq!(version("alice").await?, before);
+    let (status, output, notes) = text(&run(folder, &["--local", "device", "restored", "--yes"])?);
+    assert!(
+        status == Some(0) && output.contains("AuthLifeSeconds"),
+        "{output}{notes}"
+    );
+    assert!(version("alice").await? > before + (1 << 32));
+
+    // A name that turns the text after it around.
+    let user = "b\u{202e}ob\u{200b}";
+    std::fs::write(
+        folder.join("bob.csv"),
+        format!("user,device,seed\n{user},phone,{}\n", *seed.to_base32()),
+    )?;
+    let bob = ["--user", user, "--device", "phone"];
+    let on_bob = |command: &[&str]| run(folder, &[&["--local", "device"], command, bob.as_slice()].concat());
+    let imported = run(folder, &["--local", "device", "import", "bob.csv"])?;
+    let listed = run(folder, &["--local", "device", "list"])?;
+    for output in [
+        imported,
+        listed,
+        on_bob(&["show"])?,
+        on_bob(&["disable"])?,
+        on_bob(&["register"])?,
+        on_bob(&["remove"])?,
+    ] {
+        let (_, output, notes) = text(&output);
+        let shown = output + &notes;
+        assert!(!shown.contains(['\u{202e}', '\u{200b}']), "{shown}");
+        assert!(
+            shown.contains("b\\u{202e}ob\\u{200b}") || shown.contains("b\\342\\200\\256ob"),
+            "{shown}"
+        );
+    }
+    let (_, exact, _) = text(&run(folder, &["--local", "device", "export"])?);
+    assert!(exact.contains(user), "{exact}");
+
+    for arguments in [
+        &["device", "list"][..],
+        &["device", "list", "--json"],
+        &["device", "export"],
+        &["device", "restored", "--yes"],
+        &["device", "import", "seeds.csv"],
+        &["device", "show", "--user", "alice", "--device", "phone"],
+        &["device", "check", "--user", "alice", "--device", "phone"],
+        &["device", "disable", "--user", "alice", "--device", "phone"],
+        &["device", "register", "--user", "carol", "--device", "phone"],
+        &["client", "list"],
+        &["doctor"],
+    ] {
+        a_closed_pipe_is_quiet(folder, &[&["--local"], arguments].concat())?;
+    }
     files.remove()?;
     stack.shutdown().await;
     Ok(())

@@ -23,7 +23,7 @@ use crate::commands::doctor::DoctorOptions;
 use crate::formats::import_file::ImportOptions;
 use crate::formats::pskc::PskcOptions;
 use crate::ports::clients::ClientRegistry;
-use crate::target::{Deployment, Needs, Settings, Target};
+use crate::target::{Deployment, Needs, Settings, Target, explain_credentials};
 use crate::terminal::{Console, Terminal, write_all};
 use crate::usage::Usage;
 
@@ -36,13 +36,21 @@ const PAGE: u16 = 500;
 /// [`Usage`] if the command line is wrong, otherwise what failed.
 pub async fn run(arguments: &Arguments) -> Result<bool> {
     let deployment = arguments.deployment()?;
-    match &arguments.command {
+    let outcome = run_on(&deployment, &arguments.command).await;
+    match deployment {
+        Deployment::Local(_) => outcome,
+        Deployment::Aws { .. } => outcome.map_err(explain_credentials),
+    }
+}
+
+async fn run_on(deployment: &Deployment, command: &Command) -> Result<bool> {
+    match command {
         Command::Device(command) => {
             if matches!(deployment, Deployment::Aws { .. }) {
                 command.require_client(None)?;
             }
             let needs = Needs::Stores(command.required_settings());
-            let target = Target::open(&deployment, command.settings(), needs).await?;
+            let target = Target::open(deployment, command.settings(), needs).await?;
             let mut admin = target.device_admin(Console::default(), command.yes())?;
             if let Some(note) = target.clock_note() {
                 admin.terminal.note(&note)?;
@@ -53,11 +61,11 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
             return Ok(!admin.left_behind);
         }
         Command::Client(command) => {
-            let target = Target::open(&deployment, command.settings(), Needs::UserPool).await?;
+            let target = Target::open(deployment, command.settings(), Needs::UserPool).await?;
             let mut admin = target.client_admin(command.token_url(), Console::default(), command.yes())?;
             command.run(&mut admin).await?;
         }
-        Command::Doctor(given) => examine(&deployment, given).await?,
+        Command::Doctor(given) => examine(deployment, given).await?,
         Command::Completions { shell } => write_all(stdout(), &manual::completions(*shell))?,
         Command::Man { directory } => match directory {
             Some(directory) => manual::write_manuals(directory)?,

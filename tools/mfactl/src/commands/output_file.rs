@@ -23,7 +23,9 @@ impl OutputFile {
     /// If it cannot be created, or if there is one and `overwrite` is not given.
     pub(super) fn open(path: &Path, overwrite: bool) -> Result<Self> {
         let cannot = || format!("cannot write {}", path.display());
-        let name = path.file_name().with_context(|| format!("{}: it names no file", cannot()))?;
+        let name = path
+            .file_name()
+            .with_context(|| format!("{}: it names no file", cannot()))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
         let existing = path.symlink_metadata();
@@ -111,9 +113,19 @@ mod tests {
         fs::create_dir(within("folder"))?;
         symlink("/dev/null", within("link"))?;
         for overwrite in [false, true] {
-            for path in [within("folder"), within("link"), within("no/folder"), within(".."), PathBuf::new()] {
+            for path in [
+                within("folder"),
+                within("link"),
+                within("no/folder"),
+                within(".."),
+                PathBuf::new(),
+            ] {
                 let error = OutputFile::open(&path, overwrite).err().map(|error| error.to_string());
-                assert!(error.is_some_and(|error| error.contains("cannot write")), "{}", path.display());
+                assert!(
+                    error.is_some_and(|error| error.contains("cannot write")),
+                    "{}",
+                    path.display()
+                );
             }
         }
         Ok(())

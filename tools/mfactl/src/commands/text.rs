@@ -45,7 +45,10 @@ pub(super) fn count(number: usize, thing: &str) -> String {
 
 /// A table whose columns are as wide as their widest cell, as it is shown.
 pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
-    let rows: Vec<_> = rows.iter().map(|row| row.each_ref().map(|cell| visible(cell))).collect();
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| visible(cell)))
+        .collect();
     let mut widths = [0; COLUMNS];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -85,7 +88,11 @@ mod tests {
             let text = table(&rows);
             let padding = text.lines().next().and_then(|line| line.strip_prefix(&visible(name)));
             let padding = padding.map(|rest| rest.chars().take_while(|character| *character == ' ').count());
-            assert_eq!(padding, Some("a name that is much longer".len() + 2 - columns), "{text}");
+            assert_eq!(
+                padding,
+                Some("a name that is much longer".len() + 2 - columns),
+                "{text}"
+            );
         }
     }
 

@@ -97,8 +97,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         let all: Vec<&String> = problems.iter().chain(&new_seed).collect();
         if request.json {
             let device = describe::json(&record);
-            let value =
-                json!({ "device": device, "found": found, "problems": all, "drift": drift, "now": conclusion });
+            let value = json!({ "device": device, "found": found, "problems": all, "drift": drift, "now": conclusion });
             self.terminal.print(&format!("{value:#}"))?;
         } else {
             for line in &found {
@@ -114,7 +113,11 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             (true, Some(_)) => "works, but its new seed does not",
             (false, _) => "does not work",
         };
-        bail!("the device {} {what}: {} found", name_of(&request.key), count(all.len(), "problem"))
+        bail!(
+            "the device {} {what}: {} found",
+            name_of(&request.key),
+            count(all.len(), "problem")
+        )
     }
 
     /// A seed, or what is wrong with it and what to do.

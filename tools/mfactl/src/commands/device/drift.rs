@@ -107,7 +107,10 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         // Entering them took its time.
         let device = self.require(key).await?.device;
         if device.seed_ref != record.device.seed_ref {
-            bail!("the seed of the device {} was replaced concurrently: run it again", name_of(key));
+            bail!(
+                "the seed of the device {} was replaced concurrently: run it again",
+                name_of(key)
+            );
         }
         let now = self.clock.now();
         let period = seed.parameters().period;

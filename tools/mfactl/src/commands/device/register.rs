@@ -172,7 +172,11 @@ impl Pictures {
         if request.png.is_some() && request.png == request.svg {
             return Err(Usage("--png and --svg name the same file".to_owned()).into());
         }
-        let open = |path: &Option<PathBuf>| path.as_deref().map(|path| OutputFile::open(path, overwrite)).transpose();
+        let open = |path: &Option<PathBuf>| {
+            path.as_deref()
+                .map(|path| OutputFile::open(path, overwrite))
+                .transpose()
+        };
         Ok(Self {
             png: open(&request.png)?,
             svg: open(&request.svg)?,
@@ -185,7 +189,8 @@ impl Pictures {
         if self.png.is_none() && self.svg.is_none() {
             return Ok(drawn);
         }
-        let qr = Qr::encode(uri).context("no picture can be drawn: choose a shorter --issuer, or leave out --png and --svg")?;
+        let qr = Qr::encode(uri)
+            .context("no picture can be drawn: choose a shorter --issuer, or leave out --png and --svg")?;
         if let Some(file) = self.png {
             drawn.push((file, qr.png()?));
         }

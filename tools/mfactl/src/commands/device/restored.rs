@@ -50,7 +50,8 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                     Ok(record) => self.move_forward(&record.key, record.device).await,
                     Err(error) => {
                         failed += 1;
-                        self.terminal.note(&format!("Not moved: {}.", name_unreadable(&error)))?;
+                        self.terminal
+                            .note(&format!("Not moved: {}.", name_unreadable(&error)))?;
                         continue;
                     }
                 };

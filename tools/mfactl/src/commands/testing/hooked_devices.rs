@@ -132,7 +132,11 @@ impl<F: Fn(Before) + Send + Sync> DeviceInventory for HookedDevices<F> {
                 .map_err(|error| Unreadable { key: Some(key), error })
         };
         Ok(DevicePage {
-            records: page.records.into_iter().map(|record| record.and_then(readable)).collect(),
+            records: page
+                .records
+                .into_iter()
+                .map(|record| record.and_then(readable))
+                .collect(),
             next: page.next,
         })
     }

@@ -54,6 +54,8 @@ pub(in crate::commands) struct TestTerminal {
     pub(in crate::commands) questions: Vec<String>,
     pub(in crate::commands) progress: Vec<(usize, usize)>,
     pub(in crate::commands) columns: Option<usize>,
+    /// Whether no one reads the output any more.
+    pub(in crate::commands) closed: bool,
 }
 
 impl TestTerminal {
@@ -75,6 +77,9 @@ impl Terminal for TestTerminal {
     }
 
     fn print(&mut self, text: &str) -> std::io::Result<()> {
+        if self.closed {
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
         self.output.push_str(text);
         self.output.push('\n');
         Ok(())
@@ -156,6 +161,7 @@ impl World {
                 questions: Vec::new(),
                 progress: Vec::new(),
                 columns: None,
+                closed: false,
             },
             policy: Policy::standard(),
             seed_prefix: Some("mfa".to_owned()),

@@ -84,7 +84,10 @@ async fn a_check_reports_what_is_wrong_and_what_is_needed_now() -> Result<()> {
         output.contains("restore-secret") && error.contains("does not work"),
         "{output}{error}"
     );
-    assert!(output.contains("Now: authentications fail") && !output.contains("one code"), "{output}");
+    assert!(
+        output.contains("Now: authentications fail") && !output.contains("one code"),
+        "{output}"
+    );
     Ok(())
 }
 
@@ -102,7 +105,10 @@ async fn a_new_seed_that_is_missing_does_not_make_the_device_one_that_fails() ->
     let error = error_text(admin.check(&checking(&world, false)).await);
     let output = &admin.terminal.output;
     assert!(error.contains("works, but its new seed does not"), "{error}");
-    assert!(output.contains("Problem: new seed") && output.contains("Now: one code is enough"), "{output}");
+    assert!(
+        output.contains("Problem: new seed") && output.contains("Now: one code is enough"),
+        "{output}"
+    );
     Ok(())
 }
 
@@ -158,7 +164,11 @@ async fn two_codes_show_how_far_the_clock_of_a_token_is_off_and_what_that_means(
         let (device, now) = (world.record()?.device, world.clock.now());
         let step = Step::at(now, Period::Thirty).0.saturating_add_signed(ahead);
         if is_fine {
-            assert_eq!((device.last_step, device.pair_at), (Step(step), before.pair_at), "{ahead}");
+            assert_eq!(
+                (device.last_step, device.pair_at),
+                (Step(step), before.pair_at),
+                "{ahead}"
+            );
         } else {
             assert_eq!(device.last_step, before.last_step, "{ahead}");
             assert_eq!(device.pair_at, now.plus(Policy::standard().pair_gap()), "{ahead}");
@@ -173,7 +183,10 @@ async fn codes_that_are_not_consecutive_or_not_in_order_are_not_found() -> Resul
     for codes in [[0, 0], [1, 0], [-2, 0], [5, 7]] {
         let world = World::active().await?;
         let (admin, error) = check_codes(&world, codes).await?;
-        assert!(admin.terminal.output.contains("not consecutive codes of this seed"), "{codes:?}");
+        assert!(
+            admin.terminal.output.contains("not consecutive codes of this seed"),
+            "{codes:?}"
+        );
         assert!(error.contains("does not work"), "{error}");
     }
     Ok(())
@@ -185,9 +198,15 @@ async fn a_pair_that_was_used_is_recognised_and_counts_as_a_wrong_one() -> Resul
     assert!(check_codes(&world, [-1, 0]).await?.1.is_empty());
     let used = world.record()?.device;
     let (admin, error) = check_codes(&world, [-1, 0]).await?;
-    assert!(admin.terminal.output.contains("had been used before") && error.is_empty(), "{error}");
+    assert!(
+        admin.terminal.output.contains("had been used before") && error.is_empty(),
+        "{error}"
+    );
     let device = world.record()?.device;
-    assert_eq!((device.last_step, device.total_failures), (used.last_step, used.total_failures + 1));
+    assert_eq!(
+        (device.last_step, device.total_failures),
+        (used.last_step, used.total_failures + 1)
+    );
     Ok(())
 }
 
@@ -219,7 +238,10 @@ async fn nothing_is_said_about_codes_that_were_not_counted() -> Result<()> {
     let world = World::active().await?;
     world.set(|device| device.status = Status::Disabled)?;
     let (admin, error) = check_codes(&world, [-1, 0]).await?;
-    assert!(error.contains("is disabled") && admin.terminal.questions.is_empty(), "{error}");
+    assert!(
+        error.contains("is disabled") && admin.terminal.questions.is_empty(),
+        "{error}"
+    );
     let world = World::active().await?;
     let before = world.record()?;
     for replies in [vec![], vec![text("123456")], vec![text("hello"), text("123456")]] {

@@ -26,7 +26,13 @@ async fn world() -> Result<World> {
     let device = world.record()?.device;
     for number in 1..DEVICES {
         let (key, status) = (key(&world, number)?, Status::ALL[number % 3]);
-        world.devices.put(&key, &Device { status, ..device.clone() });
+        world.devices.put(
+            &key,
+            &Device {
+                status,
+                ..device.clone()
+            },
+        );
     }
     let pending = PendingSeed {
         seed_ref: SeedRef::new("mfa/seed/01", "1")?,
@@ -68,8 +74,14 @@ async fn every_device_moves_past_all_versions_of_before_and_nothing_else_changes
             assert_eq!(now, record);
         }
         let said = &admin.terminal.output;
-        assert!(said.contains("7 devices moved forward") && said.contains("AuthLifeSeconds"), "{said}");
-        assert!(said.contains("disabled") && said.contains("seeds that were replaced"), "{said}");
+        assert!(
+            said.contains("7 devices moved forward") && said.contains("AuthLifeSeconds"),
+            "{said}"
+        );
+        assert!(
+            said.contains("disabled") && said.contains("seeds that were replaced"),
+            "{said}"
+        );
     }
     Ok(())
 }
@@ -104,14 +116,18 @@ async fn it_asks_first_and_a_table_without_devices_is_an_error() -> Result<()> {
 #[tokio::test]
 async fn an_interrupted_run_claims_no_success_and_the_next_one_moves_all() -> Result<()> {
     for (op, most) in [(Op::Page, 4), (Op::Replace, DEVICES)] {
-        for (fault, calls) in FAULTS.into_iter().flat_map(|fault| (0..most).map(move |calls| (fault, calls))) {
+        for (fault, calls) in FAULTS
+            .into_iter()
+            .flat_map(|fault| (0..most).map(move |calls| (fault, calls)))
+        {
             let world = world().await?;
             let before = versions(&world);
             world.devices.inject_after(calls, op, fault);
             let mut admin = world.admin([text("y")]);
             let outcome = until_it_hangs(admin.restored(2)).await;
             let all_moved = versions(&world).iter().all(|(name, version)| version > &before[name]);
-            let claims_success = matches!(outcome, Some(Ok(()))) || admin.terminal.output.contains("Before traffic returns");
+            let claims_success =
+                matches!(outcome, Some(Ok(()))) || admin.terminal.output.contains("Before traffic returns");
             assert!(all_moved || !claims_success, "{fault:?} of {op:?} after {calls}");
             world.admin([text("y")]).restored(2).await?;
             assert!(versions(&world).iter().all(|(name, version)| version > &before[name]));
@@ -138,7 +154,14 @@ async fn a_device_that_others_write_concurrently_keeps_what_they_wrote() -> Resu
         let first = op == Op::Replace && once.lock().is_ok_and(|mut once| std::mem::take(&mut *once));
         if let Some(device) = devices.peek(&key).filter(|_| first) {
             let (version, total_failures) = (device.version + 1, device.total_failures + 1);
-            devices.put(&key, &Device { version, total_failures, ..device });
+            devices.put(
+                &key,
+                &Device {
+                    version,
+                    total_failures,
+                    ..device
+                },
+            );
         }
     });
     let before = world.record()?.device;
@@ -169,9 +192,17 @@ async fn an_unreadable_item_is_named_and_the_others_are_moved() -> Result<()> {
     let error = error_text(admin.restored(2).await);
     assert!(error.contains("1 device not moved: run it again"), "{error}");
     let (notes, said) = (&admin.terminal.notes, &admin.terminal.output);
-    assert!(notes.contains("the device phone 3 of me+tag@example.com (client shop) cannot be read"), "{notes}");
-    assert!(said.contains("6 devices moved forward") && !said.contains("Before traffic returns"), "{said}");
-    let moved = versions(&world).into_iter().filter(|(name, version)| version > &before[name]);
+    assert!(
+        notes.contains("the device phone 3 of me+tag@example.com (client shop) cannot be read"),
+        "{notes}"
+    );
+    assert!(
+        said.contains("6 devices moved forward") && !said.contains("Before traffic returns"),
+        "{said}"
+    );
+    let moved = versions(&world)
+        .into_iter()
+        .filter(|(name, version)| version > &before[name]);
     assert_eq!(moved.count(), DEVICES - 1);
     Ok(())
 }
@@ -229,10 +260,16 @@ async fn a_snapshot_of_before_a_restore_overwrites_it_unless_the_versions_were_m
     let accepted = |device: &Device| device.last_write.map(|last| last.verdict) == Some(Verdict::Accepted);
     let (writes, restored, left) = write_of_before(false).await?;
     assert_eq!(writes, 1, "without the command its first write is accepted");
-    assert!(accepted(&left) && left.last_step == restored.last_step, "a used code was accepted");
+    assert!(
+        accepted(&left) && left.last_step == restored.last_step,
+        "a used code was accepted"
+    );
 
     let (writes, restored, left) = write_of_before(true).await?;
     assert_eq!(writes, 2, "its first write is refused");
-    assert!(!accepted(&left) && left.accepted == restored.accepted, "the used code was not");
+    assert!(
+        !accepted(&left) && left.accepted == restored.accepted,
+        "the used code was not"
+    );
     Ok(())
 }
