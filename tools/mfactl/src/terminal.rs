@@ -100,7 +100,7 @@ pub fn is_output_closed(error: &anyhow::Error) -> bool {
     let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes
         .filter_map(io::Error::get_ref)
-        .any(|cause| cause.is::<OutputClosed>())
+        .any(|cause| cause.downcast_ref::<OutputClosed>().is_some())
 }
 
 /// Writes all to a standard stream.

@@ -16,9 +16,9 @@ const DEPLOYMENT: &str = "Deployment";
 
 /// Register, import and manage the devices of an MFA service, and the clients that they belong to.
 ///
-/// Exits with 0 if everything was done, with 1 if something failed, with 2 if the command line is wrong. Every command can be
-/// repeated: it finishes what an interrupted one began. Region and credentials come from the environment, as for every AWS
-/// tool.
+/// Exits with 0 if everything was done, with 1 if something failed, with 2 if the command line, region or credentials are
+/// wrong. Every command can be repeated: it finishes what an interrupted one began. Region and credentials come from the
+/// environment, as for every AWS tool.
 #[derive(Debug, Parser)]
 #[command(name = "mfactl", version, arg_required_else_help = true)]
 pub struct Arguments {

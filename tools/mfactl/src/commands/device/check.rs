@@ -1,7 +1,7 @@
 //! `check`: whether a device can work.
 
 use anyhow::{Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::names::{DeviceKey, SeedRef};
 use shared::otp::Seed;
@@ -36,7 +36,8 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         let mut record = self.require(&request.key).await?;
         let mut problems = Vec::new();
         let mut found = vec!["The item is complete.".to_owned()];
-        let mut drift = None;
+        // What was measured; the inner one is `None` if the codes are not of this seed.
+        let mut drift: Option<Option<Value>> = None;
         match self.read_seed(&record.device.seed_ref).await {
             Ok(seed) => {
                 let bits = bits_of(&seed);
@@ -61,17 +62,21 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                         problems.push("the seed differs from the one in the file".to_owned());
                     }
                 }
-                if request.codes && problems.is_empty() {
+                if request.codes && seed.parameters() == record.device.parameters {
                     let measured = self.measure_drift(&record, &seed).await?;
                     match measured.finding() {
                         Ok(fine) => found.push(fine),
                         Err(problem) => problems.push(problem),
                     }
-                    drift = measured.json();
+                    drift = Some(measured.json());
                     record.device = measured.device;
                 }
             }
             Err(problem) => problems.push(problem),
+        }
+        if request.codes && drift.is_none() {
+            self.terminal
+                .note("No codes were asked for: the problem with the secret comes first.")?;
         }
         let now = self.clock.now();
         // It does not keep the device's own seed from working.
@@ -97,7 +102,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         let all: Vec<&String> = problems.iter().chain(&new_seed).collect();
         if request.json {
             let device = describe::json(&record);
-            let value = json!({ "device": device, "found": found, "problems": all, "drift": drift, "now": conclusion });
+            let value = json!({ "device": device, "found": found, "problems": all, "drift": drift.flatten(), "now": conclusion });
             self.terminal.print(&format!("{value:#}"))?;
         } else {
             for line in &found {

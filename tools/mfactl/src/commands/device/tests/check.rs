@@ -211,6 +211,26 @@ async fn a_pair_that_was_used_is_recognised_and_counts_as_a_wrong_one() -> Resul
 }
 
 #[tokio::test]
+async fn no_codes_are_asked_for_without_the_secret() -> Result<()> {
+    let world = World::active().await?;
+    SeedRegistry::remove(&world.seeds, &world.record()?.device.seed_ref).await?;
+    let before = world.record()?;
+    let mut admin = world.admin([text("123456"), text("123456")]);
+    let request = CheckRequest {
+        codes: true,
+        ..checking(&world, false)
+    };
+    let error = error_text(admin.check(&request).await);
+    assert!(
+        error.contains("does not work") && admin.terminal.questions.is_empty(),
+        "{error}"
+    );
+    assert!(admin.terminal.notes.contains("No codes were asked for"));
+    assert_eq!(world.record()?, before);
+    Ok(())
+}
+
+#[tokio::test]
 async fn pairs_are_rate_limited_and_the_error_says_until_when() -> Result<()> {
     let world = World::active().await?;
     for _ in 0..Policy::PAIR_BURST {
