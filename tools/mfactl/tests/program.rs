@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use aws_sdk_dynamodb::types::AttributeValue;
 use local::usage::LocalFiles;
 use local::{Options, Stack};
 use mfactl::formats::otpauth;
@@ -244,6 +245,21 @@ async fn a_check_asks_for_codes_and_a_restored_table_is_made_safe() -> Result<()
     assert!(after.version > before.version + (1 << 32));
     let version = before.version;
     assert_eq!(Device { version, ..after }, before);
+
+    // An item without anything but its key, which every other one is moved in spite of.
+    let text_of = |value: &str| AttributeValue::S(value.to_owned());
+    let put = stack.stores().clients().dynamodb.put_item().table_name("Devices");
+    let put = put.item("pk", text_of("shop#bob")).item("sk", text_of("phone"));
+    put.send().await?;
+    for arguments in [&["device", "restored", "--yes"][..], &["device", "list"]] {
+        let (status, _, notes) = text(&run(folder, &[&["--local"], arguments].concat())?);
+        assert!(
+            status == Some(1) && notes.contains("phone of bob (client shop) cannot be read"),
+            "{notes}"
+        );
+    }
+    let again = stack.devices().get(&key).await?.context("no device")?;
+    assert!(again.version > version + (1 << 33));
     files.remove()?;
     stack.shutdown().await;
     Ok(())
