@@ -17,7 +17,7 @@ use crate::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registratio
 use crate::error::StoreError;
 use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, UserName};
 use crate::otp::Seed;
-use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry};
+use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry, Unreadable};
 use crate::ports::{Stored, Written};
 use crate::registration::Activation;
 
@@ -26,8 +26,14 @@ const RECOVERY_DAYS: i64 = 30;
 
 /// What `Query` and `Scan` return: items, and the key of the last one if more follow.
 pub(super) fn device_page(items: Option<Vec<Item>>, last: Option<&Item>) -> Result<DevicePage, StoreError> {
+    let record = |item: &Item| {
+        items::read_record(item).map_err(|error| Unreadable {
+            key: items::read_device_key(item).ok(),
+            error,
+        })
+    };
     Ok(DevicePage {
-        records: items.unwrap_or_default().iter().map(items::read_record).collect(),
+        records: items.unwrap_or_default().iter().map(record).collect(),
         next: last.map(items::read_device_key).transpose()?,
     })
 }

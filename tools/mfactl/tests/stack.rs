@@ -54,6 +54,10 @@ impl Terminal for User {
         Ok(())
     }
 
+    fn print(&mut self, text: &str) -> std::io::Result<()> {
+        self.say(text)
+    }
+
     fn note(&mut self, _text: &str) -> std::io::Result<()> {
         Ok(())
     }
@@ -69,6 +73,10 @@ impl Terminal for User {
 
     fn has_colours(&self) -> bool {
         false
+    }
+
+    fn columns(&self) -> Option<usize> {
+        None
     }
 }
 

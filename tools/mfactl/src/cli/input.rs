@@ -38,7 +38,7 @@ impl DeviceCommand {
             | Self::Unlock { device, .. }
             | Self::Remove { device, .. }
             | Self::Check { device, .. } => device,
-            Self::List { .. } | Self::Import(_) | Self::Export { .. } => return Ok(()),
+            Self::List { .. } | Self::Import(_) | Self::Export { .. } | Self::Restored { .. } => return Ok(()),
         };
         device.key(default).map(drop)
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use shared::aws::devices::DynamoDevices;
 use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::aws::seeds::SecretsManagerSeeds;
@@ -13,6 +13,7 @@ use shared::names::ClientId;
 use shared::random::SystemRandom;
 
 use super::clock::StackClock;
+use super::credentials::aws_clients;
 use super::local_stack::LocalStack;
 use super::settings::{Setting, Settings, without_seed};
 use crate::aws::clients::CognitoClients;
@@ -100,11 +101,11 @@ impl Target {
         let Some(name) = name else {
             // Before the SDK looks for a region.
             require(&settings, needs)?;
-            let clients = aws_clients().await;
+            let clients = aws_clients().await?;
             let machine_clock = machine_clock(&clients, &settings, needs).await?;
             return Ok(Self::on_aws(clients, settings, None, machine_clock));
         };
-        let clients = aws_clients().await;
+        let clients = aws_clients().await?;
         let inspector = AwsInspector::new(&clients.config, StackClock::default(), None);
         let stack = if matches!(needs, Needs::Stack) {
             let stack = stack_with_resources(&inspector, name).await?;
@@ -267,14 +268,10 @@ async fn machine_clock(clients: &Clients, settings: &Settings, needs: Needs) -> 
         Needs::Stores(_) => {
             let table = settings.require(Setting::DEVICES_TABLE)?;
             let offset = store_clock_offset(&clients.dynamodb, table, SystemClock).await;
-            offset.context("cannot read the time: DynamoDB does not answer; check region, credentials and network")
+            offset.map_err(|reason| anyhow!("cannot read the time of DynamoDB: {reason}"))
         }
         Needs::UserPool | Needs::Stack => Ok(ClockOffset::Unmeasurable),
     }
-}
-
-async fn aws_clients() -> Clients {
-    Clients::new(Endpoints::from_environment().await, Limits::OPERATOR)
 }
 
 /// Checks that the settings that a command needs are present.

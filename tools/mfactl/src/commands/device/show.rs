@@ -24,7 +24,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             if let Some(members) = value.as_object_mut() {
                 members.insert("now".to_owned(), outlook.into());
             }
-            return Ok(self.terminal.say(&format!("{value:#}"))?);
+            return Ok(self.terminal.print(&format!("{value:#}"))?);
         }
         let pending = record.pending.as_ref().map_or("none".to_owned(), |pending| {
             format!("{}, until {}", pending.seed_ref.name(), pending.until.rfc3339())

@@ -84,7 +84,14 @@ async fn no_command_shows_the_seed_of_a_device() -> Result<()> {
         admin.show(&world.key, json).await?;
         let expected = None;
         let key = world.key.clone();
-        admin.check(&CheckRequest { key, json, expected }).await?;
+        let codes = false;
+        let checking = CheckRequest {
+            key,
+            json,
+            expected,
+            codes,
+        };
+        admin.check(&checking).await?;
         admin
             .list(&ListRequest {
                 filter: DeviceFilter::All,
