@@ -101,7 +101,7 @@ async fn a_device_is_registered_on_the_local_stack() -> Result<()> {
         folder.join("seeds.csv"),
         "user,device,seed\nalice,phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n",
     )?;
-    for expected in ["1 imported", "1 already exist"] {
+    for expected in ["1 imported", "1 already imported"] {
         let (status, output, _) = text(&run(folder, &["--local", "device", "import", "seeds.csv"])?);
         assert!(status == Some(0) && output.contains(expected), "{output}");
     }

@@ -5,8 +5,8 @@
 //! that begin with `#`, rows without a value, and columns without name and value. The parser is `csv-core`, because the crate
 //! `csv` has buffers that it does not clear.
 
-use std::collections::{HashMap, HashSet};
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
@@ -198,7 +198,11 @@ impl Users {
                 Entry::Vacant(free) => free.insert(user),
             };
         }
-        if users.is_empty() { Err(UsersError::Empty) } else { Ok(Self(users)) }
+        if users.is_empty() {
+            Err(UsersError::Empty)
+        } else {
+            Ok(Self(users))
+        }
     }
 
     /// The user who has the token with a serial number.
@@ -210,14 +214,20 @@ impl Users {
     /// How many serial numbers are not among these.
     pub(super) fn count_others<'a>(&self, serials: impl Iterator<Item = &'a str>) -> usize {
         let serials: HashSet<&str> = serials.collect();
-        self.0.keys().filter(|serial| !serials.contains(serial.as_str())).count()
+        self.0
+            .keys()
+            .filter(|serial| !serials.contains(serial.as_str()))
+            .count()
     }
 }
 
 /// Whether the first line looks like a header, so that an error about it makes sense.
 pub(super) fn looks_like_csv(text: &str) -> bool {
     let (delimiter, header) = preamble(text);
-    delimiter.is_some() || DELIMITERS.iter().any(|delimiter| known(header, *delimiter, &COLUMNS) > 0)
+    delimiter.is_some()
+        || DELIMITERS
+            .iter()
+            .any(|delimiter| known(header, *delimiter, &COLUMNS) > 0)
 }
 
 /// What precedes the header: blank lines, comments, and a line `sep=;`, as spreadsheets write it. Returns the delimiter that
@@ -230,7 +240,9 @@ fn preamble(text: &str) -> (Option<u8>, &str) {
         match named {
             Some([named, ..]) if DELIMITERS.contains(named) => delimiter = Some(*named),
             _ if content.trim_start_matches('"').starts_with('#') => {}
-            _ if content.chars().all(|c| c.is_whitespace() || DELIMITERS.map(char::from).contains(&c)) => {}
+            _ if content
+                .chars()
+                .all(|c| c.is_whitespace() || DELIMITERS.map(char::from).contains(&c)) => {}
             _ => break,
         }
         rest = rest.get(line.len()..).unwrap_or_default();
@@ -373,7 +385,11 @@ struct Record<'a> {
 impl Record<'_> {
     /// Whether it has no value, or only a comment that a spreadsheet has put in quotes.
     fn is_blank(&self) -> bool {
-        let mut filled = self.fields.iter().enumerate().filter(|(_, field)| !field.trim().is_empty());
+        let mut filled = self
+            .fields
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| !field.trim().is_empty());
         let only_comment = |(at, field): (usize, &&str)| at == 0 && field.starts_with('#');
         !self.damaged && filled.all(only_comment)
     }

@@ -48,8 +48,7 @@ pub fn seed_from_hexadecimal(raw: &str, parameters: OtpParameters) -> Result<See
     digits.translate.from.push_str("ABCDEF");
     digits.translate.to.push_str("abcdef");
     digits.ignore.push_str(" -:");
-    let bytes =
-        decode(raw, digits.encoding().ok()).map_err(|InvalidEncoding| SeedTextError::NotHexadecimal)?;
+    let bytes = decode(raw, digits.encoding().ok()).map_err(|InvalidEncoding| SeedTextError::NotHexadecimal)?;
     Ok(Seed::from_bytes(&bytes, parameters)?)
 }
 

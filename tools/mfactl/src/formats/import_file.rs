@@ -146,13 +146,17 @@ pub enum Problem {
     Pskc(#[from] KeyError),
     #[error("the row names no user")]
     NoUser,
-    #[error("the key names no user: list serial numbers and users in a CSV file (serial,user), and give it with --users")]
+    #[error(
+        "the key names no user: list serial numbers and users in a CSV file (serial,user), and give it with --users"
+    )]
     NoUserOfKey,
     #[error("the key names no user, and the list of --users does not have its serial number")]
     NotListed,
     #[error("the key names another user than the list of --users: correct one of them")]
     OtherUser,
-    #[error("the row names no device: give one for all such rows with --device, or name devices after issuers with --device-from issuer")]
+    #[error(
+        "the row names no device: give one for all such rows with --device, or name devices after issuers with --device-from issuer"
+    )]
     NoDevice,
     #[error("the user's name is invalid: {0}")]
     User(NameError),
@@ -308,7 +312,9 @@ impl Candidate {
     }
 
     fn from_key(key: pskc::Key, users: Option<&Users>) -> Result<Self, Problem> {
-        let listed = users.zip(key.device.as_deref()).and_then(|(users, serial)| users.of(serial));
+        let listed = users
+            .zip(key.device.as_deref())
+            .and_then(|(users, serial)| users.of(serial));
         let user = match (key.user, listed) {
             (Some(user), Some(listed)) if user != listed => return Err(Problem::OtherUser),
             (Some(user), _) => user,

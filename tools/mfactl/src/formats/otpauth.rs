@@ -25,7 +25,16 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 const READ: [&str; 5] = ["secret", "issuer", "algorithm", "digits", "period"];
 /// The parameters that only concern what an app shows: of `FreeOTP` (`image`, `color`, `lock`), Stratum (`icon`), andOTP
 /// (`tags`, `thumbnail`), Ente (`codeDisplay`), privacyIDEA (`creator`). In lower case.
-const DISPLAY_ONLY: [&str; 8] = ["image", "color", "lock", "icon", "tags", "thumbnail", "codedisplay", "creator"];
+const DISPLAY_ONLY: [&str; 8] = [
+    "image",
+    "color",
+    "lock",
+    "icon",
+    "tags",
+    "thumbnail",
+    "codedisplay",
+    "creator",
+];
 /// The most bytes of a URI that is read: three times that of the longest names.
 pub const LONGEST: usize = 16 * 1024;
 

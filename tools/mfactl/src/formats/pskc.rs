@@ -72,12 +72,23 @@ const ELEMENTS: [(&str, &[&str], &[&str]); 19] = [
     (
         "Key",
         &["Id", "Algorithm"],
-        &["Issuer", "AlgorithmParameters", "FriendlyName", "Data", "UserId", "Policy"],
+        &[
+            "Issuer",
+            "AlgorithmParameters",
+            "FriendlyName",
+            "Data",
+            "UserId",
+            "Policy",
+        ],
     ),
     ("AlgorithmParameters", &[], &["Suite", "ResponseFormat"]),
     // Of privacyIDEA; the RFC has a text.
     ("Suite", &["hashalgo"], &[]),
-    ("ResponseFormat", &["Encoding", "Length", "CheckDigits", "CheckDigit"], &[]),
+    (
+        "ResponseFormat",
+        &["Encoding", "Length", "CheckDigits", "CheckDigit"],
+        &[],
+    ),
     ("Data", &[], &["Secret", "Counter", "Time", "TimeInterval", "TimeDrift"]),
     ("Secret", &[], &["PlainValue", "EncryptedValue", "ValueMAC"]),
     ("Counter", &[], &["PlainValue"]),
@@ -335,7 +346,9 @@ fn unknown_within(node: Node<'_, '_>) -> Option<String> {
 /// As [`unknown_within`], for an element and all that is in it, except a policy.
 fn unknown_below(node: Node<'_, '_>) -> Option<String> {
     unknown_within(node).or_else(|| {
-        let mut children = node.children().filter(|child| child.is_element() && !is_named(*child, PSKC, "Policy"));
+        let mut children = node
+            .children()
+            .filter(|child| child.is_element() && !is_named(*child, PSKC, "Policy"));
         children.find_map(unknown_below)
     })
 }

@@ -16,6 +16,7 @@ use shared::random::Random;
 use subtle::ConstantTimeEq as _;
 
 use super::admin::{DeviceAdmin, disabled};
+use super::describe::check_command;
 use crate::commands::pace::{Delay, Pace};
 use crate::commands::text::{name_of, options_for};
 use crate::formats::import_file::{self, ImportFile, ImportOptions, Row};
@@ -212,7 +213,13 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             options = options_for(key)
         );
         let problem = match stored {
-            None => "is already active, and its secret does not exist",
+            None => {
+                return Ok(RowOutcome::Refused(anyhow!(
+                    "the device {} is already active, and its secret does not exist: `{}` says what to do",
+                    name_of(key),
+                    check_command(key)
+                )));
+            }
             Some(stored) if !bool::from(stored.to_base32().as_bytes().ct_eq(row.seed.to_base32().as_bytes())) => {
                 "is already active with another seed"
             }
@@ -221,6 +228,9 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             }
             Some(_) => return Ok(RowOutcome::AlreadyImported),
         };
-        Ok(RowOutcome::Refused(anyhow!("the device {} {problem}: {remedy}", name_of(key))))
+        Ok(RowOutcome::Refused(anyhow!(
+            "the device {} {problem}: {remedy}",
+            name_of(key)
+        )))
     }
 }
