@@ -100,6 +100,9 @@ pub enum UriError {
     /// Neither `totp` nor `hotp`.
     #[error("the URI is not for time-based codes: it must begin with otpauth://totp/")]
     Type,
+    /// In a line of its own it would be read, here it would be part of a name.
+    #[error("another otpauth:// URI follows in the same line: put each in a line of its own")]
+    Second,
     /// What follows a raw `#` belongs to neither label nor parameters.
     #[error("the URI has a raw #: write it as %23")]
     Fragment,
@@ -316,6 +319,9 @@ pub fn parse(raw: &str) -> Result<OtpauthUri, UriError> {
         return Err(UriError::Control);
     }
     let rest = after_prefix(raw, SCHEME).ok_or(UriError::Scheme)?;
+    if rest.split(' ').any(|word| after_prefix(word, SCHEME).is_some()) {
+        return Err(UriError::Second);
+    }
     if rest.contains('#') {
         return Err(UriError::Fragment);
     }

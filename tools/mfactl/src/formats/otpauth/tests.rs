@@ -351,6 +351,10 @@ fn anything_but_a_totp_uri_is_refused_with_a_reason() {
             "otpauth://totp/x?secret=GEZDGNBV",
             UriError::Seed(SeedError::Length.into()),
         ),
+        (
+            "otpauth://totp/a?secret=GEZDGNBVGY3TQOJQ&issuer=b OTPAUTH://totp/b?secret=GEZDGNBVGY3TQOJQ",
+            UriError::Second,
+        ),
         ("otpauth://totp/a#b?secret=GEZDGNBVGY3TQOJQ", UriError::Fragment),
         ("otpauth://totp/a%?secret=GEZDGNBVGY3TQOJQ", UriError::Encoding),
         ("otpauth://totp/a%2?secret=GEZDGNBVGY3TQOJQ", UriError::Encoding),
