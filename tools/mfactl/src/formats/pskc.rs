@@ -601,7 +601,7 @@ fn read_package(package: Node<'_, '_>, decryption: &Decryption<'_>, allow_dated_
 fn check_policy(policy: Node<'_, '_>, allow_dated_keys: bool) -> Result<(), KeyError> {
     let mut uses = Vec::new();
     for restriction in policy.children().filter(Node::is_element) {
-        if restriction.tag_name().namespace() != Some(PSKC) {
+        if restriction.tag_name().namespace() != Some(PSKC) || restriction.attributes().next().is_some() {
             return Err(KeyError::Policy);
         }
         match restriction.tag_name().name().to_ascii_lowercase().as_str() {

@@ -212,7 +212,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
              new one, `mfactl device register --replace {options}`",
             options = options_for(key)
         );
-        let problem = match stored {
+        let problem = match &stored {
             None => {
                 return Ok(RowOutcome::Refused(anyhow!(
                     "the device {} is already active, and its secret does not exist: `{}` says what to do",
@@ -223,7 +223,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             Some(stored) if !bool::from(stored.to_base32().as_bytes().ct_eq(row.seed.to_base32().as_bytes())) => {
                 "is already active with another seed"
             }
-            Some(_) if record.device.parameters != row.parameters() => {
+            Some(stored) if [record.device.parameters, stored.parameters()] != [row.parameters(); 2] => {
                 "is already active with the same seed and another algorithm, number of digits or period"
             }
             Some(_) => return Ok(RowOutcome::AlreadyImported),

@@ -485,6 +485,12 @@ fn whatever_is_not_known_refuses_the_key_and_is_named() -> Result<()> {
         let error = one(&known.replacen(was, is, 1), options)?.err().context(is)?;
         assert!(error.to_string().contains(named), "{is}: {error}");
     }
+    Ok(())
+}
+
+#[test]
+fn whatever_is_not_known_of_a_container_refuses_all_of_it() -> Result<()> {
+    let (options, known) = (PskcOptions::default(), plain(SIX, "", ""));
     for (was, is, named) in [
         (
             "<KeyPackage>",
@@ -534,7 +540,7 @@ fn the_lower_case_export_of_privacyidea_is_read() -> Result<()> {
                 }
             })
             .collect();
-        lower += &format!("{text}<{}>", tag.join("\""));
+        lower.extend([text, "<", &tag.join("\""), ">"]);
         written = rest;
     }
     assert!(
@@ -593,6 +599,7 @@ fn a_policy_is_enforced_or_the_key_is_refused() -> Result<()> {
     for restrictions in [
         "<KeyUsage>CR</KeyUsage>",
         "<KeyUsage/>",
+        "<KeyUsage Attempts='5'>OTP</KeyUsage>",
         "<PINPolicy MinLength='4'/>",
         "<NumberOfTransactions>5</NumberOfTransactions>",
         "<Extension/>",
