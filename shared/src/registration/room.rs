@@ -45,7 +45,9 @@ pub async fn user_devices(
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let page = devices.user_page(client, user, after.as_ref(), PAGE).await?;
-        all.extend(page.records.into_iter().collect::<Result<Vec<_>, _>>()?);
+        for record in page.records {
+            all.push(record.map_err(|unreadable| unreadable.error)?);
+        }
         after = page.next;
         if after.is_none() {
             all.sort_by(|one, other| one.key.device.as_str().cmp(other.key.device.as_str()));

@@ -182,7 +182,7 @@ async fn a_device_is_registered_on_the_local_stack() -> Result<()> {
         folder.join("seeds.csv"),
         "user,device,seed\nalice,phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n",
     )?;
-    for expected in ["1 imported", "1 already exist"] {
+    for expected in ["1 imported", "1 already imported"] {
         let (status, output, _) = text(&run(folder, &["--local", "device", "import", "seeds.csv"])?);
         assert!(status == Some(0) && output.contains(expected), "{output}");
     }
@@ -388,5 +388,84 @@ fn a_wrong_command_line_exits_with_2_and_says_what_to_do() -> Result<()> {
     assert!(status == Some(0) && output.contains("mfactl"));
     let (status, output, _) = text(&run(folder.path(), &["man"])?);
     assert!(status == Some(0) && output.contains(".TH mfactl"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_ends_with_0_only_if_every_row_can_sign_in() -> Result<()> {
+    const SEED: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    let stack = Stack::start(Options::default()).await?;
+    let files = LocalFiles::write(&folder.join(".local"), &stack)?;
+    let names = ["--user", "alice", "--device", "phone"];
+    let register = ["--local", "device", "register", "--no-activate"];
+    let (status, _, notes) = text(&run(folder, &[register.as_slice(), &names].concat())?);
+    assert_eq!(status, Some(0), "{notes}");
+    std::fs::write(folder.join("users.csv"), "serial,user\n77,carol\n")?;
+    let key = "<KeyPackage><DeviceInfo><SerialNo>77</SerialNo></DeviceInfo>\
+               <Key Algorithm='urn:ietf:params:xml:ns:keyprov:pskc:totp'><AlgorithmParameters><Suite hashalgo='sha256'/>\
+               <ResponseFormat Encoding='DECIMAL' Length='6'/></AlgorithmParameters><Data><Secret>\
+               <PlainValue>MTIzNDU2Nzg5MDEyMzQ1Njc4OTA=</PlainValue></Secret></Data></Key></KeyPackage>";
+    let container = |inner: &str| {
+        format!("<KeyContainer Version='1.0' xmlns='urn:ietf:params:xml:ns:keyprov:pskc'>{inner}</KeyContainer>")
+    };
+    let uri = |issuer: &str, more: &str| format!("otpauth://totp/{issuer}:bob?secret={SEED}&issuer={issuer}{more}\n");
+    let of_alice = |seed: &str| format!("user,device,seed\nalice,phone,{seed}\n");
+    let (none, users, by_issuer) = (
+        [].as_slice(),
+        ["--users", "users.csv"].as_slice(),
+        ["--device-from", "issuer"].as_slice(),
+    );
+    for (file, options, expected, said) in [
+        (
+            of_alice(SEED),
+            none,
+            0,
+            "imported over a registration that was not finished",
+        ),
+        (of_alice(SEED), none, 0, "1 already imported"),
+        (
+            of_alice("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJR"),
+            none,
+            1,
+            "mfactl device remove",
+        ),
+        ("user,device,seed\n".to_owned(), none, 1, "no rows"),
+        (container(""), none, 1, "no KeyPackage"),
+        ("otpauth-migration://offline?data=\n".to_owned(), none, 1, "no entries"),
+        (uri("ACME", "&amp;digits=8"), by_issuer, 1, "amp;digits"),
+        (
+            uri("ACME", "") + &uri("Other", ""),
+            &["--device", "app"],
+            1,
+            "--device-from issuer",
+        ),
+        (uri("ACME", "") + &uri("Other", ""), by_issuer, 0, "2 imported"),
+        (container(key), none, 1, "--users"),
+        (container(key), users, 0, "carol / 77: imported"),
+    ] {
+        std::fs::write(folder.join("import"), &file)?;
+        let arguments = [["--local", "device", "import", "import"].as_slice(), options].concat();
+        let (status, output, notes) = text(&run(folder, &arguments)?);
+        assert!(
+            status == Some(expected) && (output.contains(said) || notes.contains(said)),
+            "{file}{output}{notes}"
+        );
+        assert!(!output.contains(SEED) && !notes.contains(SEED), "{file}");
+    }
+    for (names, said) in [
+        (names, "SHA1, 6 digits"),
+        (["--user", "carol", "--device", "77"], "SHA256, 6 digits"),
+    ] {
+        let show = ["--local", "device", "show"];
+        let (status, output, _) = text(&run(folder, &[show.as_slice(), &names].concat())?);
+        assert!(
+            status == Some(0) && output.contains(said) && output.contains("one code is enough"),
+            "{output}"
+        );
+    }
+    files.remove()?;
+    stack.shutdown().await;
     Ok(())
 }

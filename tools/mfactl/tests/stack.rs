@@ -329,7 +329,7 @@ async fn hundreds_of_devices_are_imported_listed_in_pages_and_removed_without_a_
         admin
             .terminal
             .output
-            .contains(&format!("0 imported, {many} already exist"))
+            .contains(&format!("0 imported, {many} already imported"))
     );
     for (filter, page, expected) in [
         (

@@ -250,6 +250,12 @@ pub(super) struct RegisterArguments {
     pub(super) policy: PolicyOptions,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum DeviceSource {
+    /// The issuer of the account, followed by the account's own device if it names one
+    Issuer,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ImportArguments {
     /// File to import; - is standard input
@@ -260,6 +266,12 @@ pub(super) struct ImportArguments {
     /// Device name for rows that have none
     #[arg(long, value_parser = DeviceName::parse)]
     pub(super) device: Option<DeviceName>,
+    /// Name the devices of URIs and authenticator exports after something that tells apart accounts with the same name
+    #[arg(long, value_name = "WHAT")]
+    pub(super) device_from: Option<DeviceSource>,
+    /// Read the users of PSKC keys from FILE, a CSV file with the columns serial and user; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) users: Option<PathBuf>,
     /// Say what would be done with each row, and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -206,11 +206,14 @@ impl ImportArguments {
             .as_deref()
             .map(input::pre_shared_key)
             .transpose()?;
+        let users = self.users.as_deref().map(input::users).transpose()?;
         let file = input::content(&self.file)?;
         let request = ImportRequest {
             client,
             options: ImportOptions {
                 device: self.device.clone(),
+                device_from_issuer: self.device_from.is_some(),
+                users,
                 allow_weak_seeds: self.allow_weak_seeds,
                 pskc: PskcOptions {
                     key: key.as_deref().map(Vec::as_slice),

@@ -10,7 +10,9 @@ use shared::ports::operator::DeviceFilter;
 use zeroize::Zeroizing;
 
 use super::arguments::{DeviceArguments, DeviceCommand, FilterArguments};
+use crate::formats::csv::Users;
 use crate::formats::encodings::seed_from_base32;
+use crate::formats::import_file;
 use crate::usage::Usage;
 
 /// The client that was given, or the default one.
@@ -85,6 +87,14 @@ pub(super) fn seed(path: &Path) -> Result<Seed> {
     let text = str::from_utf8(&content).map_err(|_| Usage(format!("{} is not base32", path.display())))?;
     let seed = seed_from_base32(text.trim(), OtpParameters::default());
     Ok(seed.map_err(|error| Usage(format!("{} does not hold a seed: {error}", path.display())))?)
+}
+
+/// The users of serial numbers in a CSV file.
+pub(super) fn users(path: &Path) -> Result<Users> {
+    let content = content(path)?;
+    let refused = |error: &dyn std::fmt::Display| Usage(format!("{} is not a list of users: {error}", path.display()));
+    let text = import_file::text_of(&content).map_err(|error| refused(&error))?;
+    Ok(Users::parse(text).map_err(|error| refused(&error))?)
 }
 
 /// The key in a file, in hexadecimal digits.

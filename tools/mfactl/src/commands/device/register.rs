@@ -63,7 +63,10 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 .store_new(&request.key, &seed, Status::ActivationRequired)
                 .await?
                 .ok_or_else(|| anyhow!("the device {} was registered concurrently", name_of(&request.key)))?,
-            Some(record) => self.store_over(&record, &seed, request).await?,
+            Some(record) => {
+                let status = Status::ActivationRequired;
+                self.store_over(&record, &seed, request.pending_for, status).await?
+            }
         };
         for (file, picture) in pictures {
             file.write(&picture)?;
@@ -84,14 +87,20 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         }
     }
 
-    /// Stores a new seed for an existing device: as pending for an active one, in place of the old one for a device that
-    /// was never active.
-    async fn store_over(&mut self, record: &DeviceRecord, seed: &Seed, request: &RegisterRequest) -> Result<SeedRef> {
+    /// Stores a new seed for an existing device: as pending for an active one; in place of the old one for a device that
+    /// was never active, which then has a status as if it were new.
+    pub(super) async fn store_over(
+        &mut self,
+        record: &DeviceRecord,
+        seed: &Seed,
+        pending_for: Duration,
+        status: Status,
+    ) -> Result<SeedRef> {
         let (key, held) = (&record.key, &record.device);
         let seed_ref = self.create_seed(seed).await?;
         let pending = PendingSeed {
             seed_ref: seed_ref.clone(),
-            until: self.clock.now().plus(request.pending_for),
+            until: self.clock.now().plus(pending_for),
         };
         let conflict = || anyhow!("the device {} was changed concurrently: run it again", name_of(key));
         let offered = match self.devices.set_pending_seed(key, held, &pending).await {
@@ -113,11 +122,16 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 version: held.version.saturating_add(1),
                 ..held.clone()
             };
-            let new = Device {
-                version: held.version.saturating_add(1),
-                seed_ref: seed_ref.clone(),
-                parameters: request.parameters,
-                ..held.clone()
+            let version = held.version.saturating_add(1);
+            let new = match status {
+                // Wrong codes of the registration that was not finished do not count against the new seed.
+                Status::Active => Device::registered(version, status, seed_ref.clone(), seed.parameters()),
+                Status::ActivationRequired | Status::Disabled => Device {
+                    version,
+                    seed_ref: seed_ref.clone(),
+                    parameters: seed.parameters(),
+                    ..held.clone()
+                },
             };
             match self.devices.replace(key, &held, &new, None).await {
                 Ok(Written::Yes) => {}
