@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::{Context as _, Result};
 use init_auth::InitAuth;
 use lambda_http::{Body, Response};
+use shared::aws::sdk::Limits;
 use shared::config::{InitAuthConfig, ValidateOtpConfig};
 use shared::http::Event;
 use shared::random::SystemRandom;
@@ -91,7 +92,7 @@ impl Instances {
         clock: &Clock,
         log: &Arc<Log>,
     ) -> Result<Self> {
-        let clients = clients(dynamodb_url, secrets_manager_url);
+        let clients = clients(dynamodb_url, secrets_manager_url, Limits::REQUEST);
         let init_auth = InitAuthConfig::read(settings)?;
         let validate_otp = ValidateOtpConfig::read(settings)?;
         Ok(Self {

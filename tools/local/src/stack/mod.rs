@@ -117,7 +117,7 @@ impl Stack {
             Arc::clone(&log),
         )?);
 
-        let host = Host::new("local-stack")?;
+        let host = Host::new("local-stack", &clock)?;
         let [first, _] = identity.clients();
         let served_registry = Arc::new(Registry::new(&stores.clients(), &clock));
         let key = device_key(first.id(), DEMO_USER, DEMO_DEVICE)?;
