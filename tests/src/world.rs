@@ -493,7 +493,7 @@ impl World {
     pub async fn item_of(&self, key: &DeviceKey) -> Result<BTreeMap<String, AttributeValue>> {
         let client = self.store_clients().dynamodb;
         let text = |text: &str| AttributeValue::S(text.to_owned());
-        let pk = format!("{}#{}", key.client.as_str(), key.user.as_str());
+        let pk = format!("{}#{}", key.owner.as_str(), key.user.as_str());
         let get = client.get_item().table_name("Devices").key("pk", text(&pk));
         let got = get
             .key("sk", text(key.device.as_str()))

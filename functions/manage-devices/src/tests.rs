@@ -9,7 +9,7 @@ use lambda_http::http::HeaderMap;
 use serde_json::{Value, json};
 use shared::config;
 use shared::device::Device;
-use shared::names::{DeviceName, SeedRef};
+use shared::names::{DeviceName, Owner, SeedRef};
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Step};
 use shared::testing::clock::ManualClock;
 use shared::testing::events::Event;
@@ -175,7 +175,7 @@ impl World {
 
     fn key(device: &str) -> Result<DeviceKey, Box<dyn Error>> {
         Ok(DeviceKey {
-            client: ClientId::parse(CLIENT)?,
+            owner: Owner::parse(CLIENT)?,
             user: UserName::parse(USER)?,
             device: DeviceName::parse(device)?,
         })

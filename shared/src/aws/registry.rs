@@ -15,7 +15,7 @@ use super::seeds::{self, SecretText, SecretsManagerSeeds};
 use crate::clock::{Clock, Timestamp};
 use crate::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registration, Status};
 use crate::error::StoreError;
-use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, UserName};
+use crate::names::{AuthId, DeviceKey, Owner, SeedRef, UserName};
 use crate::otp::Seed;
 use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry, Unreadable};
 use crate::ports::{Stored, Written};
@@ -50,7 +50,7 @@ impl DeviceRegistry for DynamoDevices {
 
     async fn user_page(
         &self,
-        client: &ClientId,
+        owner: &Owner,
         user: &UserName,
         after: Option<&DeviceKey>,
         limit: u16,
@@ -61,7 +61,7 @@ impl DeviceRegistry for DynamoDevices {
             .table_name(&self.table)
             .key_condition_expression("#pk = :pk")
             .expression_attribute_names("#pk", PK)
-            .expression_attribute_values(":pk", text(items::user_partition(client, user)))
+            .expression_attribute_values(":pk", text(items::user_partition(owner, user)))
             .set_exclusive_start_key(start_key(after))
             .limit(limit.into())
             .consistent_read(true)

@@ -8,7 +8,7 @@ use super::{DeviceStore, SeedStore, Stored, Written};
 use crate::clock::Timestamp;
 use crate::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registration};
 use crate::error::StoreError;
-use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, UserName};
+use crate::names::{AuthId, DeviceKey, Owner, SeedRef, UserName};
 use crate::otp::Seed;
 use crate::registration::Activation;
 
@@ -46,7 +46,7 @@ pub trait DeviceRegistry: DeviceStore {
     /// [`StoreError`] if nothing can be read.
     fn user_page(
         &self,
-        client: &ClientId,
+        owner: &Owner,
         user: &UserName,
         after: Option<&DeviceKey>,
         limit: u16,

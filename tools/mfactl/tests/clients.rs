@@ -94,7 +94,7 @@ async fn a_new_client_authenticates_users_across_a_rotation_until_it_is_removed(
     let key = local::device_key(&ClientId::parse(&id)?, "alice", "phone")?;
     let device = world
         .stack
-        .register_device(&key.client, "alice", "phone", OtpParameters::default())
+        .register_device(&key.owner, "alice", "phone", OtpParameters::default())
         .await?;
     let of_first = token(&world, &id, &first).await?;
     authenticate(&world, &of_first, &device, 0).await?;

@@ -228,7 +228,7 @@ async fn a_check_asks_for_codes_and_a_restored_table_is_made_safe() -> Result<()
     );
 
     let key = DeviceKey {
-        client: stack.demo().key.client.clone(),
+        owner: stack.demo().key.owner.clone(),
         user: UserName::parse("alice")?,
         device: DeviceName::parse("phone")?,
     };

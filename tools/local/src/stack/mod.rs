@@ -20,7 +20,7 @@ use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::Clock as _;
 use shared::device::Status;
 use shared::http::Event;
-use shared::names::{ClientId, DeviceKey};
+use shared::names::{DeviceKey, Owner};
 use shared::otp::{OtpParameters, Seed};
 use zeroize::Zeroizing;
 
@@ -300,17 +300,13 @@ impl Stack {
     /// If a name is invalid, if the device exists, or if a store fails.
     pub async fn register_device(
         &self,
-        client: &ClientId,
+        owner: impl Into<Owner>,
         user: &str,
         device: &str,
         parameters: OtpParameters,
     ) -> Result<Registered> {
-        self.register(
-            &device_key(client, user, device)?,
-            new_seed(parameters)?,
-            Status::Active,
-        )
-        .await
+        self.register(&device_key(owner, user, device)?, new_seed(parameters)?, Status::Active)
+            .await
     }
 
     /// Registers a device with a seed and a status.

@@ -49,7 +49,7 @@ impl DeviceCommand {
 impl DeviceArguments {
     pub(super) fn key(&self, default: Option<&ClientId>) -> Result<DeviceKey, Usage> {
         Ok(DeviceKey {
-            client: client(self.client.as_deref(), default)?,
+            owner: client(self.client.as_deref(), default)?.into(),
             user: self.user.clone(),
             device: self.device.clone(),
         })
@@ -60,8 +60,11 @@ impl FilterArguments {
     pub(super) fn filter(&self, default: Option<&ClientId>) -> Result<DeviceFilter, Usage> {
         match (&self.client, &self.user) {
             (None, None) => Ok(DeviceFilter::All),
-            (Some(raw), None) => Ok(DeviceFilter::Client(client(Some(raw), None)?)),
-            (raw, Some(user)) => Ok(DeviceFilter::User(client(raw.as_deref(), default)?, user.clone())),
+            (Some(raw), None) => Ok(DeviceFilter::Owner(client(Some(raw), None)?.into())),
+            (raw, Some(user)) => Ok(DeviceFilter::User(
+                client(raw.as_deref(), default)?.into(),
+                user.clone(),
+            )),
         }
     }
 }
@@ -120,7 +123,7 @@ mod tests {
         };
         assert!(arguments.filter(None).is_err());
         let shop = ClientId::parse("shop")?;
-        let expected = DeviceFilter::User(shop.clone(), UserName::parse("alice")?);
+        let expected = DeviceFilter::User((&shop).into(), UserName::parse("alice")?);
         assert_eq!(arguments.filter(Some(&shop))?, expected);
         Ok(())
     }

@@ -7,13 +7,13 @@ use crate::terminal::{is_hidden, visible};
 
 /// A device as an operator names it.
 pub(super) fn name_of(key: &DeviceKey) -> String {
-    let [client, user, device] = [key.client.as_str(), key.user.as_str(), key.device.as_str()];
+    let [client, user, device] = [key.owner.as_str(), key.user.as_str(), key.device.as_str()];
     format!("{device} of {user} (client {client})")
 }
 
 /// The options that name a device, to be copied into a shell.
 pub(super) fn options_for(key: &DeviceKey) -> String {
-    let [client, user, device] = [key.client.as_str(), key.user.as_str(), key.device.as_str()].map(quoted);
+    let [client, user, device] = [key.owner.as_str(), key.user.as_str(), key.device.as_str()].map(quoted);
     format!("--client {client} --user {user} --device {device}")
 }
 

@@ -198,7 +198,7 @@ async fn a_client_with_devices_is_removed_only_with_the_flag() -> Result<()> {
     let id = pool.put("shop");
     let world = World::new()?;
     let key = DeviceKey {
-        client: id,
+        owner: id.into(),
         ..world.key.clone()
     };
     let request = RegisterRequest {

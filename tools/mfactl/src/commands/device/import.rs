@@ -90,7 +90,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 }
             };
             let key = DeviceKey {
-                client: request.client.clone(),
+                owner: request.client.clone().into(),
                 user: row.user.clone(),
                 device: row.device.clone(),
             };

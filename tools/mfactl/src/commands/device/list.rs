@@ -98,7 +98,7 @@ pub(super) fn require_readable(unreadable: usize) -> Result<()> {
 }
 
 fn names(key: &DeviceKey) -> [&str; 3] {
-    [key.client.as_str(), key.user.as_str(), key.device.as_str()]
+    [key.owner.as_str(), key.user.as_str(), key.device.as_str()]
 }
 
 fn rows(all: &[DeviceRecord]) -> String {

@@ -34,7 +34,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             device.consecutive_failures, device.total_failures
         );
         let lines = [
-            ("client", record.key.client.as_str().to_owned()),
+            ("client", record.key.owner.as_str().to_owned()),
             ("user", record.key.user.as_str().to_owned()),
             ("device", record.key.device.as_str().to_owned()),
             ("status", device.status.as_str().to_owned()),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use shared::clock::Timestamp;
 use shared::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registration};
 use shared::error::StoreError;
-use shared::names::{ClientId, DeviceKey, SeedRef, UserName};
+use shared::names::{DeviceKey, Owner, SeedRef, UserName};
 use shared::ports::operator::{DeviceFilter, DeviceInventory};
 use shared::ports::registry::{DevicePage, DeviceRegistry, Removed, Unreadable};
 use shared::ports::{DeviceStore, Stored, Written};
@@ -88,12 +88,12 @@ impl<F: Fn(Before) + Send + Sync> DeviceRegistry for HookedDevices<F> {
 
     async fn user_page(
         &self,
-        client: &ClientId,
+        owner: &Owner,
         user: &UserName,
         after: Option<&DeviceKey>,
         limit: u16,
     ) -> Result<DevicePage, StoreError> {
-        self.devices.user_page(client, user, after, limit).await
+        self.devices.user_page(owner, user, after, limit).await
     }
 
     async fn set_pending_seed(

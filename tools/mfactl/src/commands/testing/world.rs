@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use shared::clock::{Clock as _, Timestamp};
 use shared::device::{Device, DeviceRecord, Status};
-use shared::names::{ClientId, DeviceKey, DeviceName, UserName};
+use shared::names::{DeviceKey, DeviceName, Owner, UserName};
 use shared::otp::{OtpParameters, Seed, Step};
 use shared::policy::Policy;
 use shared::testing::clock::ManualClock;
@@ -140,7 +140,7 @@ impl World {
             clock: Arc::new(ManualClock::at(NOW)),
             random: Arc::new(SequenceRandom::from_start(1)),
             key: DeviceKey {
-                client: ClientId::parse("shop")?,
+                owner: Owner::parse("shop")?,
                 user: UserName::parse("me+tag@example.com")?,
                 device: DeviceName::parse("my phone")?,
             },

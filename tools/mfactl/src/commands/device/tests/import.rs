@@ -326,7 +326,7 @@ async fn ten_thousand_devices_are_imported_listed_and_removed() -> Result<()> {
     assert_eq!(took, u64::try_from(MANY - 1)? * 25, "four minutes and ten seconds");
     let mut admin = world.admin([]);
     let listing = ListRequest {
-        filter: DeviceFilter::Client(ClientId::parse("shop")?),
+        filter: DeviceFilter::Owner(shared::names::Owner::parse("shop")?),
         json: true,
         page: 500,
     };
