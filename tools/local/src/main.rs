@@ -54,6 +54,8 @@ enum EventFor {
         #[arg(long)]
         pair: bool,
     },
+    /// The first code of a device of the sample events that waits for it, which activates the device.
+    ManageDevices,
 }
 
 #[tokio::main]
@@ -61,9 +63,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Demo) => run_demo().await,
-        Some(Command::Event {
-            function: EventFor::ValidateOtp { auth_id, pair },
-        }) => print_event(auth_id.as_deref(), pair).await,
+        Some(Command::Event { function }) => print_event(function).await,
         None => serve(&arguments).await,
     };
     match outcome {
@@ -83,9 +83,14 @@ async fn run_demo() -> Result<()> {
     outcome
 }
 
-async fn print_event(auth_id: Option<&str>, pair: bool) -> Result<()> {
+async fn print_event(function: EventFor) -> Result<()> {
     let origin = usage::running_origin(Path::new(LOCAL_FILES))?;
-    let event = sample_event::validate_otp(&origin, auth_id, pair).await?;
+    let event = match function {
+        EventFor::ValidateOtp { auth_id, pair } => {
+            sample_event::validate_otp(&origin, auth_id.as_deref(), pair).await?
+        }
+        EventFor::ManageDevices => sample_event::manage_devices(&origin).await?,
+    };
     write!(io::stdout(), "{}", *event)?;
     Ok(())
 }
