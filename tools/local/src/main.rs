@@ -28,6 +28,10 @@ struct Arguments {
     /// Read the demo device's seed in base32 from this file, `-` for standard input; otherwise generate one.
     #[arg(long, value_name = "FILE")]
     seed_file: Option<PathBuf>,
+    /// Let clients use the devices of an owner instead of their own: clientId=owner pairs between commas; `first` and `second`
+    /// stand for the stack's two clients.
+    #[arg(long, value_name = "PAIRS")]
+    client_owners: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -108,6 +112,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     let stack = Stack::start(Options {
         port: arguments.port,
         data_dir: arguments.data_dir.as_deref().map(DataDir::open).transpose()?,
+        client_owners: arguments.client_owners.clone(),
         demo_seed: arguments.seed_file.as_deref().map(read_seed).transpose()?,
         log_to: LogTo::StandardOutput,
         ..Options::default()
