@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::names::ClientOwners;
 #[cfg(feature = "registry")]
 use crate::otpauth::Issuer;
 use crate::policy::{Policy, PolicyError};
@@ -31,6 +32,8 @@ pub const DEVICES_PER_USER: &str = "DEVICES_PER_USER";
 pub const UNFINISHED_PER_USER: &str = "UNFINISHED_PER_USER";
 /// Life of a registration's authId in seconds: 300–3600, 600 by default.
 pub const REGISTRATION_LIFE_SECONDS: &str = "REGISTRATION_LIFE_SECONDS";
+/// Which owner's devices a client uses, as `clientId=owner` pairs between commas; a client that is not named has its own.
+pub const CLIENT_OWNERS: &str = "CLIENT_OWNERS";
 /// Key of the hash that stands for a device in the log: at least 16 characters.
 pub const DEVICE_HASH_KEY: &str = "DEVICE_HASH_KEY";
 /// `standard` (by default), `strict` or `custom`.
@@ -123,6 +126,8 @@ pub struct ServiceConfig {
     pub auths_table: String,
     /// Name of the table of devices.
     pub devices_table: String,
+    /// Which owner each client acts for.
+    pub client_owners: ClientOwners,
     /// The limits on guessing.
     pub policy: Policy,
     /// Key of the hash that stands for a device in the log.
@@ -131,7 +136,8 @@ pub struct ServiceConfig {
 
 impl ServiceConfig {
     /// Every variable that it reads.
-    pub const VARIABLES: [&str; 7] = [
+    pub const VARIABLES: [&str; 8] = [
+        CLIENT_OWNERS,
         AUTHS_TABLE,
         DEVICES_TABLE,
         DEVICE_HASH_KEY,
@@ -146,6 +152,7 @@ impl ServiceConfig {
             auths_table: required(source, AUTHS_TABLE)?,
             devices_table: required(source, DEVICES_TABLE)?,
             policy: policy(source)?,
+            client_owners: client_owners(source)?,
             device_hash_key: device_hash_key(source)?,
         })
     }
@@ -281,6 +288,18 @@ fn count(
     let value = whole(source, name, expected)?.unwrap_or(default);
     let in_range = range.contains(&value).then(|| usize::try_from(value).ok()).flatten();
     in_range.ok_or(ConfigError::Invalid { name, expected })
+}
+
+/// Which owner each client acts for; also read by the operator's tool.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn client_owners(source: &impl Source) -> Result<ClientOwners, ConfigError> {
+    let pairs = optional(source, CLIENT_OWNERS).unwrap_or_default();
+    ClientOwners::parse(&pairs).map_err(|_| ConfigError::Invalid {
+        name: CLIENT_OWNERS,
+        expected: "clientId=owner pairs between commas, each client once",
+    })
 }
 
 fn optional(source: &impl Source, name: &str) -> Option<String> {

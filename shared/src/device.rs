@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, WriteId};
+use crate::names::{AuthId, DeviceKey, Owner, SeedRef, WriteId};
 use crate::otp::{Matches, OfferKind, OtpParameters, Period, Step};
 use crate::policy::Policy;
 
@@ -161,7 +161,7 @@ pub enum CarriedValue {
 pub struct Auth {
     /// The authId.
     pub id: AuthId,
-    /// The device, and with it the client that may use the authId.
+    /// The device, and with it the owner whose clients may use the authId.
     pub key: DeviceKey,
     /// When it was issued; whole seconds.
     pub issued_at: Timestamp,
@@ -172,10 +172,10 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Whether it belongs to a client. To another one it does not exist.
+    /// Whether it belongs to an owner. To another one it does not exist.
     #[must_use]
-    pub fn belongs_to(&self, client: &ClientId) -> bool {
-        self.key.client == *client
+    pub fn belongs_to(&self, owner: &Owner) -> bool {
+        self.key.owner == *owner
     }
 }
 

@@ -3,6 +3,7 @@
 //! Names are compared exactly, case kept, after Unicode NFC (UAX #15), so that one name typed in two encodings is one
 //! name. They are personal data: their `Debug` does not show them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use unicode_normalization::UnicodeNormalization;
@@ -128,11 +129,81 @@ impl ClientId {
     }
 }
 
-/// The key of a device: the same names under two clients are two devices.
+/// Whom devices belong to: by default the client that registers them, or what several clients that act for one share. A name
+/// like a client id, so that either can be the client's part of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner(ClientId);
+
+impl Owner {
+    /// Checks the name of an owner.
+    ///
+    /// # Errors
+    /// [`NameError`], as for a client id.
+    pub fn parse(raw: &str) -> Result<Self, NameError> {
+        ClientId::parse(raw).map(Self)
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl From<&ClientId> for Owner {
+    fn from(client: &ClientId) -> Self {
+        Self(client.clone())
+    }
+}
+
+impl From<&Self> for Owner {
+    fn from(owner: &Self) -> Self {
+        owner.clone()
+    }
+}
+
+impl From<ClientId> for Owner {
+    fn from(client: ClientId) -> Self {
+        Self(client)
+    }
+}
+
+/// Which owner a client acts for, if not for itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientOwners(BTreeMap<String, Owner>);
+
+impl ClientOwners {
+    /// From `clientId=owner` pairs between commas, such as `settings=bank,sign-in=bank`. Empty for none.
+    ///
+    /// # Errors
+    /// [`NameError`] if there is something else in it, or a client twice.
+    pub fn parse(raw: &str) -> Result<Self, NameError> {
+        let mut owners = BTreeMap::new();
+        for pair in raw.split(',').map(str::trim).filter(|_| !raw.trim().is_empty()) {
+            let (client, owner) = pair.split_once('=').ok_or(NameError::Character)?;
+            let client = ClientId::parse(client)?;
+            if owners.insert(client.0, Owner::parse(owner)?).is_some() {
+                return Err(NameError::Character);
+            }
+        }
+        Ok(Self(owners))
+    }
+
+    /// The owner that a client acts for: itself, unless said otherwise.
+    #[must_use]
+    pub fn owner_of(&self, client: &ClientId) -> Owner {
+        self.0
+            .get(client.as_str())
+            .cloned()
+            .unwrap_or_else(|| Owner(client.clone()))
+    }
+}
+
+/// The key of a device: the same names under two owners are two devices.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeviceKey {
-    /// The client that the device belongs to.
-    pub client: ClientId,
+    /// Whom the device belongs to.
+    pub owner: Owner,
     /// The user who holds it.
     pub user: UserName,
     /// Its name.

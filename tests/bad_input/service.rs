@@ -12,7 +12,7 @@ use shared::clock::Timestamp;
 use shared::config::{self, InitAuthConfig, ValidateOtpConfig};
 use shared::device::{Accepted, Auth, Device, Failing, Status};
 use shared::http::event::{self, Event};
-use shared::names::{AuthId, ClientId, DeviceKey, DeviceName, UserName, WriteId};
+use shared::names::{AuthId, DeviceKey, DeviceName, Owner, UserName, WriteId};
 use shared::otp::{OtpParameters, Seed, Step};
 use shared::testing::clock::ManualClock;
 use shared::testing::log::MemoryLog;
@@ -125,7 +125,7 @@ pub(crate) fn code(ahead: i64) -> &'static str {
 impl Service {
     pub(crate) fn new(state: State) -> Result<Self> {
         let key = DeviceKey {
-            client: ClientId::parse(CLIENT)?,
+            owner: Owner::parse(CLIENT)?,
             user: UserName::parse(USERS[0])?,
             device: DeviceName::parse(DEVICES[0])?,
         };
@@ -144,7 +144,7 @@ impl Service {
         match state {
             State::Open | State::Unknown | State::DeviceGone => {}
             State::Expired => auth.expires_at = NOW,
-            State::Foreign => auth.key.client = ClientId::parse(OTHER_CLIENT)?,
+            State::Foreign => auth.key.owner = Owner::parse(OTHER_CLIENT)?,
             State::Used => device.accepted.push(Accepted {
                 auth_id: auth.id,
                 write_id: WriteId::from_bytes([1; 16]),

@@ -127,6 +127,23 @@ fn every_command_exists_and_takes_its_arguments() -> Outcome {
 }
 
 #[test]
+fn every_curl_command_for_the_local_stack_works_where_a_proxy_is_set() -> Outcome {
+    let mut found = 0;
+    for document in documents()? {
+        for command in document.commands() {
+            let words = words(&command);
+            if words.first().is_some_and(|word| word == "curl") && command.contains("127.0.0.1") {
+                found += 1;
+                let around = words.iter().skip_while(|word| *word != "--noproxy").nth(1);
+                assert_eq!(around.map(String::as_str), Some("*"), "{}: {command}", document.name()?);
+            }
+        }
+    }
+    assert!(found > 4, "only {found} were found");
+    Ok(())
+}
+
+#[test]
 fn every_path_exists() -> Outcome {
     let mut faults = Vec::new();
     for document in documents()? {

@@ -114,6 +114,25 @@ async fn a_request_without_a_valid_token_is_a_401() -> Outcome {
 }
 
 #[tokio::test]
+async fn the_gateway_renames_a_header_of_a_401_that_a_function_sends() -> Outcome {
+    let world = World::new().await?;
+    let [client, _] = world.stack.clients();
+    // The authorizer does not ask for a client; only a user pool of another kind issues such a token.
+    let mut claims = serde_json::to_value(world.stack.claims(client)?)?;
+    claims.as_object_mut().map(|claims| claims.remove("client_id"));
+    let answer = world.init_auth(&world.stack.sign(&claims)?, &demo_names()).await?;
+    answer.expect(401, "UNAUTHORIZED")?;
+    is_an_error(&answer, false)?;
+    let header = |name| answer.header(name);
+    assert_eq!(
+        (header("www-authenticate"), header("x-amzn-remapped-www-authenticate")),
+        ("", "Bearer")
+    );
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_token_without_the_scope_is_a_403() -> Outcome {
     let world = World::new().await?;
     let [client, _] = world.stack.clients();

@@ -61,7 +61,7 @@ async fn a_device_registered_again_refuses_every_code_and_auth_id_of_its_former_
 
         let again = world
             .stack
-            .register_device(&key.client, "demouser", "mydevice", OtpParameters::default())
+            .register_device(&key.owner, "demouser", "mydevice", OtpParameters::default())
             .await?;
         for auth_id in [&open, &used] {
             for code in [world.code(1), world.code_of(&again, 0)] {

@@ -348,7 +348,7 @@ impl Requests {
         self.phone = self
             .world
             .stack
-            .register_device(&key.client, USER, PHONE, eight_digits())
+            .register_device(&key.owner, USER, PHONE, eight_digits())
             .await?;
         self.world.add_device(&mut self.secrets, &self.phone);
         self.send(&auth_id, &json!({ "otp": code }), 409).await?;
@@ -401,7 +401,7 @@ impl Requests {
             ("version", AttributeValue::S(code.clone())),
         ] {
             let update = dynamodb.update_item().table_name("Devices");
-            let pk = format!("{}#{USER}", key.client.as_str());
+            let pk = format!("{}#{USER}", key.owner.as_str());
             update
                 .key("pk", AttributeValue::S(pk))
                 .key("sk", AttributeValue::S(PHONE.to_owned()))

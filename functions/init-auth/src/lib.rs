@@ -18,7 +18,7 @@ use shared::http::body::Members;
 use shared::http::error::{Code, Failure};
 use shared::http::response::Success;
 use shared::http::{ApiRequest, Boundary, Endpoint, Event, Notes, caller};
-use shared::names::{AuthId, ClientId, DeviceKey, DeviceName, UserName};
+use shared::names::{AuthId, ClientOwners, DeviceKey, DeviceName, Owner, UserName};
 use shared::policy::Policy;
 use shared::ports::{AuthStore, DeviceStore, Stored};
 use shared::random::Random;
@@ -36,6 +36,7 @@ pub struct InitAuth<A, D, C, R, L> {
     boundary: Boundary<C, L>,
     auth_life: Duration,
     policy: Policy,
+    owners: ClientOwners,
 }
 
 /// The endpoint as it runs on Lambda.
@@ -66,6 +67,7 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> InitAuth<
             boundary: Boundary::new(clock, log, hasher),
             auth_life: config.auth_life,
             policy: config.service.policy,
+            owners: config.service.client_owners.clone(),
         }
     }
 
@@ -104,7 +106,7 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Endpoint 
         let client = request.caller.client(caller::SCOPE)?;
         notes.client = Some(client.clone());
         let called_path = request.caller.path()?;
-        let key = device_key(&request.http, client)?;
+        let key = device_key(&request.http, self.owners.owner_of(&client))?;
         notes.device = Some(key.clone());
         let device = self
             .devices
@@ -122,7 +124,7 @@ impl<A: AuthStore, D: DeviceStore, C: Clock, R: Random, L: RequestLog> Endpoint 
     }
 }
 
-fn device_key(request: &Request, client: ClientId) -> Result<DeviceKey, Failure> {
+fn device_key(request: &Request, owner: Owner) -> Result<DeviceKey, Failure> {
     const USER_NAME: &str = "userName must be a string of 1 to 128 characters, without control characters and without \
                              white space at either end";
     const DEVICE_NAME: &str = "deviceName must be a string of 1 to 64 characters, without control characters and \
@@ -132,7 +134,7 @@ fn device_key(request: &Request, client: ClientId) -> Result<DeviceKey, Failure>
     let device: String = members.required("deviceName", DEVICE_NAME)?;
     members.device_type(true)?;
     Ok(DeviceKey {
-        client,
+        owner,
         user: UserName::parse(&user).map_err(|_| Failure::invalid(USER_NAME))?,
         device: DeviceName::parse(&device).map_err(|_| Failure::invalid(DEVICE_NAME))?,
     })

@@ -60,7 +60,7 @@ impl Answer {
 impl World {
     fn new() -> Result<Self, Box<dyn Error>> {
         let key = DeviceKey {
-            client: ClientId::parse(CLIENT)?,
+            owner: Owner::parse(CLIENT)?,
             user: UserName::parse("demouser")?,
             device: DeviceName::parse("mydevice")?,
         };

@@ -21,7 +21,7 @@ use shared::http::body::Members;
 use shared::http::error::{Code, Failure};
 use shared::http::response::Success;
 use shared::http::{ApiRequest, Boundary, Endpoint, Event, Notes, caller, path};
-use shared::names::{AuthId, ClientId, DeviceKey, UserName, WriteId};
+use shared::names::{AuthId, ClientOwners, DeviceKey, Owner, UserName, WriteId};
 use shared::otp::Seed;
 use shared::otpauth::{self, Issuer};
 use shared::policy::Policy;
@@ -51,6 +51,7 @@ pub struct ManageDevices<V, D, S, C, R, L> {
     random: R,
     boundary: Boundary<C, L>,
     policy: Policy,
+    owners: ClientOwners,
     limits: Limits,
     seed_prefix: String,
     issuer: Issuer,
@@ -104,6 +105,7 @@ where
             random,
             boundary: Boundary::new(clock, log, hasher),
             policy: config.service.policy,
+            owners: config.service.client_owners.clone(),
             limits: config.limits,
             seed_prefix: config.seed_prefix.clone(),
             issuer: config.issuer.clone(),
@@ -120,7 +122,7 @@ where
     async fn register(
         &self,
         request: &ApiRequest,
-        client: ClientId,
+        owner: Owner,
         user: UserName,
         now: Timestamp,
         notes: &mut Notes,
@@ -129,12 +131,12 @@ where
         let called_path = request.caller.path()?;
         let wanted = RegistrationBody::read(&Members::read(&request.http)?)?;
         let key = DeviceKey {
-            client,
+            owner,
             user,
             device: wanted.device,
         };
         notes.device = Some(key.clone());
-        let all = user_devices(&self.devices, &key.client, &key.user).await?;
+        let all = user_devices(&self.devices, &key.owner, &key.user).await?;
         let stored = all.iter().find(|record| record.key == key).cloned();
         let replaces = require_registrable(stored.as_ref(), wanted.replace)?;
         make_room(&self.devices, &key, &all, self.limits, leftovers)
@@ -213,7 +215,7 @@ where
     async fn activate(
         &self,
         request: &ApiRequest,
-        client: &ClientId,
+        owner: &Owner,
         user: &UserName,
         now: Timestamp,
         notes: &mut Notes,
@@ -222,7 +224,7 @@ where
         let members = Members::read(&request.http)?;
         members.device_type(false)?;
         let offer = members.offer()?;
-        let activation = self.activation(request, client, user).await?;
+        let activation = self.activation(request, owner, user).await?;
         notes.device = Some(activation.key.clone());
         if activation.expires_at <= now {
             return Err(Failure::new(Code::AuthExpired, "expired"));
@@ -264,18 +266,13 @@ where
         }
     }
 
-    async fn activation(
-        &self,
-        request: &ApiRequest,
-        client: &ClientId,
-        user: &UserName,
-    ) -> Result<Activation, Failure> {
+    async fn activation(&self, request: &ApiRequest, owner: &Owner, user: &UserName) -> Result<Activation, Failure> {
         let not_found = |reason| Failure::new(Code::AuthNotFound, reason);
         let id = path::parameter(&request.http, "authId").and_then(AuthId::parse);
         let id = id.ok_or_else(|| not_found("malformed"))?;
         let activation = self.activations.get(id).await?.ok_or_else(|| not_found("unknown"))?;
-        // For another client or another user it does not exist: the same answer, the same calls.
-        if activation.key.client == *client && activation.key.user == *user {
+        // For another owner or another user it does not exist: the same answer, the same calls.
+        if activation.key.owner == *owner && activation.key.user == *user {
             Ok(activation)
         } else {
             Err(not_found("foreign"))
@@ -283,13 +280,13 @@ where
     }
 
     /// `GET /users/{userName}/mfadevices`
-    async fn list(&self, request: &ApiRequest, client: &ClientId, user: &UserName) -> Result<Success, Failure> {
+    async fn list(&self, request: &ApiRequest, owner: &Owner, user: &UserName) -> Result<Success, Failure> {
         let query = request.http.query_string_parameters();
         let mut types = query.all("type").unwrap_or_default().into_iter();
         if !types.all(|wanted| wanted.eq_ignore_ascii_case("TOTP")) {
             return Err(Failure::invalid("type must be TOTP"));
         }
-        let devices = user_devices(&self.devices, client, user).await?;
+        let devices = user_devices(&self.devices, owner, user).await?;
         let listed: Vec<_> = devices.iter().map(ListedDevice::new).collect();
         Success::json(StatusCode::OK, &listed, "listed")
     }
@@ -331,20 +328,21 @@ where
     async fn answer(&self, request: &ApiRequest, now: Timestamp, notes: &mut Notes) -> Result<Success, Failure> {
         let client = request.caller.client(caller::DEVICES_SCOPE)?;
         notes.client = Some(client.clone());
+        let owner = self.owners.owner_of(&client);
         let user = path::user_name(&request.http)?;
         let mut leftovers = Leftovers::default();
         let has = |name| path::parameter(&request.http, name).is_some();
         let answer = match (request.method.as_ref(), has("authId"), has("deviceName")) {
             (Some(&Method::POST), false, false) => {
-                self.register(request, client, user, now, notes, &mut leftovers).await
+                self.register(request, owner, user, now, notes, &mut leftovers).await
             }
             (Some(&Method::POST), true, false) => {
-                self.activate(request, &client, &user, now, notes, &mut leftovers).await
+                self.activate(request, &owner, &user, now, notes, &mut leftovers).await
             }
-            (Some(&Method::GET), false, false) => self.list(request, &client, &user).await,
+            (Some(&Method::GET), false, false) => self.list(request, &owner, &user).await,
             (Some(&Method::DELETE), false, true) => {
                 let device = path::device_name(&request.http)?;
-                let key = DeviceKey { client, user, device };
+                let key = DeviceKey { owner, user, device };
                 notes.device = Some(key.clone());
                 self.remove(&key, &mut leftovers).await
             }

@@ -18,7 +18,7 @@ use shared::http::body::Members;
 use shared::http::error::{Code, Failure};
 use shared::http::response::Success;
 use shared::http::{ApiRequest, Boundary, Endpoint, Event, Notes, caller, path};
-use shared::names::{AuthId, ClientId, WriteId};
+use shared::names::{AuthId, ClientOwners, Owner, WriteId};
 use shared::otp::OfferKind;
 use shared::policy::Policy;
 use shared::ports::{AuthStore, DeviceStore, SeedStore};
@@ -35,6 +35,7 @@ pub struct ValidateOtp<A, D, S, C, R, L> {
     random: R,
     boundary: Boundary<C, L>,
     policy: Policy,
+    owners: ClientOwners,
 }
 
 /// The endpoint as it runs on Lambda.
@@ -66,6 +67,7 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
             random,
             boundary: Boundary::new(clock, log, hasher),
             policy: config.service.policy,
+            owners: config.service.client_owners.clone(),
         }
     }
 
@@ -74,13 +76,13 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
         self.boundary.serve(self, event).await
     }
 
-    async fn auth(&self, request: &Request, client: &ClientId) -> Result<Auth, Failure> {
+    async fn auth(&self, request: &Request, owner: &Owner) -> Result<Auth, Failure> {
         let not_found = |reason| Failure::new(Code::AuthNotFound, reason);
         let id = path::parameter(request, "authId").and_then(AuthId::parse);
         let id = id.ok_or_else(|| not_found("malformed"))?;
         let auth = self.auths.get(id).await?.ok_or_else(|| not_found("unknown"))?;
-        // For another client it does not exist: the same answer, the same calls.
-        if auth.belongs_to(client) {
+        // For another owner it does not exist: the same answer, the same calls.
+        if auth.belongs_to(owner) {
             Ok(auth)
         } else {
             Err(not_found("foreign"))
@@ -129,7 +131,7 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
         let members = Members::read(&request.http)?;
         members.device_type(false)?;
         let offer = members.offer()?;
-        let auth = self.auth(&request.http, &client).await?;
+        let auth = self.auth(&request.http, &self.owners.owner_of(&client)).await?;
         notes.device = Some(auth.key.clone());
         // A gate that refuses on the snapshot answers without the seed and without a further call.
         admit(&auth.device, auth.id, auth.expires_at, offer.kind(), now, &self.policy)

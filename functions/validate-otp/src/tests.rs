@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use shared::config;
 use shared::device::Status;
-use shared::names::{DeviceKey, DeviceName, SeedRef, UserName};
+use shared::names::{DeviceKey, DeviceName, Owner, SeedRef, UserName};
 use shared::otp::{OtpParameters, Seed, Step};
 use shared::telemetry::Level;
 use shared::testing::clock::ManualClock;
@@ -68,7 +68,7 @@ impl World {
 
     fn with_policy(policy: &str) -> Result<Self, Box<dyn Error>> {
         let key = DeviceKey {
-            client: ClientId::parse(CLIENT)?,
+            owner: Owner::parse(CLIENT)?,
             user: UserName::parse("demouser")?,
             device: DeviceName::parse("mydevice")?,
         };
@@ -804,6 +804,7 @@ async fn without_a_write_id_of_its_own_nothing_is_decided() -> Outcome {
         seeds: world.seeds.clone(),
         random: shared::testing::random::FailingRandom,
         boundary: Boundary::new(Arc::clone(&world.clock), world.log.clone(), DeviceHasher::new(b"key")),
+        owners: ClientOwners::default(),
         policy: Policy::standard(),
     };
     let event = Event::validate_otp(CLIENT, &id).otp(&world.code(0));

@@ -7,7 +7,7 @@
 
 use shared::clock::Timestamp;
 use shared::device::{Attempt, Auth, Decision, Device, Status, Verdict, decide};
-use shared::names::{AuthId, ClientId, DeviceKey, DeviceName, NameError, SeedRef, UserName, WriteId};
+use shared::names::{AuthId, DeviceKey, DeviceName, NameError, Owner, SeedRef, UserName, WriteId};
 use shared::otp::{Matches, OfferKind, Step};
 use shared::policy::Policy;
 use shared::ports::Written;
@@ -24,7 +24,7 @@ pub struct Protocol {
     pub(crate) setup: Setup,
     pub(crate) policy: Policy,
     key: DeviceKey,
-    another: ClientId,
+    another: Owner,
     seeds: Vec<SeedRef>,
 }
 
@@ -38,11 +38,11 @@ impl Protocol {
             setup,
             policy: Policy::standard(),
             key: DeviceKey {
-                client: ClientId::parse("one")?,
+                owner: Owner::parse("one")?,
                 user: UserName::parse("user")?,
                 device: DeviceName::parse("device")?,
             },
-            another: ClientId::parse("another")?,
+            another: Owner::parse("another")?,
             seeds: (0..8)
                 .map(|number| SeedRef::new(&format!("seed/{number}"), "1"))
                 .collect::<Result<_, _>>()?,
@@ -163,7 +163,7 @@ impl Protocol {
         let caller = if offered.foreign {
             &self.another
         } else {
-            &self.key.client
+            &self.key.owner
         };
         if !read.belongs_to(caller) && !self.mutant(Mutant::ClientNotCompared) {
             return Some(());

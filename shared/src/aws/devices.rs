@@ -40,7 +40,13 @@ impl DynamoDevices {
     pub async fn warm_up(&self) {
         let names = (ClientId::parse("-"), UserName::parse("-"), DeviceName::parse("-"));
         if let (Ok(client), Ok(user), Ok(device)) = names {
-            let _ = self.get(&DeviceKey { client, user, device }).await;
+            let _ = self
+                .get(&DeviceKey {
+                    owner: client.into(),
+                    user,
+                    device,
+                })
+                .await;
         }
     }
 

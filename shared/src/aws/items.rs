@@ -12,7 +12,7 @@ use crate::device::{Auth, Device, Status};
 #[cfg(feature = "registry")]
 use crate::device::{DeviceRecord, NewSeed, PendingSeed, RegisteredBy, Registration};
 use crate::error::StoreError;
-use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, SeedRef, UserName};
+use crate::names::{AuthId, DeviceKey, DeviceName, Owner, SeedRef, UserName};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period};
 #[cfg(feature = "registry")]
 use crate::registration::Activation;
@@ -34,7 +34,7 @@ const ALGORITHM: &str = "algorithm";
 const DIGITS: &str = "digits";
 const PERIOD: &str = "period";
 const EXPIRES_AT: &str = "expiresAt";
-const CLIENT_ID: &str = "clientId";
+const OWNER: &str = "owner";
 const USER_NAME: &str = "userName";
 const DEVICE_NAME: &str = "deviceName";
 const ISSUED_AT: &str = "issuedAt";
@@ -42,23 +42,23 @@ const DEVICE: &str = "device";
 #[cfg(feature = "registry")]
 const ACTIVATION_PREFIX: &str = "activation/";
 
-/// Between client and user in a key. No client id has it, so that the client's part ends at the first.
-const AFTER_CLIENT: char = '#';
+/// Between owner and user in a key. No owner has it, so that the owner's part ends at the first.
+const AFTER_OWNER: char = '#';
 
-/// What the keys of a client's devices begin with.
-pub(super) fn client_prefix(client: &ClientId) -> String {
-    format!("{}{AFTER_CLIENT}", client.as_str())
+/// What the keys of an owner's devices begin with.
+pub(super) fn owner_prefix(owner: &Owner) -> String {
+    format!("{}{AFTER_OWNER}", owner.as_str())
 }
 
 /// The partition of a user's devices.
-pub(super) fn user_partition(client: &ClientId, user: &UserName) -> String {
-    format!("{}{}", client_prefix(client), user.as_str())
+pub(super) fn user_partition(owner: &Owner, user: &UserName) -> String {
+    format!("{}{}", owner_prefix(owner), user.as_str())
 }
 
 /// The key of a device's item.
 pub(super) fn device_key(key: &DeviceKey) -> [(&'static str, AttributeValue); 2] {
     [
-        (PK, text(user_partition(&key.client, &key.user))),
+        (PK, text(user_partition(&key.owner, &key.user))),
         (SK, text(key.device.as_str())),
     ]
 }
@@ -73,9 +73,9 @@ pub(super) fn key_item(key: &DeviceKey) -> Item {
 #[cfg(feature = "registry")]
 pub(super) fn read_device_key(item: &Item) -> Result<DeviceKey, StoreError> {
     let attributes = Attributes(item);
-    let (client, user) = attributes.text(PK)?.split_once(AFTER_CLIENT).ok_or(corrupt(PK))?;
+    let (owner, user) = attributes.text(PK)?.split_once(AFTER_OWNER).ok_or(corrupt(PK))?;
     Ok(DeviceKey {
-        client: ClientId::parse(client).map_err(|_| corrupt(PK))?,
+        owner: Owner::parse(owner).map_err(|_| corrupt(PK))?,
         user: UserName::parse(user).map_err(|_| corrupt(PK))?,
         device: attributes.parsed(SK, |raw| DeviceName::parse(raw).ok())?,
     })
@@ -149,7 +149,7 @@ pub(super) fn activation(activation: &Activation) -> Item {
     let NewSeed { seed_ref, parameters } = &activation.seed;
     let mut attributes = item([
         (PK, activation_key(activation.id)),
-        (CLIENT_ID, text(activation.key.client.as_str())),
+        (OWNER, text(activation.key.owner.as_str())),
         (USER_NAME, text(activation.key.user.as_str())),
         (DEVICE_NAME, text(activation.key.device.as_str())),
         (ISSUED_AT, number(activation.issued_at.as_secs())),
@@ -215,7 +215,7 @@ fn read_seed_attributes(attributes: &Attributes<'_>) -> Result<(SeedRef, OtpPara
 pub(super) fn auth(auth: &Auth) -> Item {
     item([
         (PK, text(auth.id.to_string())),
-        (CLIENT_ID, text(auth.key.client.as_str())),
+        (OWNER, text(auth.key.owner.as_str())),
         (USER_NAME, text(auth.key.user.as_str())),
         (DEVICE_NAME, text(auth.key.device.as_str())),
         (ISSUED_AT, number(auth.issued_at.as_secs())),
@@ -240,7 +240,7 @@ pub(super) fn read_device(item: &Item) -> Result<Device, StoreError> {
 
 fn read_owner_and_names(attributes: &Attributes<'_>) -> Result<DeviceKey, StoreError> {
     Ok(DeviceKey {
-        client: attributes.parsed(CLIENT_ID, |raw| ClientId::parse(raw).ok())?,
+        owner: attributes.parsed(OWNER, |raw| Owner::parse(raw).ok())?,
         user: attributes.parsed(USER_NAME, |raw| UserName::parse(raw).ok())?,
         device: attributes.parsed(DEVICE_NAME, |raw| DeviceName::parse(raw).ok())?,
     })
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn a_record_with_half_of_a_pending_seed_is_corrupt() -> Result<(), Box<dyn std::error::Error>> {
         let key = DeviceKey {
-            client: ClientId::parse("shop")?,
+            owner: Owner::parse("shop")?,
             user: UserName::parse("a#b")?,
             device: DeviceName::parse("phone")?,
         };

@@ -31,8 +31,8 @@ impl DeviceInventory for DynamoDevices {
         limit: u16,
     ) -> Result<DevicePage, StoreError> {
         let prefix = match filter {
-            DeviceFilter::User(client, user) => return self.user_page(client, user, after, limit).await,
-            DeviceFilter::Client(client) => Some(items::client_prefix(client)),
+            DeviceFilter::User(owner, user) => return self.user_page(owner, user, after, limit).await,
+            DeviceFilter::Owner(owner) => Some(items::owner_prefix(owner)),
             DeviceFilter::All => None,
         };
         let mut scan = self

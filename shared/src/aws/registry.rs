@@ -15,9 +15,9 @@ use super::seeds::{self, SecretText, SecretsManagerSeeds};
 use crate::clock::{Clock, Timestamp};
 use crate::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registration, Status};
 use crate::error::StoreError;
-use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, UserName};
+use crate::names::{AuthId, DeviceKey, Owner, SeedRef, UserName};
 use crate::otp::Seed;
-use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry};
+use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry, Unreadable};
 use crate::ports::{Stored, Written};
 use crate::registration::Activation;
 
@@ -26,8 +26,14 @@ const RECOVERY_DAYS: i64 = 30;
 
 /// What `Query` and `Scan` return: items, and the key of the last one if more follow.
 pub(super) fn device_page(items: Option<Vec<Item>>, last: Option<&Item>) -> Result<DevicePage, StoreError> {
+    let record = |item: &Item| {
+        items::read_record(item).map_err(|error| Unreadable {
+            key: items::read_device_key(item).ok(),
+            error,
+        })
+    };
     Ok(DevicePage {
-        records: items.unwrap_or_default().iter().map(items::read_record).collect(),
+        records: items.unwrap_or_default().iter().map(record).collect(),
         next: last.map(items::read_device_key).transpose()?,
     })
 }
@@ -44,7 +50,7 @@ impl DeviceRegistry for DynamoDevices {
 
     async fn user_page(
         &self,
-        client: &ClientId,
+        owner: &Owner,
         user: &UserName,
         after: Option<&DeviceKey>,
         limit: u16,
@@ -55,7 +61,7 @@ impl DeviceRegistry for DynamoDevices {
             .table_name(&self.table)
             .key_condition_expression("#pk = :pk")
             .expression_attribute_names("#pk", PK)
-            .expression_attribute_values(":pk", text(items::user_partition(client, user)))
+            .expression_attribute_values(":pk", text(items::user_partition(owner, user)))
             .set_exclusive_start_key(start_key(after))
             .limit(limit.into())
             .consistent_read(true)

@@ -1,5 +1,5 @@
 use super::*;
-use crate::names::{DeviceName, NameError, UserName};
+use crate::names::{DeviceName, NameError, Owner, UserName};
 use crate::otp::{CANDIDATES, Digits};
 use crate::policy::PolicyError;
 
@@ -1010,7 +1010,7 @@ fn an_auth_belongs_to_one_client() -> Result<(), NameError> {
     let auth = Auth {
         id: auth_id(1),
         key: DeviceKey {
-            client: ClientId::parse("shop")?,
+            owner: Owner::parse("shop")?,
             user: UserName::parse("alice")?,
             device: DeviceName::parse("phone")?,
         },
@@ -1018,9 +1018,9 @@ fn an_auth_belongs_to_one_client() -> Result<(), NameError> {
         expires_at: EXPIRES,
         device: never_failed(),
     };
-    assert!(auth.belongs_to(&ClientId::parse("shop")?));
+    assert!(auth.belongs_to(&Owner::parse("shop")?));
     for other in ["Shop", "shop2", "sho", "bank"] {
-        assert!(!auth.belongs_to(&ClientId::parse(other)?), "{other}");
+        assert!(!auth.belongs_to(&Owner::parse(other)?), "{other}");
     }
     Ok(())
 }

@@ -68,7 +68,13 @@ impl Caller {
         if scopes.any(|granted| granted == scope) {
             Ok(client)
         } else {
-            Err(Failure::new(Code::Forbidden, "no_scope"))
+            Err(Failure {
+                message: match scope {
+                    DEVICES_SCOPE => "The access token needs the scope mfa/devices",
+                    _ => "The access token needs the scope mfa/authenticate",
+                },
+                ..Failure::new(Code::Forbidden, "no_scope")
+            })
         }
     }
 }

@@ -13,22 +13,23 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::caller::Caller;
 use super::error::{Code, Failure};
 
-/// The payload of an invocation, not read yet. Receiving it never fails, as that would fail the invocation. It has no
-/// `Debug`, which would show a code.
+/// The payload of an invocation, not read yet. Receiving it never fails, as that would fail the invocation. It is cleared when
+/// it is dropped, and has no `Debug`, which would show a code.
 #[derive(Clone)]
-pub struct Event(Option<Box<RawValue>>);
+pub struct Event(Option<Zeroizing<Box<str>>>);
 
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(Box::<RawValue>::deserialize(deserializer).ok()))
+        Ok(Self::from_json(Box::<RawValue>::deserialize(deserializer)))
     }
 }
 
-/// A request of the API: the HTTP request, and its caller.
+/// A request of the API: the HTTP request, and its caller. Its body is cleared when it is dropped.
 pub struct ApiRequest {
     /// Headers, path parameters and body.
     pub http: Request,
@@ -40,11 +41,25 @@ pub struct ApiRequest {
     pub deadline: Instant,
 }
 
+impl Drop for ApiRequest {
+    fn drop(&mut self) {
+        match self.http.body_mut() {
+            Body::Text(text) => text.zeroize(),
+            Body::Binary(bytes) => bytes.zeroize(),
+            _ => {}
+        }
+    }
+}
+
 impl Event {
     /// The payload as text; anything may be in it.
     #[must_use]
     pub fn from_text(payload: String) -> Self {
-        Self(RawValue::from_string(payload).ok())
+        Self::from_json(RawValue::from_string(payload))
+    }
+
+    fn from_json<E>(payload: Result<Box<RawValue>, E>) -> Self {
+        Self(payload.ok().map(|payload| Zeroizing::new(payload.into())))
     }
 
     /// The request in it, to be answered before a deadline.
@@ -52,16 +67,19 @@ impl Event {
     /// # Errors
     /// [`Failure`] (400) if it is not an event of a REST API.
     pub fn read(self, deadline: Instant) -> Result<ApiRequest, Failure> {
-        let read = |payload: &RawValue| {
+        let read = |payload: &str| {
             // Serde reads a struct from an array, too.
-            let object = payload.get().trim_ascii_start().starts_with('{');
-            let event = object.then(|| serde_json::from_str::<ProxyEvent>(payload.get()).ok());
+            let object = payload.trim_ascii_start().starts_with('{');
+            let event = object.then(|| serde_json::from_str::<ProxyEvent>(payload).ok());
             event.flatten()?.into_request(deadline)
         };
-        self.0.as_deref().and_then(read).ok_or_else(|| Failure {
-            message: "Only events of an API Gateway REST API are supported",
-            ..Failure::new(Code::InvalidRequest, "not_an_event")
-        })
+        self.0
+            .as_deref()
+            .and_then(|payload| read(payload))
+            .ok_or_else(|| Failure {
+                message: "Only events of an API Gateway REST API are supported",
+                ..Failure::new(Code::InvalidRequest, "not_an_event")
+            })
     }
 }
 
@@ -106,7 +124,10 @@ impl ProxyEvent {
         let body = match (self.body, self.is_base64_encoded.unwrap_or_default()) {
             (None, _) => Body::Empty,
             (Some(text), false) => Body::Text(text),
-            (Some(text), true) => Body::Binary(data_encoding::BASE64.decode(text.as_bytes()).ok()?),
+            (Some(text), true) => {
+                let text = Zeroizing::new(text);
+                Body::Binary(data_encoding::BASE64.decode(text.as_bytes()).ok()?)
+            }
         };
         let caller = Caller::read(self.request_context)?;
         let mut http = Request::new(body);

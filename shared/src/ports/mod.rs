@@ -29,7 +29,7 @@ pub enum Stored {
 
 /// The store of auths.
 pub trait AuthStore: Send + Sync {
-    /// Stores an auth if its id is free, in one conditional write. If the id is taken by an auth of the same client,
+    /// Stores an auth if its id is free, in one conditional write. If the id is taken by an auth of the same owner,
     /// device and time of issue, that one was this call's own repeated write.
     ///
     /// # Errors

@@ -6,17 +6,17 @@ use super::registry::{DevicePage, DeviceRegistry, SeedRegistry};
 use crate::clock::Timestamp;
 use crate::device::DeviceRecord;
 use crate::error::StoreError;
-use crate::names::{ClientId, DeviceKey, SeedRef, UserName};
+use crate::names::{DeviceKey, Owner, SeedRef, UserName};
 
 /// Which devices to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceFilter {
     /// All of them; reads the whole table.
     All,
-    /// Those of a client; reads the whole table.
-    Client(ClientId),
+    /// Those of an owner; reads the whole table.
+    Owner(Owner),
     /// Those of a user; reads only them.
-    User(ClientId, UserName),
+    User(Owner, UserName),
 }
 
 /// The store of devices, as an operator uses it.

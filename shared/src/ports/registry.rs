@@ -8,15 +8,25 @@ use super::{DeviceStore, SeedStore, Stored, Written};
 use crate::clock::Timestamp;
 use crate::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registration};
 use crate::error::StoreError;
-use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, UserName};
+use crate::names::{AuthId, DeviceKey, Owner, SeedRef, UserName};
 use crate::otp::Seed;
 use crate::registration::Activation;
+
+/// An item that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unreadable {
+    /// The device that it is of, unless even that cannot be read.
+    pub key: Option<DeviceKey>,
+    /// Why it cannot be read.
+    pub error: StoreError,
+}
 
 /// Some of the devices that were asked for.
 #[derive(Debug)]
 pub struct DevicePage {
     /// Each device, or why it cannot be read. May be empty although more follow.
-    pub records: Vec<Result<DeviceRecord, StoreError>>,
+    pub records: Vec<Result<DeviceRecord, Unreadable>>,
     /// The next page begins after this key; `None` at the end.
     pub next: Option<DeviceKey>,
 }
@@ -36,7 +46,7 @@ pub trait DeviceRegistry: DeviceStore {
     /// [`StoreError`] if nothing can be read.
     fn user_page(
         &self,
-        client: &ClientId,
+        owner: &Owner,
         user: &UserName,
         after: Option<&DeviceKey>,
         limit: u16,

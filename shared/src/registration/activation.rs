@@ -99,7 +99,7 @@ pub async fn activate(
     }
     require_waiting(&record, &new.seed_ref, now)?;
     if let (Status::ActivationRequired, Some(limits)) = (record.device.status, limits) {
-        let all = user_devices(devices, &key.client, &key.user).await?;
+        let all = user_devices(devices, &key.owner, &key.user).await?;
         if !limits.allow_one_more(&all) {
             return Err(NotActivated::TooManyDevices);
         }

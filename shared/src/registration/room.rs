@@ -4,7 +4,7 @@ use super::{Leftovers, NotRegistered, RegistrationRefusal};
 use crate::clock::Timestamp;
 use crate::device::{DeviceRecord, RegisteredBy, Status};
 use crate::error::StoreError;
-use crate::names::{ClientId, DeviceKey, UserName};
+use crate::names::{DeviceKey, Owner, UserName};
 use crate::ports::Written;
 use crate::ports::registry::DeviceRegistry;
 
@@ -39,13 +39,15 @@ impl Limits {
 /// [`StoreError`], also if one of them cannot be read.
 pub async fn user_devices(
     devices: &impl DeviceRegistry,
-    client: &ClientId,
+    owner: &Owner,
     user: &UserName,
 ) -> Result<Vec<DeviceRecord>, StoreError> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let page = devices.user_page(client, user, after.as_ref(), PAGE).await?;
-        all.extend(page.records.into_iter().collect::<Result<Vec<_>, _>>()?);
+        let page = devices.user_page(owner, user, after.as_ref(), PAGE).await?;
+        for record in page.records {
+            all.push(record.map_err(|unreadable| unreadable.error)?);
+        }
         after = page.next;
         if after.is_none() {
             all.sort_by(|one, other| one.key.device.as_str().cmp(other.key.device.as_str()));

@@ -26,7 +26,7 @@ impl DeviceHasher {
     #[must_use]
     pub fn hash(&self, key: &DeviceKey) -> String {
         let mut mac = self.0.clone();
-        for part in [key.client.as_str(), key.user.as_str(), key.device.as_str()] {
+        for part in [key.owner.as_str(), key.user.as_str(), key.device.as_str()] {
             // The length before each part keeps ("ab", "c") and ("a", "bc") apart.
             mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             mac.update(part.as_bytes());
@@ -45,11 +45,11 @@ impl fmt::Debug for DeviceHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::{ClientId, DeviceName, NameError, UserName};
+    use crate::names::{DeviceName, NameError, Owner, UserName};
 
     fn key(client: &str, user: &str, device: &str) -> Result<DeviceKey, NameError> {
         Ok(DeviceKey {
-            client: ClientId::parse(client)?,
+            owner: Owner::parse(client)?,
             user: UserName::parse(user)?,
             device: DeviceName::parse(device)?,
         })

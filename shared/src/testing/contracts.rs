@@ -14,7 +14,7 @@ use crate::device::{
     Registration, Status, Verdict,
 };
 use crate::error::StoreError;
-use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, NameError, SeedRef, UserName, WriteId, seed_name};
+use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, NameError, Owner, SeedRef, UserName, WriteId, seed_name};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
 use crate::policy::Policy;
 use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedSummary};
@@ -51,7 +51,7 @@ fn same<T: PartialEq + Debug>(what: &str, got: &T, expected: &T) -> Result<(), S
 
 fn key(client: &str, user: &str, device: &str) -> Result<DeviceKey, NameError> {
     Ok(DeviceKey {
-        client: ClientId::parse(client)?,
+        owner: Owner::parse(client)?,
         user: UserName::parse(user)?,
         device: DeviceName::parse(device)?,
     })
@@ -888,22 +888,22 @@ async fn pages_have_every_device_once(store: &impl DeviceInventory) -> Outcome {
             &Stored::Yes,
         )?;
     }
-    let (shop, alice) = (ClientId::parse("shop")?, UserName::parse("alice")?);
+    let (shop, alice) = (Owner::parse("shop")?, UserName::parse("alice")?);
     for (filter, most) in [
         (DeviceFilter::All, 1),
         (DeviceFilter::All, 7),
         (DeviceFilter::All, 1_000),
-        (DeviceFilter::Client(shop.clone()), 3),
-        (DeviceFilter::Client(shop.clone()), 1_000),
+        (DeviceFilter::Owner(shop.clone()), 3),
+        (DeviceFilter::Owner(shop.clone()), 1_000),
         (DeviceFilter::User(shop.clone(), alice.clone()), 1),
         (DeviceFilter::User(shop.clone(), alice.clone()), 4),
         (DeviceFilter::User(shop.clone(), UserName::parse("stranger")?), 4),
-        (DeviceFilter::Client(ClientId::parse("sh")?), 4),
+        (DeviceFilter::Owner(Owner::parse("sh")?), 4),
     ] {
         let expected = keys.iter().filter(|key| match &filter {
             DeviceFilter::All => true,
-            DeviceFilter::Client(client) => key.client == *client,
-            DeviceFilter::User(client, user) => key.client == *client && key.user == *user,
+            DeviceFilter::Owner(client) => key.owner == *client,
+            DeviceFilter::User(client, user) => key.owner == *client && key.user == *user,
         });
         let others = if filter == DeviceFilter::All { before } else { 0 };
         let mut found = listed(store, &filter, most).await?;

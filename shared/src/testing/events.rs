@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 pub struct Event {
     resource: &'static str,
     path: String,
-    auth_id: Option<String>,
+    parameters: Map<String, Value>,
+    query: Map<String, Value>,
     method: String,
     headers: Vec<(String, String)>,
     claims: Map<String, Value>,
@@ -29,8 +30,10 @@ enum Body {
 impl Event {
     /// The stage in the path that the client calls.
     pub const STAGE: &'static str = "v1";
-    /// The scope that the API asks for.
+    /// The scope that the two steps ask for.
     pub const SCOPE: &'static str = "mfa/authenticate";
+    /// The scope that managing devices asks for.
+    pub const DEVICES_SCOPE: &'static str = "mfa/devices";
     /// The extended request id of an event that sets no other: the `traceId` of an error.
     pub const TRACE_ID: &'static str = "JJfXmFH3FiAFXlg=";
 
@@ -41,7 +44,7 @@ impl Event {
             client_id,
             "/deviceAuthentications",
             "/deviceAuthentications".to_owned(),
-            None,
+            &[],
         )
         .user("demouser")
         .device("mydevice")
@@ -53,10 +56,55 @@ impl Event {
     pub fn validate_otp(client_id: &str, auth_id: &(impl ToString + ?Sized)) -> Self {
         let auth_id = auth_id.to_string();
         let path = format!("/deviceAuthentications/{auth_id}");
-        Self::new(client_id, "/deviceAuthentications/{authId}", path, Some(auth_id))
+        Self::new(
+            client_id,
+            "/deviceAuthentications/{authId}",
+            path,
+            &[("authId", &auth_id)],
+        )
     }
 
-    fn new(client_id: &str, resource: &'static str, path: String, auth_id: Option<String>) -> Self {
+    /// Registers a device of a user: `mydevice`, `TOTP`. The name of the user stands in the path as it is given.
+    #[must_use]
+    pub fn register_device(client_id: &str, user: &str) -> Self {
+        let path = format!("/users/{user}/mfadevices");
+        Self::new(client_id, "/users/{userName}/mfadevices", path, &[("userName", user)])
+            .scope(Self::DEVICES_SCOPE)
+            .device("mydevice")
+            .device_type("TOTP")
+    }
+
+    /// Activates what an authId of a registration names, so far without a code.
+    #[must_use]
+    pub fn activate_device(client_id: &str, user: &str, auth_id: &str) -> Self {
+        let path = format!("/users/{user}/mfadevices/{auth_id}");
+        let parameters = [("userName", user), ("authId", auth_id)];
+        Self::new(client_id, "/users/{userName}/mfadevices/{authId}", path, &parameters).scope(Self::DEVICES_SCOPE)
+    }
+
+    /// Lists the devices of a user.
+    #[must_use]
+    pub fn list_devices(client_id: &str, user: &str) -> Self {
+        let path = format!("/users/{user}/mfadevices");
+        Self::new(client_id, "/users/{userName}/mfadevices", path, &[("userName", user)])
+            .scope(Self::DEVICES_SCOPE)
+            .method("GET")
+            .no_body()
+    }
+
+    /// Removes a device of a user.
+    #[must_use]
+    pub fn remove_device(client_id: &str, user: &str, device: &str) -> Self {
+        let path = format!("/users/{user}/mfadevices/TOTP/{device}");
+        let parameters = [("userName", user), ("deviceName", device)];
+        let resource = "/users/{userName}/mfadevices/TOTP/{deviceName}";
+        Self::new(client_id, resource, path, &parameters)
+            .scope(Self::DEVICES_SCOPE)
+            .method("DELETE")
+            .no_body()
+    }
+
+    fn new(client_id: &str, resource: &'static str, path: String, parameters: &[(&str, &str)]) -> Self {
         let claims = [
             ("sub", client_id),
             ("client_id", client_id),
@@ -82,7 +130,11 @@ impl Event {
         Self {
             resource,
             path,
-            auth_id,
+            parameters: parameters
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+                .collect(),
+            query: Map::new(),
             method: "POST".to_owned(),
             headers: headers
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -239,6 +291,13 @@ impl Event {
         self
     }
 
+    /// With a parameter in its query.
+    #[must_use]
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        self.query.insert(name.to_owned(), value.into());
+        self
+    }
+
     /// With another method.
     #[must_use]
     pub fn method(mut self, method: &str) -> Self {
@@ -273,15 +332,20 @@ impl Event {
             .iter()
             .map(|(name, value)| (name.clone(), json!([value])))
             .collect();
+        let many_values: Map<_, _> = self
+            .query
+            .iter()
+            .map(|(name, value)| (name.clone(), json!([value])))
+            .collect();
         let mut event = json!({
             "resource": self.resource,
             "path": self.path,
             "httpMethod": self.method,
             "headers": headers,
             "multiValueHeaders": many_headers,
-            "queryStringParameters": null,
-            "multiValueQueryStringParameters": null,
-            "pathParameters": self.auth_id.as_ref().map(|id| json!({ "authId": id })),
+            "queryStringParameters": unless_empty(self.query.clone()),
+            "multiValueQueryStringParameters": unless_empty(many_values),
+            "pathParameters": unless_empty(self.parameters.clone()),
             "stageVariables": null,
             "requestContext": {
                 "accountId": "123456789012",
@@ -323,6 +387,11 @@ impl Event {
             Err(not_text) => (Some(data_encoding::BASE64.encode(not_text.as_bytes())), true),
         }
     }
+}
+
+/// What API Gateway sends for an object without members: null.
+fn unless_empty(object: Map<String, Value>) -> Value {
+    if object.is_empty() { Value::Null } else { object.into() }
 }
 
 #[cfg(test)]

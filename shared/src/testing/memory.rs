@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::clock::Timestamp;
 use crate::device::{Accepted, Auth, Device, DeviceRecord, PendingSeed, RegisteredBy, Registration, Status};
 use crate::error::{StoreError, Throttled};
-use crate::names::{AuthId, ClientId, DeviceKey, SeedRef, UserName};
+use crate::names::{AuthId, DeviceKey, Owner, SeedRef, UserName};
 use crate::otp::Seed;
 use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedPage, SeedSummary};
 use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry};
@@ -441,6 +441,15 @@ impl MemoryDevices {
         self.0.items(|devices| devices.insert(key.clone(), stored));
     }
 
+    /// Replaces a device that is held, keeping what is stored beside its state, without a call.
+    pub fn swap_seed(&self, key: &DeviceKey, held: &Device, new: &Device) {
+        self.0.items(|devices| {
+            if let Some(stored) = devices.get_mut(key).filter(|stored| stored.is(held)) {
+                stored.device = as_table_holds(new);
+            }
+        });
+    }
+
     /// Removes a device, if it exists, without a call.
     pub fn take(&self, key: &DeviceKey) {
         self.0.items(|devices| drop(devices.remove(key)));
@@ -527,15 +536,15 @@ impl DeviceStore for MemoryDevices {
 }
 
 fn sort_key(key: &DeviceKey) -> (String, String) {
-    let partition = format!("{}#{}", key.client.as_str(), key.user.as_str());
+    let partition = format!("{}#{}", key.owner.as_str(), key.user.as_str());
     (partition, key.device.as_str().to_owned())
 }
 
 fn device_page(devices: &Devices, filter: &DeviceFilter, after: Option<&DeviceKey>, limit: u16) -> DevicePage {
     let wanted = |key: &DeviceKey| match filter {
         DeviceFilter::All => true,
-        DeviceFilter::Client(client) => key.client == *client,
-        DeviceFilter::User(client, user) => key.client == *client && key.user == *user,
+        DeviceFilter::Owner(owner) => key.owner == *owner,
+        DeviceFilter::User(owner, user) => key.owner == *owner && key.user == *user,
     };
     let mut all: Vec<&DeviceKey> = devices.keys().collect();
     all.sort_by_cached_key(|key| sort_key(key));
@@ -564,12 +573,12 @@ impl DeviceRegistry for MemoryDevices {
 
     async fn user_page(
         &self,
-        client: &ClientId,
+        owner: &Owner,
         user: &UserName,
         after: Option<&DeviceKey>,
         limit: u16,
     ) -> Result<DevicePage, StoreError> {
-        let filter = DeviceFilter::User(client.clone(), user.clone());
+        let filter = DeviceFilter::User(owner.clone(), user.clone());
         let page = |devices: &mut Devices| device_page(devices, &filter, after, limit);
         self.0.call(Op::Page, page).await
     }

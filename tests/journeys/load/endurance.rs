@@ -18,7 +18,7 @@ use shared::clock::{Clock as _, Timestamp};
 use shared::config::{self, Environment, InitAuthConfig, Source as _, ValidateOtpConfig};
 use shared::device::{Auth, Device, Status};
 use shared::error::{RandomError, StoreError};
-use shared::names::{AuthId, ClientId, DeviceKey, DeviceName, UserName, WriteId};
+use shared::names::{AuthId, DeviceKey, DeviceName, Owner, UserName, WriteId};
 use shared::otp::{Digits, OfferKind, OtpParameters, Seed, Step};
 use shared::policy::Policy;
 use shared::ports::{AuthStore, DeviceStore, SeedStore, Stored, Written};
@@ -310,7 +310,7 @@ impl Run {
         let otp_seed = Seed::from_bytes(b"12345678901234567890", parameters)?;
         let (auths, devices, seeds) = (MemoryAuths::default(), MemoryDevices::default(), MemorySeeds::default());
         let key = DeviceKey {
-            client: ClientId::parse(CLIENT)?,
+            owner: Owner::parse(CLIENT)?,
             user: UserName::parse("demouser")?,
             device: DeviceName::parse("mydevice")?,
         };

@@ -1,8 +1,8 @@
-//! A store that fails is a 503 within 3 s, never a verdict. Nothing is counted unless the store did it, and the service
-//! works again when the store does.
+//! A store that fails is a 503 of the function, before the gateway gives up, and never a verdict. Nothing is counted unless the
+//! store did it, and the service works again when the store does.
 
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use acceptance::{Answer, Fault, Outcome, Rule, StoreProxy, World};
 use anyhow::{Context as _, Result};
@@ -10,9 +10,6 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-
-/// The longest that a client waits for an answer.
-const LIMIT: Duration = Duration::from_secs(3);
 
 fn dynamodb(world: &World) -> Result<&StoreProxy> {
     world.dynamodb.as_ref().context("no proxy")
@@ -23,14 +20,18 @@ fn secrets_manager(world: &World) -> Result<&StoreProxy> {
 }
 
 async fn unavailable(answer: impl Future<Output = Result<Answer>>) -> Outcome {
-    let started = Instant::now();
     let answer = answer.await?;
     answer.expect(503, "SERVICE_UNAVAILABLE")?;
     assert_eq!(
         (answer.header("retry-after"), answer.member("retryAfterSeconds")),
         ("1", json!(1))
     );
-    anyhow::ensure!(started.elapsed() < LIMIT, "it took {:?}", started.elapsed());
+    // Only a function sends the time. How long it waits is tested where a clock can be stopped.
+    anyhow::ensure!(
+        answer.member("timestamp").is_string(),
+        "the gateway gave up: {}",
+        answer.text
+    );
     Ok(())
 }
 
@@ -151,12 +152,11 @@ async fn a_call_that_fails_once_is_retried_and_its_attempt_is_decided_once() -> 
             for proxy in [dynamodb(&world)?, secrets_manager(&world)?] {
                 proxy.set(call, Rule::First(fault));
             }
-            let started = Instant::now();
+            let met = || world.proxies().map(StoreProxy::faults).sum::<usize>();
+            let met_before = met();
             let answer = world.start_and_send(&world.code(0)).await?;
             answer.success(200).with_context(|| format!("{fault:?} at {call}"))?;
-            if matches!(fault, Fault::Hang | Fault::HangAfter) {
-                anyhow::ensure!(started.elapsed() >= Duration::from_millis(500), "{call} did not hang");
-            }
+            assert_eq!(met() - met_before, 1, "{fault:?} at {call}");
             for proxy in [dynamodb(&world)?, secrets_manager(&world)?] {
                 proxy.clear();
             }

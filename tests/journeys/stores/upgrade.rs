@@ -24,7 +24,7 @@ async fn write(world: &World, expression: &str, values: &[(&str, AttributeValue)
     let mut update = client
         .update_item()
         .table_name("Devices")
-        .key("pk", text(&format!("{}#{}", key.client.as_str(), key.user.as_str())))
+        .key("pk", text(&format!("{}#{}", key.owner.as_str(), key.user.as_str())))
         .key("sk", text(key.device.as_str()))
         .update_expression(expression)
         .set_expression_attribute_names(expression.contains("#state").then(|| {

@@ -12,6 +12,13 @@ use shared::clock::{Clock, SystemClock, Timestamp};
 use crate::files::DataDir;
 
 const FILE: &str = "clock-offset-millis";
+/// The last millisecond of the year 9999, where RFC 3339 ends.
+const LATEST_MILLIS: i64 = 253_402_300_799_999;
+
+/// The clock would leave the years that can be written in RFC 3339 and as a Unix time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the clock cannot be moved before the year 1970 or beyond the year 9999")]
+pub(crate) struct OutOfRange;
 
 /// A clock that can be moved.
 #[derive(Debug)]
@@ -69,25 +76,25 @@ impl LocalClock {
     /// Moves the clock into the future.
     ///
     /// # Errors
-    /// If the offset cannot be written.
+    /// If it would leave the years 1970 to 9999, or if the offset cannot be written.
     pub fn advance(&self, by: Duration) -> Result<()> {
-        self.shift(i64::try_from(by.as_millis())?)
+        self.shift(i64::try_from(by.as_millis()).map_err(|_| OutOfRange)?)
     }
 
     /// Moves the clock into the past.
     ///
     /// # Errors
-    /// If the offset cannot be written.
+    /// If it would leave the years 1970 to 9999, or if the offset cannot be written.
     pub fn step_back(&self, by: Duration) -> Result<()> {
-        self.shift(-i64::try_from(by.as_millis())?)
+        self.shift(-i64::try_from(by.as_millis()).map_err(|_| OutOfRange)?)
     }
 
     /// Moves the clock by seconds, forwards or backwards.
     ///
     /// # Errors
-    /// If the offset cannot be written.
+    /// If it would leave the years 1970 to 9999, or if the offset cannot be written.
     pub fn advance_seconds(&self, seconds: i64) -> Result<()> {
-        self.shift(seconds.checked_mul(1_000).context("too many seconds")?)
+        self.shift(seconds.checked_mul(1_000).ok_or(OutOfRange)?)
     }
 
     /// The offset in seconds, rounded towards zero.
@@ -96,14 +103,25 @@ impl LocalClock {
         self.offset_millis.load(Ordering::SeqCst) / 1_000
     }
 
+    /// Whether the clock shows a year from 1970 to 9999 with an offset.
+    fn is_in_range(&self, offset_millis: i64) -> bool {
+        let base = i64::try_from(self.base().as_millis()).ok();
+        let moved = base.and_then(|base| base.checked_add(offset_millis));
+        moved.is_some_and(|moved| (0..=LATEST_MILLIS).contains(&moved))
+    }
+
+    fn base(&self) -> Timestamp {
+        match self.base {
+            Base::Machine => SystemClock.now(),
+            Base::Still(at) => at,
+        }
+    }
+
     fn shift(&self, millis: i64) -> Result<()> {
         // Two concurrent moves must not leave the smaller offset in the file.
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        let offset = self
-            .offset_millis
-            .load(Ordering::SeqCst)
-            .checked_add(millis)
-            .context("too many seconds")?;
+        let offset = self.offset_millis.load(Ordering::SeqCst).checked_add(millis);
+        let offset = offset.filter(|offset| self.is_in_range(*offset)).ok_or(OutOfRange)?;
         if let Some(data_dir) = &self.data_dir {
             data_dir.write(FILE, offset.to_string().as_bytes())?;
         }
@@ -114,11 +132,7 @@ impl LocalClock {
 
 impl Clock for LocalClock {
     fn now(&self) -> Timestamp {
-        let base = match self.base {
-            Base::Machine => SystemClock.now(),
-            Base::Still(at) => at,
-        };
-        let offset = self.offset_millis.load(Ordering::SeqCst);
+        let (base, offset) = (self.base(), self.offset_millis.load(Ordering::SeqCst));
         let distance = Duration::from_millis(offset.unsigned_abs());
         if offset < 0 {
             base.minus(distance)
@@ -140,7 +154,7 @@ mod tests {
         assert_eq!((clock.now(), clock.offset_seconds()), (Timestamp::from_secs(1_060), 60));
         clock.advance_seconds(-90)?;
         assert_eq!((clock.now(), clock.offset_seconds()), (Timestamp::from_secs(970), -30));
-        clock.step_back(Duration::from_secs(5_000))?;
+        clock.step_back(Duration::from_secs(970))?;
         assert_eq!(clock.now(), Timestamp::EPOCH);
         Ok(())
     }
@@ -155,7 +169,28 @@ mod tests {
     }
 
     #[test]
-    fn a_move_that_overflows_is_refused() {
-        assert!(LocalClock::running().advance_seconds(i64::MAX).is_err());
+    fn a_move_out_of_the_years_1970_to_9999_is_refused_and_changes_nothing() -> Result<()> {
+        let to_the_end = 253_402_300_799;
+        let clock = LocalClock::still(Timestamp::from_millis(1_000_999));
+        for seconds in [
+            -1_001,
+            to_the_end - 999,
+            i64::MAX / 1_000,
+            i64::MIN / 1_000,
+            i64::MAX,
+            i64::MIN,
+        ] {
+            let refused = clock.advance_seconds(seconds).err();
+            let refused = refused.and_then(|error| error.downcast_ref().copied());
+            assert_eq!((refused, clock.offset_seconds()), (Some(OutOfRange), 0), "{seconds}");
+        }
+        for huge in [Duration::MAX, Duration::from_millis(i64::MAX.unsigned_abs())] {
+            assert!(clock.advance(huge).is_err() && clock.step_back(huge).is_err());
+        }
+        clock.advance_seconds(to_the_end - 1_000)?;
+        assert_eq!(clock.now().rfc3339_millis(), "9999-12-31T23:59:59.999Z");
+        clock.advance_seconds(-to_the_end)?;
+        assert_eq!(clock.now().as_millis(), 999);
+        Ok(())
     }
 }

@@ -1,17 +1,25 @@
 //! Servers on loopback in a separate runtime: stopping it ends every connection, whatever it was waiting for, and nothing
-//! depends on the runtime of the test that uses it.
+//! depends on the runtime of the test that uses it. The `Date` of every answer is the stack's time.
 
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::middleware::map_response_with_state;
+use axum::response::Response;
+use shared::clock::Clock as _;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::clock::LocalClock;
 
 /// How long running requests may take when the servers stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -28,6 +36,7 @@ pub(crate) struct Host {
     handle: Handle,
     stop: watch::Sender<bool>,
     running: Mutex<Option<Running>>,
+    clock: Arc<LocalClock>,
 }
 
 /// Opens a port on loopback; 0 takes a free one.
@@ -39,7 +48,7 @@ pub(crate) fn bind(port: u16) -> io::Result<(TcpListener, u16)> {
 }
 
 impl Host {
-    pub(crate) fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str, clock: &Arc<LocalClock>) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name(name)
@@ -52,6 +61,7 @@ impl Host {
                 runtime,
                 servers: Vec::new(),
             })),
+            clock: Arc::clone(clock),
         })
     }
 
@@ -87,6 +97,7 @@ impl Host {
     /// Serves a router until the host stops.
     pub(crate) fn serve_router(&self, listener: TcpListener, router: Router) -> Result<()> {
         let stopped = self.stopped();
+        let router = router.layer(map_response_with_state(Arc::clone(&self.clock), set_date));
         self.serve(listener, |listener| async move {
             // It ends only on `stopped`; errors of single connections do not end it.
             let _ = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
@@ -125,6 +136,16 @@ impl Host {
         });
         let _ = stopping.await;
     }
+}
+
+/// Clients compare their clock with it. Without it the server would set the machine's time.
+async fn set_date(State(clock): State<Arc<LocalClock>>, mut response: Response) -> Response {
+    let now = i64::try_from(clock.now().as_secs()).unwrap_or(i64::MAX);
+    let date = DateTime::from_secs(now).fmt(DateTimeFormat::HttpDate).ok();
+    if let Some(date) = date.and_then(|date| HeaderValue::try_from(date).ok()) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    response
 }
 
 impl Drop for Host {

@@ -1,15 +1,16 @@
 //! `cargo run -p local`: starts the service on this machine, prints how to use it, and serves until it is stopped.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use futures_util::future::select_all;
 use local::usage::{self, LocalFiles};
 use local::{DataDir, LogTo, Options, PortTaken, Stack, demo, sample_event};
 use shared::otp::{OtpParameters, Seed};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 const LOCAL_FILES: &str = ".local";
@@ -27,6 +28,10 @@ struct Arguments {
     /// Read the demo device's seed in base32 from this file, `-` for standard input; otherwise generate one.
     #[arg(long, value_name = "FILE")]
     seed_file: Option<PathBuf>,
+    /// Let clients use the devices of an owner instead of their own: clientId=owner pairs between commas; `first` and `second`
+    /// stand for the stack's two clients.
+    #[arg(long, value_name = "PAIRS")]
+    client_owners: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -69,7 +74,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing can be done if even this cannot be written.
-            let _ = writeln!(std::io::stderr(), "local: {error:#}");
+            let _ = writeln!(io::stderr(), "local: {error:#}");
             ExitCode::from(if error.is::<PortTaken>() { 2 } else { 1 })
         }
     }
@@ -77,7 +82,7 @@ async fn main() -> ExitCode {
 
 async fn run_demo() -> Result<()> {
     let stack = Stack::start(Options::default()).await?;
-    let outcome = demo::run(&stack, &mut std::io::stdout()).await;
+    let outcome = demo::run(&stack, &mut io::stdout()).await;
     stack.shutdown().await;
     outcome
 }
@@ -90,46 +95,52 @@ async fn print_event(function: EventFor) -> Result<()> {
         }
         EventFor::ManageDevices => sample_event::manage_devices(&origin).await?,
     };
-    write!(std::io::stdout(), "{}", *event)?;
+    write!(io::stdout(), "{}", *event)?;
     Ok(())
 }
 
 async fn serve(arguments: &Arguments) -> Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // From the beginning: no signal may end this process while its files are there.
+    let signals = [
+        SignalKind::hangup(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+        SignalKind::terminate(),
+    ];
+    let mut signals = signals.into_iter().map(signal).collect::<io::Result<Vec<_>>>()?;
+    let stopped = select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv())));
     let stack = Stack::start(Options {
         port: arguments.port,
         data_dir: arguments.data_dir.as_deref().map(DataDir::open).transpose()?,
+        client_owners: arguments.client_owners.clone(),
         demo_seed: arguments.seed_file.as_deref().map(read_seed).transpose()?,
         log_to: LogTo::StandardOutput,
         ..Options::default()
     })
     .await?;
-    let outcome = until_stopped(&stack, &mut interrupt, &mut terminate).await;
+    let outcome = until(stopped, &stack).await;
     stack.shutdown().await;
     outcome
 }
 
-async fn until_stopped(stack: &Stack, interrupt: &mut Signal, terminate: &mut Signal) -> Result<()> {
+async fn until(stopped: impl Future, stack: &Stack) -> Result<()> {
     let files = LocalFiles::write(Path::new(LOCAL_FILES), stack)?;
     writeln!(
-        std::io::stdout(),
+        io::stdout(),
         "The API is running at {}. Press Ctrl-C to stop it.\n\
          .local/stack.json has all URLs and credentials, .local/env is for cargo lambda watch --env-file.\n\
          To try it, copy into a shell:\n\n{}",
         stack.api_url(),
         *usage::commands(stack)
     )?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    stopped.await;
     files.remove()
 }
 
 fn read_seed(path: &Path) -> Result<Seed> {
     let mut text = Zeroizing::new(String::new());
     if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text)?;
+        io::stdin().read_to_string(&mut text)?;
     } else {
         *text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     }

@@ -13,7 +13,7 @@ use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::{Clock as _, SystemClock};
 use shared::config::{DEVICES_TABLE, SEED_PREFIX};
 use shared::device::{Device, Registration, Status};
-use shared::names::{ClientId, DeviceKey, DeviceName, UserName, seed_name};
+use shared::names::{DeviceKey, DeviceName, Owner, UserName, seed_name};
 use shared::otp::{OtpParameters, Seed, Step};
 use shared::ports::Stored;
 use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
@@ -111,7 +111,7 @@ async fn register_users(environment: &BTreeMap<String, String>, how_many: usize)
     for number in 0..how_many {
         let user = UserName::parse(&user(number))?;
         let key = DeviceKey {
-            client: ClientId::parse(CLIENT)?,
+            owner: Owner::parse(CLIENT)?,
             user,
             device: DeviceName::parse(DEVICE)?,
         };

@@ -19,6 +19,7 @@ use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
 struct DoctorSession {
     world: World,
     folder: tempfile::TempDir,
+    _files: LocalFiles,
 }
 
 impl DoctorSession {
@@ -29,8 +30,12 @@ impl DoctorSession {
             ..WorldOptions::default()
         });
         let world = world.await?;
-        LocalFiles::write(&folder.path().join(".local"), &world.stack)?;
-        Ok(Self { world, folder })
+        let files = LocalFiles::write(&folder.path().join(".local"), &world.stack)?;
+        Ok(Self {
+            world,
+            folder,
+            _files: files,
+        })
     }
 
     /// Runs the program with an empty environment. Returns exit code, standard output and standard error.

@@ -19,7 +19,7 @@ use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::Clock as _;
 use shared::config::{Environment, Source as _};
 use shared::device::Status;
-use shared::names::{ClientId, DeviceKey, DeviceName, UserName};
+use shared::names::{DeviceKey, DeviceName, Owner, UserName};
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
 use shared::policy::Policy;
 use shared::ports::operator::{DeviceFilter, DeviceInventory as _};
@@ -54,6 +54,10 @@ impl Terminal for User {
         Ok(())
     }
 
+    fn print(&mut self, text: &str) -> std::io::Result<()> {
+        self.say(text)
+    }
+
     fn note(&mut self, _text: &str) -> std::io::Result<()> {
         Ok(())
     }
@@ -69,6 +73,10 @@ impl Terminal for User {
 
     fn has_colours(&self) -> bool {
         false
+    }
+
+    fn columns(&self) -> Option<usize> {
+        None
     }
 }
 
@@ -100,7 +108,7 @@ fn admin(world: &World, codes: &[i64]) -> StackAdmin {
 
 fn key(world: &World, user: &str) -> Result<DeviceKey> {
     Ok(DeviceKey {
-        client: world.client().clone(),
+        owner: world.client().into(),
         user: UserName::parse(user)?,
         device: DeviceName::parse("my phone")?,
     })
@@ -287,7 +295,7 @@ fn exported(output: &str) -> Result<Vec<DeviceKey>> {
         let device: Value = serde_json::from_str(line)?;
         let member = |name| device.get(name).and_then(Value::as_str).context("no such member");
         anyhow::Ok(DeviceKey {
-            client: ClientId::parse(member("clientId")?)?,
+            owner: Owner::parse(member("clientId")?)?,
             user: UserName::parse(member("userName")?)?,
             device: DeviceName::parse(member("deviceName")?)?,
         })
@@ -321,15 +329,15 @@ async fn hundreds_of_devices_are_imported_listed_in_pages_and_removed_without_a_
         admin
             .terminal
             .output
-            .contains(&format!("0 imported, {many} already exist"))
+            .contains(&format!("0 imported, {many} already imported"))
     );
     for (filter, page, expected) in [
         (
-            DeviceFilter::User(world.client().clone(), UserName::parse("user 7")?),
+            DeviceFilter::User(world.client().into(), UserName::parse("user 7")?),
             1,
             1,
         ),
-        (DeviceFilter::Client(world.client().clone()), 40, many + 1),
+        (DeviceFilter::Owner(world.client().into()), 40, many + 1),
         (DeviceFilter::All, 100, many + there_before),
     ] {
         admin.terminal.output.clear();

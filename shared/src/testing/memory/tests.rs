@@ -3,7 +3,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::*;
 use crate::device::Status;
-use crate::names::{ClientId, DeviceName, NameError, UserName};
+use crate::names::{DeviceName, NameError, Owner, UserName};
 use crate::otp::{OtpParameters, Step};
 use crate::testing::contracts::{self, Outcome};
 
@@ -18,7 +18,7 @@ const ALL: [Fault; 6] = [
 
 fn key() -> Result<DeviceKey, NameError> {
     Ok(DeviceKey {
-        client: ClientId::parse("shop")?,
+        owner: Owner::parse("shop")?,
         user: UserName::parse("alice")?,
         device: DeviceName::parse("phone")?,
     })

@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::map_response_with_state;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -99,20 +97,7 @@ struct ResourceServerRequest {
 }
 
 pub(crate) fn router(cognito: Arc<Cognito>) -> Router {
-    Router::new()
-        .fallback(handle)
-        .layer(map_response_with_state(Arc::clone(&cognito), set_date))
-        .with_state(cognito)
-}
-
-/// The stack's time, which clients compare their clock with; otherwise the server would set the machine's.
-async fn set_date(State(cognito): State<Arc<Cognito>>, mut response: Response) -> Response {
-    let now = cognito.clock.now().as_secs();
-    let date = DateTime::from_secs(i64::try_from(now).unwrap_or(i64::MAX)).fmt(DateTimeFormat::HttpDate);
-    if let Some(date) = date.ok().and_then(|date| HeaderValue::try_from(date).ok()) {
-        response.headers_mut().insert(header::DATE, date);
-    }
-    response
+    Router::new().fallback(handle).with_state(cognito)
 }
 
 async fn handle(State(cognito): State<Arc<Cognito>>, headers: HeaderMap, body: Bytes) -> Response {

@@ -15,7 +15,7 @@ use crate::files::{create_private_dir, write_private};
 use crate::stack::Stack;
 use crate::stores::devices::{DEMO_DEVICE, DEMO_USER};
 
-/// The three steps as shell commands with real values. They need `curl` and `sed`.
+/// The three steps as shell commands with real values. They need `curl` and `sed`, and work where a proxy is set.
 #[must_use]
 pub fn commands(stack: &Stack) -> Zeroizing<String> {
     let [client, _] = stack.clients();
@@ -24,22 +24,22 @@ pub fn commands(stack: &Stack) -> Zeroizing<String> {
     Zeroizing::new(format!(
         "\
 # 1. An access token for the first client
-TOKEN=$(curl -sS -u '{id}:{secret}' -d grant_type=client_credentials -d scope=mfa/authenticate \\
+TOKEN=$(curl --noproxy '*' -sS -u '{id}:{secret}' -d grant_type=client_credentials -d scope=mfa/authenticate \\
   {token_url} | {access_token})
 
 # 2. Start an authentication of {DEMO_USER} with {DEMO_DEVICE}
-ANSWER=$(curl -sS -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
+ANSWER=$(curl --noproxy '*' -sS -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
   -d '{{\"userName\":\"{DEMO_USER}\",\"deviceName\":\"{DEMO_DEVICE}\",\"deviceType\":\"TOTP\"}}' \\
   {api}/deviceAuthentications); echo \"$ANSWER\"
 AUTH_ID=$(echo \"$ANSWER\" | {auth_id})
 
 # 3. Send the code that the app shows
-CODE=$(curl -sS '{origin}/_local/code?userName={DEMO_USER}&deviceName={DEMO_DEVICE}' | {otp})
-curl -sS -w '\\n' -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
+CODE=$(curl --noproxy '*' -sS '{origin}/_local/code?userName={DEMO_USER}&deviceName={DEMO_DEVICE}' | {otp})
+curl --noproxy '*' -sS -w '\\n' -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
   -d \"{{\\\"otp\\\":\\\"$CODE\\\"}}\" \"{api}/deviceAuthentications/$AUTH_ID\"
 
 # A code works once. Wait up to 30 seconds for the next one, or move the clock:
-curl -sS -w '\\n' -d '{{\"advanceSeconds\":30}}' {origin}/_local/clock
+curl --noproxy '*' -sS -w '\\n' -d '{{\"advanceSeconds\":30}}' {origin}/_local/clock
 ",
         id = client.id().as_str(),
         secret = client.secret(),
@@ -50,49 +50,59 @@ curl -sS -w '\\n' -d '{{\"advanceSeconds\":30}}' {origin}/_local/clock
     ))
 }
 
-/// The files that tell other programs about a running stack. They hold secrets: mode 0600 in a directory of mode 0700.
-#[derive(Debug)]
-pub struct LocalFiles(PathBuf);
+/// The files that tell other programs about a running stack. They hold secrets: mode 0600 in a directory of mode 0700. Dropped,
+/// it removes them. It has no `Debug`, which would show them.
+#[must_use = "dropped, it removes the files"]
+pub struct LocalFiles([(PathBuf, Zeroizing<String>); 2]);
 
 impl LocalFiles {
     /// Writes `stack.json` and `env` into a directory, which belongs to this tool.
     ///
     /// # Errors
-    /// If they cannot be written.
+    /// If they cannot be written; none is left then.
     pub fn write(directory: &Path, stack: &Stack) -> Result<Self> {
         create_private_dir(directory)?;
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
             .with_context(|| format!("cannot change the mode of {}", directory.display()))?;
-        let files = Self(directory.to_owned());
-        write_private(&files.env(), environment(stack).as_bytes())?;
-        // Last, since its existence means that the stack is ready.
-        write_private(&files.stack(), description(stack).as_bytes())?;
+        let files = Self([
+            (directory.join("env"), environment(stack)),
+            // Last, since its existence means that the stack is ready.
+            (stack_file(directory), description(stack)),
+        ]);
+        for (path, content) in &files.0 {
+            write_private(path, content.as_bytes())?;
+        }
         Ok(files)
     }
 
-    fn stack(&self) -> PathBuf {
-        self.0.join("stack.json")
-    }
-
-    fn env(&self) -> PathBuf {
-        self.0.join("env")
-    }
-
-    /// Removes both files.
+    /// Removes what it wrote. What another stack has written over it stays.
     ///
     /// # Errors
-    /// If one exists and cannot be removed.
+    /// If a file cannot be read or removed.
     pub fn remove(&self) -> Result<()> {
-        for path in [self.stack(), self.env()] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let [env, stack] = self.0.each_ref().map(|(path, content)| remove_if_same(path, content));
+        stack.and(env)
     }
+}
+
+impl Drop for LocalFiles {
+    fn drop(&mut self) {
+        // Whoever wants to know whether it fails calls `remove`.
+        let _ = self.remove();
+    }
+}
+
+fn remove_if_same(path: &Path, content: &str) -> Result<()> {
+    match fs::read(path).map(Zeroizing::new) {
+        Ok(found) if *found == content.as_bytes() => fs::remove_file(path),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+    .with_context(|| format!("cannot remove {}", path.display()))
+}
+
+fn stack_file(directory: &Path) -> PathBuf {
+    directory.join("stack.json")
 }
 
 /// The origin of the running stack, from its files.
@@ -100,7 +110,7 @@ impl LocalFiles {
 /// # Errors
 /// If there are no files, since no stack runs here.
 pub fn running_origin(directory: &Path) -> Result<String> {
-    let path = LocalFiles(directory.to_owned()).stack();
+    let path = stack_file(directory);
     let text = fs::read(&path).with_context(|| {
         format!(
             "no local stack is running here (cannot read {}); start one with cargo run -p local",
@@ -127,7 +137,7 @@ fn description(stack: &Stack) -> Zeroizing<String> {
         "clients": clients,
         "userPoolId": stack.user_pool_id(),
         "cognitoUrl": stack.cognito_url(),
-        "dynamodbUrl": stack.stores().dynamodb_url(),
+        "dynamodbUrl": stack.stores().dated_dynamodb_url(),
         "secretsManagerUrl": stack.stores().secrets_manager_url(),
         "settings": device_settings(stack),
         "demo": { "userName": DEMO_USER, "deviceName": DEMO_DEVICE, "seedBase32": *seed },
@@ -152,9 +162,48 @@ fn device_settings(stack: &Stack) -> BTreeMap<&str, &str> {
 
 /// Lines for `cargo lambda watch --env-file`.
 fn environment(stack: &Stack) -> Zeroizing<String> {
-    let lines = stack
-        .environment()
-        .iter()
-        .map(|(name, value)| format!("{name}={value}\n"));
+    let stores = stack.stores();
+    let lines = stack.environment().iter().map(|(name, value)| {
+        let value = if value == stores.dynamodb_url() {
+            stores.dated_dynamodb_url()
+        } else {
+            value
+        };
+        format!("{name}={value}\n")
+    });
     Zeroizing::new(lines.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::stack::Options;
+
+    #[tokio::test]
+    async fn the_printed_commands_work_where_a_proxy_is_set() -> Result<()> {
+        let stack = Stack::start(Options::default()).await?;
+        let run = |script: &str| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]);
+            // Nothing listens there.
+            shell.envs(["http_proxy", "all_proxy"].map(|name| (name, "http://127.0.0.1:9")));
+            shell.output()
+        };
+        // Without curl there is nothing to try.
+        if run("command -v curl")?.status.success() {
+            let output = run(&commands(&stack))?;
+            let shown = String::from_utf8(output.stdout)?;
+            for answer in ["Please get the OTP", "OTP has been validated", "\"offsetSeconds\":30"] {
+                assert!(
+                    shown.contains(answer),
+                    "{answer}: {}",
+                    String::from_utf8_lossy(&output.stderr)
+                );
+            }
+        }
+        stack.shutdown().await;
+        Ok(())
+    }
 }

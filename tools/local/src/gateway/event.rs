@@ -299,9 +299,9 @@ mod tests {
         let request = post("/v1/deviceAuthentications/a%2Fb").body(&b"\xff"[..])?;
         let event = event(request, &[("authId", "a%2Fb")])?;
         let request = shared::http::Event::from_text(event.to_string()).read(tokio::time::Instant::now());
-        let request = request.map_err(|failure| anyhow::anyhow!(failure.reason))?.http;
-        assert_eq!(request.path_parameters().first("authId"), Some("a%2Fb"));
-        assert_eq!(request.body().as_ref(), b"\xff");
+        let request = request.map_err(|failure| anyhow::anyhow!(failure.reason))?;
+        assert_eq!(request.http.path_parameters().first("authId"), Some("a%2Fb"));
+        assert_eq!(request.http.body().as_ref(), b"\xff");
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use init_auth::InitAuth;
 use lambda_http::{Body, Response};
 use manage_devices::ManageDevices;
+use shared::aws::sdk::Limits;
 use shared::config::{InitAuthConfig, ManageDevicesConfig, ValidateOtpConfig};
 use shared::http::Event;
 use shared::random::SystemRandom;
@@ -94,7 +95,7 @@ impl Instances {
         clock: &Clock,
         log: &Arc<Log>,
     ) -> Result<Self> {
-        let clients = clients(dynamodb_url, secrets_manager_url);
+        let clients = clients(dynamodb_url, secrets_manager_url, Limits::REQUEST);
         let init_auth = InitAuthConfig::read(settings)?;
         let validate_otp = ValidateOtpConfig::read(settings)?;
         let manage_devices = ManageDevicesConfig::read(settings)?;

@@ -2,6 +2,7 @@
 //! must, all as the template says.
 
 pub(crate) mod access_log;
+mod answer;
 pub(crate) mod authorizer;
 mod event;
 pub(crate) mod functions;
@@ -87,6 +88,7 @@ impl Gateway {
         let answer = tokio::time::timeout(routed.route.timeout, call).await;
         let answer = answer.map_err(|_| Refusal::Failure)?.map_err(|_| Refusal::Failure)?;
         let mut response = answer.map(to_axum);
+        *response.headers_mut() = answer::headers(response.headers());
         response.extensions_mut().insert(AnsweredByFunction);
         Ok(response)
     }

@@ -15,9 +15,9 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 use shared::clock::Clock as _;
-use shared::names::ClientId;
+use shared::names::{ClientId, ClientOwners};
 
-use crate::clock::LocalClock;
+use crate::clock::{LocalClock, OutOfRange};
 use crate::stores::devices::{Registry, device_key};
 
 pub(crate) const CLOCK_PATH: &str = "/_local/clock";
@@ -27,6 +27,7 @@ pub(crate) struct LocalApi {
     pub(crate) clock: Arc<LocalClock>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) first_client: ClientId,
+    pub(crate) owners: ClientOwners,
 }
 
 pub(crate) fn router(api: Arc<LocalApi>) -> Router {
@@ -54,7 +55,7 @@ fn has_local_host(headers: &HeaderMap) -> bool {
     matches!(name, "127.0.0.1" | "localhost")
 }
 
-fn problem(status: StatusCode, text: &'static str) -> Response {
+fn problem(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
 }
 
@@ -69,8 +70,14 @@ async fn move_clock(State(api): State<Arc<LocalApi>>, body: axum::body::Bytes) -
     let Ok(ClockMove { advance_seconds }) = serde_json::from_slice(&body) else {
         return problem(StatusCode::BAD_REQUEST, "send {\"advanceSeconds\": 60}, a whole number");
     };
-    if api.clock.advance_seconds(advance_seconds).is_err() {
-        return problem(StatusCode::UNPROCESSABLE_ENTITY, "the clock cannot be moved that far");
+    if let Err(error) = api.clock.advance_seconds(advance_seconds) {
+        return match error.downcast_ref::<OutOfRange>() {
+            Some(error) => problem(StatusCode::BAD_REQUEST, &format!("{error}; send fewer seconds")),
+            None => problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "cannot keep the clock's offset in the data directory",
+            ),
+        };
     }
     let now = api.clock.now().rfc3339_millis();
     Json(json!({ "now": now, "offsetSeconds": api.clock.offset_seconds() })).into_response()
@@ -90,7 +97,7 @@ async fn code(State(api): State<Arc<LocalApi>>, query: Result<Query<DeviceQuery>
             Some(id) => ClientId::parse(&id).ok()?,
             None => api.first_client.clone(),
         };
-        device_key(&client, &query.user_name, &query.device_name).ok()
+        device_key(&api.owners.owner_of(&client), &query.user_name, &query.device_name).ok()
     });
     let Some(key) = key else {
         return problem(StatusCode::BAD_REQUEST, "send userName and deviceName of a device");

@@ -170,8 +170,26 @@ async fn the_clock_and_the_codes_are_available_over_http() -> Result<()> {
     let [_, second] = stack.clients();
     let other = reqwest::Url::parse_with_params(code_url.as_str(), [("clientId", second.id().as_str())])?;
     assert_eq!(http()?.get(other).send().await?.status().as_u16(), 404);
-    let bad = http()?.post(&clock_url).body("{\"advanceSeconds\":1.5}").send().await?;
-    assert_eq!(bad.status().as_u16(), 400);
+    for (body, fix) in [
+        ("", "a whole number"),
+        ("{}", "a whole number"),
+        ("{\"advanceSeconds\":null}", "a whole number"),
+        ("{\"advanceSeconds\":1.5}", "a whole number"),
+        ("{\"advanceSeconds\":1e3}", "a whole number"),
+        ("{\"advanceSeconds\":\"60\"}", "a whole number"),
+        ("{\"advanceSeconds\":60,\"to\":1}", "a whole number"),
+        ("{\"advanceSeconds\":99999999999999999999}", "a whole number"),
+        ("{\"advanceSeconds\":9223372036854775807}", "send fewer seconds"),
+        ("{\"advanceSeconds\":-9223372036854775808}", "send fewer seconds"),
+        ("{\"advanceSeconds\":253402300799}", "send fewer seconds"),
+        ("{\"advanceSeconds\":-1800000000}", "send fewer seconds"),
+    ] {
+        let bad = http()?.post(&clock_url).body(body).send().await?;
+        let status = bad.status().as_u16();
+        let error = bad.json::<Value>().await?["error"].to_string();
+        assert!(status == 400 && error.contains(fix), "{body}: {status} {error}");
+    }
+    assert_eq!(stack.clock().offset_seconds(), -30);
     let foreign = http()?.get(code_url).header("host", "evil.example").send().await?;
     assert_eq!(foreign.status().as_u16(), 403);
     stack.shutdown().await;
@@ -438,25 +456,34 @@ async fn the_sdk_can_describe_the_pool() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_answer_of_cognito_has_the_date_of_the_stacks_clock() -> Result<()> {
+async fn every_answer_of_every_server_has_the_date_of_the_stacks_clock() -> Result<()> {
     let options = Options {
         clock: Some(Arc::new(LocalClock::still(Timestamp::from_secs(1_800_000_000)))),
         ..Options::default()
     };
     let stack = Stack::start(options).await?;
-    let url = stack.cognito_url();
-    let pool = json!({ "UserPoolId": stack.user_pool_id() });
+    let stores = stack.stores();
+    let api = format!("{}/deviceAuthentications", stack.api_url());
     for expected in ["Fri, 15 Jan 2027 08:00:00 GMT", "Fri, 15 Jan 2027 09:00:00 GMT"] {
-        let target = "AWSCognitoIdentityProviderService.DescribeUserPool";
-        for request in [
-            http()?.post(url).header("x-amz-target", target).json(&pool),
-            http()?.post(url).json(&pool),
-            http()?.get(url),
+        // Errors have one too.
+        for url in [
+            stack.cognito_url(),
+            stores.dated_dynamodb_url(),
+            stores.secrets_manager_url(),
         ] {
-            let response = request.send().await?;
-            let date = response.headers().get("date").and_then(|date| date.to_str().ok());
-            assert_eq!(date, Some(expected));
+            for request in [http()?.post(url).body("{"), http()?.get(url)] {
+                assert_eq!(request.send().await?.headers()["date"], expected, "{url}");
+            }
         }
+        let target = "AWSCognitoIdentityProviderService.DescribeUserPool";
+        let pool = json!({ "UserPoolId": stack.user_pool_id() });
+        let described = http()?
+            .post(stack.cognito_url())
+            .header("x-amz-target", target)
+            .json(&pool);
+        let described = described.send().await?.error_for_status()?;
+        assert_eq!(described.headers()["date"], expected);
+        assert_eq!(http()?.post(&api).send().await?.headers()["date"], expected);
         stack.advance(Duration::from_hours(1))?;
     }
     stack.shutdown().await;

@@ -10,7 +10,7 @@ use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::Clock as _;
 use shared::device::{Device, Registration, Status};
-use shared::names::{ClientId, DeviceKey, DeviceName, UserName, seed_name};
+use shared::names::{DeviceKey, DeviceName, Owner, UserName, seed_name};
 use shared::otp::{OtpCode, OtpParameters, Seed, Step};
 use shared::ports::operator::DeviceInventory as _;
 use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
@@ -66,9 +66,9 @@ impl Codes {
 ///
 /// # Errors
 /// If a name is invalid.
-pub fn device_key(client: &ClientId, user: &str, device: &str) -> Result<DeviceKey> {
+pub fn device_key(owner: impl Into<Owner>, user: &str, device: &str) -> Result<DeviceKey> {
     Ok(DeviceKey {
-        client: client.clone(),
+        owner: owner.into(),
         user: UserName::parse(user)?,
         device: DeviceName::parse(device)?,
     })

@@ -2,6 +2,7 @@
 
 pub(crate) mod devices;
 mod dynamodb;
+mod front;
 pub(crate) mod samples;
 mod secret_list;
 mod secrets_manager;
@@ -20,6 +21,7 @@ use crate::template::Template;
 /// Both stores, each with an HTTP endpoint on loopback. They can outlive the stacks that use them.
 pub struct Stores {
     dynamodb_url: String,
+    dated_dynamodb_url: String,
     secrets_manager_url: String,
     database: dynoxide::Database,
     host: Host,
@@ -35,14 +37,14 @@ impl fmt::Debug for Stores {
 }
 
 impl Stores {
-    /// Starts both with empty tables, or with the content of the data directory. The clock only decides what
-    /// [`Stores::sweep_expired`] deletes; a database in a file takes the machine's clock for that.
+    /// Starts both with empty tables, or with the content of the data directory. The clock decides what
+    /// [`Stores::sweep_expired`] deletes, unless the database is in a file, and is the `Date` of answers.
     ///
     /// # Errors
     /// If a store does not start or a table cannot be created.
     pub async fn start(data_dir: Option<Arc<DataDir>>, clock: &Arc<LocalClock>) -> Result<Self> {
         let template = Template::load()?;
-        let host = Host::new("local-stores")?;
+        let host = Host::new("local-stores", clock)?;
         let database = dynamodb::open(data_dir.as_ref(), clock)?;
 
         let (listener, port) = bind(0)?;
@@ -54,30 +56,42 @@ impl Stores {
         })?;
 
         let (listener, port) = bind(0)?;
+        let dated_dynamodb_url = format!("http://127.0.0.1:{port}");
+        host.serve_router(listener, front::router(&dynamodb_url)?)?;
+
+        let (listener, port) = bind(0)?;
         let secrets_manager_url = format!("http://127.0.0.1:{port}");
         host.serve_router(listener, secrets_manager::router(data_dir).await?)?;
 
-        let clients = clients(&dynamodb_url, &secrets_manager_url);
+        let clients = clients(&dynamodb_url, &secrets_manager_url, Limits::OPERATOR);
         host.run(async move { dynamodb::create_tables(&clients.dynamodb, &template.tables).await })
             .await?;
         Ok(Self {
             dynamodb_url,
+            dated_dynamodb_url,
             secrets_manager_url,
             database,
             host,
         })
     }
 
-    /// Clients of these stores.
+    /// Clients of these stores, more patient than those of the functions: what prepares and checks a test must not fail on a
+    /// busy machine.
     #[must_use]
     pub fn clients(&self) -> Clients {
-        clients(&self.dynamodb_url, &self.secrets_manager_url)
+        clients(&self.dynamodb_url, &self.secrets_manager_url, Limits::OPERATOR)
     }
 
-    /// The endpoint of `DynamoDB`.
+    /// The endpoint of `DynamoDB`, whose answers have the machine's time as their `Date`.
     #[must_use]
     pub fn dynamodb_url(&self) -> &str {
         &self.dynamodb_url
+    }
+
+    /// Another endpoint of the same, for programs that read the time from its answers: their `Date` is the stack's time.
+    #[must_use]
+    pub fn dated_dynamodb_url(&self) -> &str {
+        &self.dated_dynamodb_url
     }
 
     /// The endpoint of Secrets Manager.
@@ -102,9 +116,9 @@ impl Stores {
     }
 }
 
-/// Clients of stores on this machine, with the limits of a request.
-pub(crate) fn clients(dynamodb_url: &str, secrets_manager_url: &str) -> Clients {
-    Clients::new(Endpoints::local(dynamodb_url, secrets_manager_url), Limits::REQUEST)
+/// Clients of stores on this machine.
+pub(crate) fn clients(dynamodb_url: &str, secrets_manager_url: &str, limits: Limits) -> Clients {
+    Clients::new(Endpoints::local(dynamodb_url, secrets_manager_url), limits)
 }
 
 #[cfg(test)]

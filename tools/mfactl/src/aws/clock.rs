@@ -9,8 +9,9 @@ use aws_sdk_cloudformation::config::interceptors::{
 use aws_sdk_cloudformation::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_cloudformation::error::BoxError;
 use aws_sdk_cloudformation::primitives::{DateTime, DateTimeFormat};
-use shared::aws::devices::DynamoDevices;
+use aws_sdk_dynamodb::types::AttributeValue;
 use shared::clock::{Clock, Timestamp};
+use shared::error::chain;
 
 use crate::ports::stack::ClockOffset;
 
@@ -105,18 +106,31 @@ impl<C: Clock + fmt::Debug> Intercept for AnswerClock<C> {
     }
 }
 
-/// This machine's clock compared with the store's, by the `Date` of one answer; `None` if the store does not answer. An error
-/// is an answer too, so this needs no rights.
+/// This machine's clock compared with the store's, by the `Date` of one answer. An error is an answer too, so this needs no
+/// rights.
+///
+/// # Errors
+/// Why there was no answer.
 pub async fn store_clock_offset(
     dynamodb: &aws_sdk_dynamodb::Client,
     table: String,
     clock: impl Clock + fmt::Debug + 'static,
-) -> Option<ClockOffset> {
+) -> Result<ClockOffset, String> {
     let (answer_clock, reader) = AnswerClock::new(clock);
     let config = dynamodb.config().to_builder().interceptor(answer_clock).build();
-    let devices = DynamoDevices::new(&aws_sdk_dynamodb::Client::from_conf(config), table);
-    devices.warm_up().await;
-    reader.offset()
+    let devices = aws_sdk_dynamodb::Client::from_conf(config);
+    // Of a device that does not exist.
+    let nothing = || AttributeValue::S("-".to_owned());
+    let get = devices
+        .get_item()
+        .table_name(table)
+        .key("pk", nothing())
+        .key("sk", nothing());
+    let answer = get.send().await;
+    reader.offset().ok_or_else(|| match answer {
+        Ok(_) => "its answer has no date".to_owned(),
+        Err(error) => chain(&error),
+    })
 }
 
 pub(super) fn timestamp(date: &DateTime) -> Option<Timestamp> {
@@ -180,7 +194,7 @@ mod tests {
             let dynamodb = mock_client!(aws_sdk_dynamodb, RuleMode::MatchAny, &[&rule]);
             let clock = std::sync::Arc::new(shared::testing::clock::ManualClock::at(now));
             let offset = store_clock_offset(&dynamodb, "Devices".to_owned(), clock).await;
-            assert_eq!(offset, expected, "{date}");
+            assert_eq!(offset.ok(), expected, "{date}");
         }
         Ok(())
     }

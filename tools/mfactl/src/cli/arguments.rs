@@ -16,9 +16,9 @@ const DEPLOYMENT: &str = "Deployment";
 
 /// Register, import and manage the devices of an MFA service, and the clients that they belong to.
 ///
-/// Exits with 0 if everything was done, with 1 if something failed, with 2 if the command line is wrong. Every command can be
-/// repeated: it finishes what an interrupted one began. Region and credentials come from the environment, as for every AWS
-/// tool.
+/// Exits with 0 if everything was done, with 1 if something failed, with 2 if the command line, region or credentials are
+/// wrong. Every command can be repeated: it finishes what an interrupted one began. Region and credentials come from the
+/// environment, as for every AWS tool.
 #[derive(Debug, Parser)]
 #[command(name = "mfactl", version, arg_required_else_help = true)]
 pub struct Arguments {
@@ -141,6 +141,16 @@ pub(super) enum DeviceCommand {
         #[command(flatten)]
         table: TableOption,
     },
+    /// Make a table that was restored from a backup safe to use: what was issued before the restore no longer fits its devices
+    ///
+    /// Moves the version of every device forward, since a version must never repeat. Run it after the restore, before traffic
+    /// returns, and again if it was interrupted.
+    Restored {
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        table: TableOption,
+    },
     /// Check whether a device can work: its item, its secret, and what an authentication would need now
     Check {
         #[command(flatten)]
@@ -151,6 +161,12 @@ pub(super) enum DeviceCommand {
         /// Compare the seed with the one in FILE, in base32; - is standard input
         #[arg(long, value_name = "FILE")]
         seed_file: Option<PathBuf>,
+        /// Ask for two consecutive codes, and tell how far the clock of the token is off
+        ///
+        /// The codes are read from the terminal or standard input. They count as a pair of an authentication: a right pair is
+        /// used up, a wrong one is rate-limited.
+        #[arg(long)]
+        codes: bool,
         #[command(flatten)]
         table: TableOption,
         #[command(flatten)]
@@ -234,6 +250,12 @@ pub(super) struct RegisterArguments {
     pub(super) policy: PolicyOptions,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum DeviceSource {
+    /// The issuer of the account, followed by the account's own device if it names one
+    Issuer,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ImportArguments {
     /// File to import; - is standard input
@@ -244,6 +266,12 @@ pub(super) struct ImportArguments {
     /// Device name for rows that have none
     #[arg(long, value_parser = DeviceName::parse)]
     pub(super) device: Option<DeviceName>,
+    /// Name the devices of URIs and authenticator exports after something that tells apart accounts with the same name
+    #[arg(long, value_name = "WHAT")]
+    pub(super) device_from: Option<DeviceSource>,
+    /// Read the users of PSKC keys from FILE, a CSV file with the columns serial and user; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) users: Option<PathBuf>,
     /// Say what would be done with each row, and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -474,7 +502,8 @@ impl DeviceCommand {
             | Self::Disable { table, .. }
             | Self::Enable { table, .. }
             | Self::Remove { table, .. }
-            | Self::Export { table, .. } => (table, None, None),
+            | Self::Export { table, .. }
+            | Self::Restored { table, .. } => (table, None, None),
         };
         let given = table.given().into_iter();
         let given = given.chain(seeds.into_iter().flat_map(SeedOptions::given));
@@ -498,7 +527,9 @@ impl DeviceCommand {
     pub(super) const fn yes(&self) -> bool {
         match self {
             Self::Register(given) => given.yes,
-            Self::Unlock { confirmation, .. } | Self::Remove { confirmation, .. } => confirmation.yes,
+            Self::Unlock { confirmation, .. }
+            | Self::Remove { confirmation, .. }
+            | Self::Restored { confirmation, .. } => confirmation.yes,
             _ => false,
         }
     }

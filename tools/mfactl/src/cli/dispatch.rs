@@ -1,6 +1,6 @@
 //! Opens the target, and runs the command.
 
-use std::io::Write as _;
+use std::io::stdout;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use crate::commands::doctor::DoctorOptions;
 use crate::formats::import_file::ImportOptions;
 use crate::formats::pskc::PskcOptions;
 use crate::ports::clients::ClientRegistry;
-use crate::target::{Deployment, Needs, Settings, Target};
-use crate::terminal::{Console, Terminal};
+use crate::target::{Deployment, Needs, Settings, Target, explain_credentials};
+use crate::terminal::{Console, Terminal, write_all};
 use crate::usage::Usage;
 
 /// Devices that are read at a time: less than a megabyte, the most that a page of `DynamoDB` has.
@@ -36,13 +36,21 @@ const PAGE: u16 = 500;
 /// [`Usage`] if the command line is wrong, otherwise what failed.
 pub async fn run(arguments: &Arguments) -> Result<bool> {
     let deployment = arguments.deployment()?;
-    match &arguments.command {
+    let outcome = run_on(&deployment, &arguments.command).await;
+    match deployment {
+        Deployment::Local(_) => outcome,
+        Deployment::Aws { .. } => outcome.map_err(explain_credentials),
+    }
+}
+
+async fn run_on(deployment: &Deployment, command: &Command) -> Result<bool> {
+    match command {
         Command::Device(command) => {
             if matches!(deployment, Deployment::Aws { .. }) {
                 command.require_client(None)?;
             }
             let needs = Needs::Stores(command.required_settings());
-            let target = Target::open(&deployment, command.settings(), needs).await?;
+            let target = Target::open(deployment, command.settings(), needs).await?;
             let mut admin = target.device_admin(Console::default(), command.yes())?;
             if let Some(note) = target.clock_note() {
                 admin.terminal.note(&note)?;
@@ -53,15 +61,15 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
             return Ok(!admin.left_behind);
         }
         Command::Client(command) => {
-            let target = Target::open(&deployment, command.settings(), Needs::UserPool).await?;
+            let target = Target::open(deployment, command.settings(), Needs::UserPool).await?;
             let mut admin = target.client_admin(command.token_url(), Console::default(), command.yes())?;
             command.run(&mut admin).await?;
         }
-        Command::Doctor(given) => examine(&deployment, given).await?,
-        Command::Completions { shell } => print(&manual::completions(*shell))?,
+        Command::Doctor(given) => examine(deployment, given).await?,
+        Command::Completions { shell } => write_all(stdout(), &manual::completions(*shell))?,
         Command::Man { directory } => match directory {
             Some(directory) => manual::write_manuals(directory)?,
-            None => print(&manual::manual()?)?,
+            None => write_all(stdout(), &manual::manual()?)?,
         },
     }
     Ok(true)
@@ -81,10 +89,6 @@ async fn examine(deployment: &Deployment, given: &DoctorArguments) -> Result<()>
         page: PAGE,
     };
     doctor.examine(&options, &TokioDelay).await
-}
-
-fn print(text: &[u8]) -> Result<()> {
-    Ok(std::io::stdout().write_all(text)?)
 }
 
 struct TokioDelay;
@@ -146,16 +150,19 @@ impl DeviceCommand {
                 };
                 admin.export(&request).await
             }
+            Self::Restored { .. } => admin.restored(PAGE).await,
             Self::Check {
                 device,
                 json,
                 seed_file,
+                codes,
                 ..
             } => {
                 let request = CheckRequest {
                     key: device.key(default)?,
                     json: *json,
                     expected: seed_file.as_deref().map(input::seed).transpose()?,
+                    codes: *codes,
                 };
                 admin.check(&request).await
             }
@@ -199,11 +206,14 @@ impl ImportArguments {
             .as_deref()
             .map(input::pre_shared_key)
             .transpose()?;
+        let users = self.users.as_deref().map(input::users).transpose()?;
         let file = input::content(&self.file)?;
         let request = ImportRequest {
             client,
             options: ImportOptions {
                 device: self.device.clone(),
+                device_from_issuer: self.device_from.is_some(),
+                users,
                 allow_weak_seeds: self.allow_weak_seeds,
                 pskc: PskcOptions {
                     key: key.as_deref().map(Vec::as_slice),

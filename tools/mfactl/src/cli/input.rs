@@ -10,7 +10,9 @@ use shared::ports::operator::DeviceFilter;
 use zeroize::Zeroizing;
 
 use super::arguments::{DeviceArguments, DeviceCommand, FilterArguments};
+use crate::formats::csv::Users;
 use crate::formats::encodings::seed_from_base32;
+use crate::formats::import_file;
 use crate::usage::Usage;
 
 /// The client that was given, or the default one.
@@ -38,7 +40,7 @@ impl DeviceCommand {
             | Self::Unlock { device, .. }
             | Self::Remove { device, .. }
             | Self::Check { device, .. } => device,
-            Self::List { .. } | Self::Import(_) | Self::Export { .. } => return Ok(()),
+            Self::List { .. } | Self::Import(_) | Self::Export { .. } | Self::Restored { .. } => return Ok(()),
         };
         device.key(default).map(drop)
     }
@@ -47,7 +49,7 @@ impl DeviceCommand {
 impl DeviceArguments {
     pub(super) fn key(&self, default: Option<&ClientId>) -> Result<DeviceKey, Usage> {
         Ok(DeviceKey {
-            client: client(self.client.as_deref(), default)?,
+            owner: client(self.client.as_deref(), default)?.into(),
             user: self.user.clone(),
             device: self.device.clone(),
         })
@@ -58,8 +60,11 @@ impl FilterArguments {
     pub(super) fn filter(&self, default: Option<&ClientId>) -> Result<DeviceFilter, Usage> {
         match (&self.client, &self.user) {
             (None, None) => Ok(DeviceFilter::All),
-            (Some(raw), None) => Ok(DeviceFilter::Client(client(Some(raw), None)?)),
-            (raw, Some(user)) => Ok(DeviceFilter::User(client(raw.as_deref(), default)?, user.clone())),
+            (Some(raw), None) => Ok(DeviceFilter::Owner(client(Some(raw), None)?.into())),
+            (raw, Some(user)) => Ok(DeviceFilter::User(
+                client(raw.as_deref(), default)?.into(),
+                user.clone(),
+            )),
         }
     }
 }
@@ -87,6 +92,14 @@ pub(super) fn seed(path: &Path) -> Result<Seed> {
     Ok(seed.map_err(|error| Usage(format!("{} does not hold a seed: {error}", path.display())))?)
 }
 
+/// The users of serial numbers in a CSV file.
+pub(super) fn users(path: &Path) -> Result<Users> {
+    let content = content(path)?;
+    let refused = |error: &dyn std::fmt::Display| Usage(format!("{} is not a list of users: {error}", path.display()));
+    let text = import_file::text_of(&content).map_err(|error| refused(&error))?;
+    Ok(Users::parse(text).map_err(|error| refused(&error))?)
+}
+
 /// The key in a file, in hexadecimal digits.
 pub(super) fn pre_shared_key(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let content = content(path)?;
@@ -110,7 +123,7 @@ mod tests {
         };
         assert!(arguments.filter(None).is_err());
         let shop = ClientId::parse("shop")?;
-        let expected = DeviceFilter::User(shop.clone(), UserName::parse("alice")?);
+        let expected = DeviceFilter::User((&shop).into(), UserName::parse("alice")?);
         assert_eq!(arguments.filter(Some(&shop))?, expected);
         Ok(())
     }

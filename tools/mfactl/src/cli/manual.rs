@@ -5,12 +5,21 @@ use std::path::Path;
 use clap::{Arg, Command, CommandFactory as _, FromArgMatches as _};
 
 use super::arguments::Arguments;
+use crate::terminal::{visible_lines, write_all};
 
 /// Parses the command line of the process; exits if it is wrong or asks for help.
 #[must_use]
 pub fn parse() -> Arguments {
-    let matches = command().get_matches();
-    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let matches = command().try_get_matches();
+    let parsed = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
+    parsed.unwrap_or_else(|error| {
+        if !error.use_stderr() {
+            error.exit()
+        }
+        // Nothing can be done if even this cannot be written.
+        let _ = write_all(std::io::stderr(), visible_lines(&error.render().to_string()).as_bytes());
+        std::process::exit(error.exit_code())
+    })
 }
 
 /// The parser. Commands that use no deployment do not show the options that name one.
@@ -58,12 +67,13 @@ mod tests {
 
     #[test]
     fn no_option_has_a_seed_a_code_or_a_key_as_its_value() {
-        const ALLOWED: [&str; 5] = [
+        const ALLOWED: [&str; 6] = [
             "seed_prefix",
             "seed_key",
             "allow_weak_seeds",
             "allow_dated_keys",
             "show_secret",
+            "codes",
         ];
         fn options(command: &Command, all: &mut Vec<String>) {
             all.extend(

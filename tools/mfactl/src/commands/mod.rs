@@ -10,7 +10,7 @@ pub mod device;
 pub mod doctor;
 
 mod confirm;
-pub mod output_file;
+mod output_file;
 mod pace;
 mod text;
 

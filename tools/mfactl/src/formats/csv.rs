@@ -1,58 +1,68 @@
-//! CSV (RFC 4180) with a header: columns by name, in any order.
+//! CSV (RFC 4180) with a header: columns by name, in any order, as spreadsheets write them.
 //!
-//! `user`, `device`, and `seed` (base32) or `uri` (`otpauth://`); optionally `issuer`, `algorithm`, `digits`, `period`.
-//! An unknown column is refused: it may be a typo of one that matters. The parser is `csv-core`, because the crate `csv`
-//! has buffers that it does not clear.
+//! `user`, `device`, and `seed` (base32), `seedHex` or `uri` (`otpauth://`); optionally `issuer`, `algorithm`, `digits`,
+//! `period`. An unknown column is refused: it may be a typo of one that matters. Passed over are a first line `sep=;`, lines
+//! that begin with `#`, rows without a value, and columns without name and value. The parser is `csv-core`, because the crate
+//! `csv` has buffers that it does not clear.
 
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use shared::otp::{OtpParameters, Seed, SeedError};
+use shared::otp::{OtpParameters, Seed};
 use zeroize::Zeroizing;
 
-use super::encodings::seed_from_base32;
+use super::encodings::{SeedTextError, looks_hexadecimal, seed_from_base32, seed_from_hexadecimal};
 use super::otpauth::{self, UriError};
-use super::parameters;
+use super::parameters::{self, shown_name};
 
-/// The columns that a header may have.
-pub const COLUMNS: [&str; 8] = [
+/// The columns that a header may have, in lower case.
+const COLUMNS: [&str; 9] = [
     "user",
     "device",
     "seed",
+    "seedhex",
     "uri",
     "issuer",
     "algorithm",
     "digits",
     "period",
 ];
+/// The columns of a list of users.
+const USER_COLUMNS: [&str; 2] = ["serial", "user"];
+/// The most fields that are read of a record.
+const MOST_FIELDS: usize = 64;
 const DELIMITERS: [u8; 3] = *b",;\t";
 
-/// Why a file was refused. Holds nothing of the input: without a header, the first line has a seed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a file was refused. Holds nothing of the input but the name of an unknown column; without a header, the first line has
+/// a seed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CsvError {
     #[error("the file has no header: its first line names the columns, for example: user,device,seed")]
     NoHeader,
     #[error(
-        "column {column} of the header is unknown; the columns are user, device, seed or uri, issuer, algorithm, digits, \
-         period"
+        "column {column} of the header, {name}, is unknown: remove it, or give it one of the names user, device, seed (base32), \
+         seedHex, uri, issuer, algorithm, digits, period"
     )]
     UnknownColumn {
         /// Counted from 1.
         column: usize,
+        name: String,
     },
     #[error("column {column} of the header occurs twice")]
     RepeatedColumn {
         /// Counted from 1.
         column: usize,
     },
-    #[error("the header has neither a column seed nor a column uri")]
+    #[error("the header has no column seed, seedHex or uri")]
     NoSeedColumn,
     #[error("the header has no column user")]
     NoUserColumn,
 }
 
-/// Why a row was refused. Holds nothing of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a row was refused. Holds nothing of the input but what [`UriError`] does.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CsvRowError {
     #[error(
         "expected {expected} fields as in the header, found {}: quote a field that has a delimiter in it, and close every \
@@ -65,8 +75,13 @@ pub enum CsvRowError {
     },
     #[error("the row has neither a seed nor a URI")]
     NoSeed,
-    #[error("the row has a seed and a URI: leave one of them empty")]
+    #[error("the row has more than one of seed, seedHex and uri: leave the others empty")]
     TwoSeeds,
+    #[error("the row has a value in column {column}, which has no name")]
+    Unnamed {
+        /// Counted from 1.
+        column: usize,
+    },
     #[error("the algorithm must be SHA1, SHA256 or SHA512")]
     Algorithm,
     #[error("the digits must be 6 or 8")]
@@ -74,7 +89,7 @@ pub enum CsvRowError {
     #[error("the period must be 30 or 60 seconds")]
     Period,
     #[error(transparent)]
-    Seed(#[from] SeedError),
+    Seed(#[from] SeedTextError),
     #[error(transparent)]
     Uri(#[from] UriError),
     #[error("issuer, algorithm, digits or period of the row differ from those of its URI")]
@@ -95,6 +110,8 @@ pub struct CsvRow {
     pub account: Option<Result<String, UriError>>,
     /// The seed, with algorithm, digits and period.
     pub seed: Seed,
+    /// Whether its base32 would be a seed in hexadecimal digits as well.
+    pub looks_hexadecimal: bool,
 }
 
 impl fmt::Debug for CsvRow {
@@ -108,77 +125,188 @@ impl fmt::Debug for CsvRow {
 /// A row, and the line that it begins in, counted from 1.
 pub type NumberedRow = (usize, Result<CsvRow, CsvRowError>);
 
+/// The rows of a file.
+#[derive(Debug)]
+pub struct CsvRows {
+    pub rows: Vec<NumberedRow>,
+    /// The lines that begin with `#` and have as many fields as the header, counted from 1. They are not read.
+    pub comments_like_rows: Vec<usize>,
+}
+
 /// Reads a file whose header shows the delimiter: comma, semicolon or tab.
 ///
 /// # Errors
 /// [`CsvError`].
-pub fn parse(text: &str) -> Result<Vec<NumberedRow>, CsvError> {
-    let header = Header::read(text)?;
-    let mut records = Records::new(text, header.delimiter);
-    records.next(&mut |_| ());
-    let mut rows = Vec::new();
-    while let Some(row) = records.next(&mut |record| header.row(record)) {
-        rows.push(row);
+pub fn parse(text: &str) -> Result<CsvRows, CsvError> {
+    let (header, mut records) = Header::read(text, &COLUMNS)?;
+    if !["seed", "seedhex", "uri"].iter().any(|name| header.has(name)) {
+        return Err(CsvError::NoSeedColumn);
     }
-    Ok(rows)
+    if !header.has("user") && !header.has("uri") {
+        return Err(CsvError::NoUserColumn);
+    }
+    let mut rows = Vec::new();
+    while let Some((line, row)) = records.next(&mut |record| (!record.is_blank()).then(|| header.row(record))) {
+        rows.extend(row.map(|row| (line, row)));
+    }
+    let comments = records.comments.into_iter();
+    let like_rows = comments.filter(|(_, fields)| *fields == header.columns.len());
+    Ok(CsvRows {
+        rows,
+        comments_like_rows: like_rows.map(|(line, _)| line).collect(),
+    })
+}
+
+/// Why a list of users was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsersError {
+    #[error("its first line must name the columns serial and user, and no others")]
+    Header,
+    #[error("line {line} must have a serial number and a user")]
+    Row { line: usize },
+    #[error("line {line} has the serial number of an earlier line")]
+    Repeated { line: usize },
+    #[error("it has no rows under its header")]
+    Empty,
+}
+
+/// The users of serial numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Users(HashMap<String, String>);
+
+impl Users {
+    /// Reads a CSV file with the columns `serial` and `user`.
+    ///
+    /// # Errors
+    /// [`UsersError`].
+    pub fn parse(text: &str) -> Result<Self, UsersError> {
+        let (header, mut records) = Header::read(text, &USER_COLUMNS).map_err(|_| UsersError::Header)?;
+        if !USER_COLUMNS.iter().all(|name| header.has(name)) {
+            return Err(UsersError::Header);
+        }
+        let pair = |record: &Record<'_>| {
+            let field = |name| header.field(record, name).map(|field| field.trim().to_owned());
+            let whole = !record.damaged && record.fields.len() == header.columns.len();
+            (!record.is_blank()).then(|| field("serial").zip(field("user")).filter(|_| whole))
+        };
+        let mut users = HashMap::new();
+        while let Some((line, row)) = records.next(&mut |record| pair(record)) {
+            let Some(row) = row else { continue };
+            let (serial, user) = row.ok_or(UsersError::Row { line })?;
+            match users.entry(serial) {
+                Entry::Occupied(_) => return Err(UsersError::Repeated { line }),
+                Entry::Vacant(free) => free.insert(user),
+            };
+        }
+        if users.is_empty() {
+            Err(UsersError::Empty)
+        } else {
+            Ok(Self(users))
+        }
+    }
+
+    /// The user who has the token with a serial number.
+    #[must_use]
+    pub fn of(&self, serial: &str) -> Option<&str> {
+        self.0.get(serial).map(String::as_str)
+    }
+
+    /// How many serial numbers are not among these.
+    pub(super) fn count_others<'a>(&self, serials: impl Iterator<Item = &'a str>) -> usize {
+        let serials: HashSet<&str> = serials.collect();
+        self.0
+            .keys()
+            .filter(|serial| !serials.contains(serial.as_str()))
+            .count()
+    }
 }
 
 /// Whether the first line looks like a header, so that an error about it makes sense.
 pub(super) fn looks_like_csv(text: &str) -> bool {
-    DELIMITERS.iter().any(|delimiter| Header::known(text, *delimiter) > 0)
+    let (delimiter, header) = preamble(text);
+    delimiter.is_some()
+        || DELIMITERS
+            .iter()
+            .any(|delimiter| known(header, *delimiter, &COLUMNS) > 0)
+}
+
+/// What precedes the header: blank lines, comments, and a line `sep=;`, as spreadsheets write it. Returns the delimiter that
+/// it names, and the text from the header on.
+fn preamble(text: &str) -> (Option<u8>, &str) {
+    let (mut delimiter, mut rest) = (None, text.strip_prefix('\u{feff}').unwrap_or(text));
+    while let Some(line) = rest.split_inclusive(['\r', '\n']).next() {
+        let content = line.trim_end_matches(['\r', '\n']);
+        let named = otpauth::after_prefix(content.trim_matches('"'), "sep=").map(str::as_bytes);
+        match named {
+            Some([named, ..]) if DELIMITERS.contains(named) => delimiter = Some(*named),
+            _ if content.trim_start_matches('"').starts_with('#') => {}
+            _ if content
+                .chars()
+                .all(|c| c.is_whitespace() || DELIMITERS.map(char::from).contains(&c)) => {}
+            _ => break,
+        }
+        rest = rest.get(line.len()..).unwrap_or_default();
+    }
+    (delimiter, rest)
+}
+
+/// The names in the first line, in lower case.
+fn names(text: &str, delimiter: u8) -> Vec<Zeroizing<String>> {
+    let name = |raw: &&str| Zeroizing::new(raw.trim().to_ascii_lowercase());
+    let first_line = text.split(['\r', '\n']).next().unwrap_or_default();
+    let names = Records::new(first_line, delimiter).next(&mut |record| record.fields.iter().map(name).collect());
+    names.map(|(_, names)| names).unwrap_or_default()
+}
+
+fn known(text: &str, delimiter: u8, columns: &[&str]) -> usize {
+    let names = names(text, delimiter);
+    names.iter().filter(|name| columns.contains(&name.as_str())).count()
 }
 
 struct Header {
-    delimiter: u8,
-    /// For each column, its place in [`COLUMNS`].
-    columns: Vec<usize>,
+    /// The known name of each column; `None` of one without a name.
+    columns: Vec<Option<&'static str>>,
 }
 
 impl Header {
-    fn read(text: &str) -> Result<Self, CsvError> {
-        let delimiter = DELIMITERS
-            .into_iter()
-            .rev()
-            .max_by_key(|delimiter| Self::known(text, *delimiter))
-            .ok_or(CsvError::NoHeader)?;
+    /// Reads the header, and returns the records after it.
+    fn read<'a>(text: &'a str, known_columns: &'static [&'static str]) -> Result<(Self, Records<'a>), CsvError> {
+        let (given, rest) = preamble(text);
+        let likely = || {
+            let all = DELIMITERS.into_iter().rev();
+            all.max_by_key(|delimiter| known(rest, *delimiter, known_columns))
+        };
+        let delimiter = given.or_else(likely).ok_or(CsvError::NoHeader)?;
         let mut columns = Vec::new();
-        for (at, name) in Self::names(text, delimiter).iter().enumerate() {
+        for (at, name) in names(rest, delimiter).iter().enumerate() {
             let column = at + 1;
-            let known = COLUMNS.iter().position(|known| *known == name.as_str());
-            let known = known.ok_or(CsvError::UnknownColumn { column })?;
-            if columns.contains(&known) {
+            let known = known_columns.iter().find(|known| **known == name.as_str()).copied();
+            if known.is_none() && !name.is_empty() {
+                let name = shown_name(name);
+                return Err(CsvError::UnknownColumn { column, name });
+            }
+            if known.is_some() && columns.contains(&known) {
                 return Err(CsvError::RepeatedColumn { column });
             }
             columns.push(known);
         }
-        let header = Self { delimiter, columns };
-        if header.columns.is_empty() {
+        if columns.iter().all(Option::is_none) {
             return Err(CsvError::NoHeader);
         }
-        match (header.has("seed"), header.has("uri"), header.has("user")) {
-            (false, false, _) => Err(CsvError::NoSeedColumn),
-            (_, false, false) => Err(CsvError::NoUserColumn),
-            _ => Ok(header),
-        }
-    }
-
-    fn names(text: &str, delimiter: u8) -> Vec<Zeroizing<String>> {
-        let name = |raw: &&str| Zeroizing::new(raw.trim().to_ascii_lowercase());
-        let mut names = Vec::new();
-        let first_line = text.trim_start_matches(['\r', '\n']).lines().next().unwrap_or_default();
-        Records::new(first_line, delimiter).next(&mut |record: &Record<'_>| {
-            names = record.fields.iter().map(name).collect();
-        });
-        names
-    }
-
-    fn known(text: &str, delimiter: u8) -> usize {
-        let names = Self::names(text, delimiter);
-        names.iter().filter(|name| COLUMNS.contains(&name.as_str())).count()
+        let mut records = Records::new(text, delimiter);
+        records.advance(text.len() - rest.len());
+        records.next(&mut |_| ());
+        Ok((Self { columns }, records))
     }
 
     fn has(&self, name: &str) -> bool {
-        self.columns.iter().any(|column| COLUMNS.get(*column) == Some(&name))
+        self.columns.contains(&Some(name))
+    }
+
+    fn field<'a>(&self, record: &Record<'a>, name: &str) -> Option<&'a str> {
+        let mut named = self.columns.iter().zip(&record.fields);
+        let (_, field) = named.find(|(column, _)| **column == Some(name))?;
+        (!field.trim().is_empty()).then_some(*field)
     }
 
     fn row(&self, record: &Record<'_>) -> Result<CsvRow, CsvRowError> {
@@ -187,13 +315,11 @@ impl Header {
             let found = (!record.damaged).then_some(record.fields.len());
             return Err(CsvRowError::Fields { expected, found });
         }
-        let field = |name: &str| {
-            let named = self.columns.iter().zip(&record.fields);
-            let (_, field) = named
-                .into_iter()
-                .find(|(column, _)| COLUMNS.get(**column) == Some(&name))?;
-            (!field.trim().is_empty()).then_some(*field)
-        };
+        let unnamed = |(column, field): (&Option<_>, &&str)| column.is_none() && !field.trim().is_empty();
+        if let Some(at) = self.columns.iter().zip(&record.fields).position(unnamed) {
+            return Err(CsvRowError::Unnamed { column: at + 1 });
+        }
+        let field = |name: &str| self.field(record, name);
         let algorithm = field("algorithm").map(|raw| parameters::algorithm(raw).ok_or(CsvRowError::Algorithm));
         let digits = field("digits").map(|raw| parameters::digits(raw).ok_or(CsvRowError::Digits));
         let period = field("period").map(|raw| parameters::period(raw).ok_or(CsvRowError::Period));
@@ -202,18 +328,15 @@ impl Header {
         if issuer.is_some_and(|issuer| issuer.chars().any(char::is_control)) {
             return Err(CsvRowError::Issuer);
         }
-        let (seed, from_uri) = match (field("seed"), field("uri")) {
-            (None, None) => return Err(CsvRowError::NoSeed),
-            (Some(_), Some(_)) => return Err(CsvRowError::TwoSeeds),
-            (Some(raw), None) => {
-                let parameters = OtpParameters {
-                    algorithm: algorithm.unwrap_or_default(),
-                    digits: digits.unwrap_or_default(),
-                    period: period.unwrap_or_default(),
-                };
-                (seed_from_base32(raw, parameters)?, None)
-            }
-            (None, Some(raw)) => {
+        let (user, device) = (field("user").map(str::to_owned), field("device").map(str::to_owned));
+        let parameters = OtpParameters {
+            algorithm: algorithm.unwrap_or_default(),
+            digits: digits.unwrap_or_default(),
+            period: period.unwrap_or_default(),
+        };
+        match (field("seed"), field("seedhex"), field("uri")) {
+            (None, None, None) => Err(CsvRowError::NoSeed),
+            (None, None, Some(raw)) => {
                 let uri = otpauth::parse(raw.trim())?;
                 let of = uri.seed.parameters();
                 let agree = algorithm.is_none_or(|algorithm| algorithm == of.algorithm)
@@ -223,19 +346,32 @@ impl Header {
                 if !agree {
                     return Err(CsvRowError::Disagree);
                 }
-                let account = uri.account().map(str::to_owned);
-                let issuer = uri.issuer().map(str::to_owned);
-                (uri.seed, Some((account, issuer)))
+                Ok(CsvRow {
+                    user,
+                    device,
+                    issuer: issuer.or(uri.issuer()).map(str::to_owned),
+                    account: Some(uri.account().map(str::to_owned)),
+                    seed: uri.seed,
+                    looks_hexadecimal: uri.looks_hexadecimal,
+                })
             }
-        };
-        let (account, uri_issuer) = from_uri.map_or((None, None), |(account, issuer)| (Some(account), issuer));
-        Ok(CsvRow {
-            user: field("user").map(str::to_owned),
-            device: field("device").map(str::to_owned),
-            issuer: issuer.map(str::to_owned).or(uri_issuer),
-            account,
-            seed,
-        })
+            (base32, hexadecimal, None) => {
+                let seed = match (base32, hexadecimal) {
+                    (Some(raw), None) => seed_from_base32(raw, parameters)?,
+                    (None, Some(raw)) => seed_from_hexadecimal(raw, parameters)?,
+                    _ => return Err(CsvRowError::TwoSeeds),
+                };
+                Ok(CsvRow {
+                    user,
+                    device,
+                    issuer: issuer.map(str::to_owned),
+                    account: None,
+                    seed,
+                    looks_hexadecimal: base32.is_some_and(looks_hexadecimal),
+                })
+            }
+            _ => Err(CsvRowError::TwoSeeds),
+        }
     }
 }
 
@@ -246,13 +382,29 @@ struct Record<'a> {
     damaged: bool,
 }
 
+impl Record<'_> {
+    /// Whether it has no value, or only a comment that a spreadsheet has put in quotes.
+    fn is_blank(&self) -> bool {
+        let mut filled = self
+            .fields
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| !field.trim().is_empty());
+        let only_comment = |(at, field): (usize, &&str)| at == 0 && field.starts_with('#');
+        !self.damaged && filled.all(only_comment)
+    }
+}
+
 /// Reads records one after the other into one buffer, which is cleared at the end.
 struct Records<'a> {
     rest: &'a [u8],
     line: usize,
     reader: Reader,
     buffer: Zeroizing<Vec<u8>>,
-    ends: [usize; COLUMNS.len() + 1],
+    ends: [usize; MOST_FIELDS],
+    delimiter: u8,
+    /// Comments with values in more than one field: the line, and the number of fields.
+    comments: Vec<(usize, usize)>,
 }
 
 impl<'a> Records<'a> {
@@ -263,19 +415,15 @@ impl<'a> Records<'a> {
             reader: ReaderBuilder::new().delimiter(delimiter).build(),
             // No record is longer than the file.
             buffer: Zeroizing::new(vec![0; text.len() + 1]),
-            ends: [0; COLUMNS.len() + 1],
+            ends: [0; MOST_FIELDS],
+            delimiter,
+            comments: Vec::new(),
         }
     }
 
     /// Passes the next record to `read`; returns the line in which it began.
     fn next<T>(&mut self, read_record: &mut impl FnMut(&Record<'_>) -> T) -> Option<(usize, T)> {
-        // Empty lines, which the parser would skip without counting them.
-        let empty = self
-            .rest
-            .iter()
-            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-            .count();
-        self.advance(empty);
+        self.pass_over();
         let line = self.line;
         let (mut length, mut count, mut damaged) = (0, 0, false);
         loop {
@@ -307,6 +455,25 @@ impl<'a> Records<'a> {
             begin = *end;
         }
         Some((line, read_record(&Record { fields, damaged })))
+    }
+
+    /// Passes over empty lines, which the parser would skip without counting them, and comments, in which a quote would
+    /// begin a field.
+    fn pass_over(&mut self) {
+        let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        loop {
+            let empty = self.rest.iter().take_while(|byte| is_end(byte)).count();
+            self.advance(empty);
+            if self.rest.first() != Some(&b'#') {
+                return;
+            }
+            let comment = self.rest.split(is_end).next().unwrap_or_default();
+            let fields = || comment.split(|byte| *byte == self.delimiter);
+            if fields().filter(|field| !field.trim_ascii().is_empty()).count() > 1 {
+                self.comments.push((self.line, fields().count()));
+            }
+            self.advance(comment.len());
+        }
     }
 
     fn advance(&mut self, read: usize) {

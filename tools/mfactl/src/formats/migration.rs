@@ -2,14 +2,13 @@
 //! many parts as the app showed QR codes.
 //!
 //! The format has no public specification; the fields here are those that the app writes and that the importers of other
-//! apps read (Aegis, `FreeOTP+`, 2FAS). An entry that cannot be used is an error of that entry, not of the export.
+//! apps read (Aegis, `FreeOTP+`, 2FAS). An entry that cannot be used is an error of that entry, not of the export. The reader
+//! of protobuf is here because libraries drop fields that they do not know, which may be parameters of a seed.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use prost::Message as _;
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed, SeedError};
-use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::encodings::bytes_from_base64;
 use super::otpauth::{Label, UriError, after_prefix, decode};
@@ -21,44 +20,112 @@ pub const LONGEST: usize = 256 * 1024;
 /// The most parts that an export may have.
 pub const MOST_PARTS: u32 = 1_000;
 
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-struct Payload {
-    #[prost(message, repeated, tag = "1")]
-    entries: Vec<Parameters>,
-    #[prost(int32, tag = "2")]
-    version: i32,
-    #[prost(int32, tag = "3")]
-    batch_size: i32,
-    #[prost(int32, tag = "4")]
-    batch_index: i32,
-    #[prost(int32, tag = "5")]
-    batch_id: i32,
+/// The value of a field (protobuf's encoding of messages).
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
 }
 
-// prost reads the bytes of a field into one allocation, which is cleared here.
-#[derive(Clone, PartialEq, prost::Message, Zeroize, ZeroizeOnDrop)]
-#[prost(skip_debug)]
-struct Parameters {
-    #[prost(bytes = "vec", tag = "1")]
-    secret: Vec<u8>,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(string, tag = "3")]
-    issuer: String,
-    #[prost(int32, tag = "4")]
-    algorithm: i32,
-    #[prost(int32, tag = "5")]
-    digits: i32,
-    #[prost(int32, tag = "6")]
-    kind: i32,
+/// The message is cut or damaged.
+struct Damaged;
+
+impl From<Damaged> for MigrationError {
+    fn from(Damaged: Damaged) -> Self {
+        Self::Damaged
+    }
+}
+
+impl From<Damaged> for EntryError {
+    fn from(Damaged: Damaged) -> Self {
+        Self::Damaged
+    }
+}
+
+impl<'a> Value<'a> {
+    /// The next field of a message: its number and value.
+    fn read(message: &mut &'a [u8]) -> Result<(u64, Self), Damaged> {
+        let tag = read_number(message)?;
+        let value = match tag & 7 {
+            0 => Self::Number(read_number(message)?),
+            2 => {
+                let length = usize::try_from(read_number(message)?).map_err(|_| Damaged)?;
+                let (bytes, rest) = message.split_at_checked(length).ok_or(Damaged)?;
+                *message = rest;
+                Self::Bytes(bytes)
+            }
+            // No known field has another type.
+            _ => return Err(Damaged),
+        };
+        Ok((tag >> 3, value))
+    }
+
+    const fn number(self) -> Result<u64, Damaged> {
+        match self {
+            Self::Number(number) => Ok(number),
+            Self::Bytes(_) => Err(Damaged),
+        }
+    }
+
+    const fn bytes(self) -> Result<&'a [u8], Damaged> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Number(_) => Err(Damaged),
+        }
+    }
+}
+
+fn read_number(message: &mut &[u8]) -> Result<u64, Damaged> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = message.split_first().ok_or(Damaged)?;
+        *message = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(Damaged)
+}
+
+/// The fields of a message by their numbers. One that occurs twice is damage: readers differ in which one they use.
+struct Fields<'a, const MOST: usize>([Option<Value<'a>>; MOST]);
+
+impl<'a, const MOST: usize> Fields<'a, MOST> {
+    const fn new() -> Self {
+        Self([None; MOST])
+    }
+
+    /// `false` if the field is unknown.
+    fn add(&mut self, field: u64, value: Value<'a>) -> Result<bool, Damaged> {
+        let place = usize::try_from(field).ok().and_then(|field| self.0.get_mut(field));
+        match place.map(|place| place.replace(value)) {
+            None => Ok(false),
+            Some(None) => Ok(true),
+            Some(Some(_)) => Err(Damaged),
+        }
+    }
+
+    fn value(&self, field: usize) -> Option<Value<'a>> {
+        self.0.get(field).copied().flatten()
+    }
+
+    /// The number in a field; 0 if it is missing.
+    fn number(&self, field: usize) -> Result<u64, Damaged> {
+        self.value(field).map_or(Ok(0), Value::number)
+    }
+
+    /// The bytes in a field; none if it is missing.
+    fn bytes(&self, field: usize) -> Result<&'a [u8], Damaged> {
+        self.value(field).map_or(Ok(&[]), Value::bytes)
+    }
 }
 
 /// Why a URI of an export was refused. Holds nothing of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MigrationError {
-    /// Another URI.
-    #[error("this is not an otpauth-migration://offline URI with data")]
+    /// Another URI, or another parameter than `data`.
+    #[error("this is not an otpauth-migration://offline URI with data and nothing else")]
     Scheme,
     /// More than [`LONGEST`] bytes.
     #[error("the URI is too long")]
@@ -69,9 +136,14 @@ pub enum MigrationError {
     /// An unknown version.
     #[error("the export has a newer version than this program supports")]
     Version,
+    /// Not known, and may change what the export means.
+    #[error("the export has a field that this program does not know (number {field})")]
+    UnknownField { field: u64 },
     /// A part with a number outside its batch.
     #[error("the part numbers of the export are inconsistent")]
     Batch,
+    #[error("the export has no entries: export again, and copy the whole URI")]
+    Empty,
 }
 
 /// Why an entry of an export cannot be used. Holds nothing of the input.
@@ -89,6 +161,13 @@ pub enum EntryError {
     /// Unspecified or unknown.
     #[error("the entry's digits must be 6 or 8")]
     Digits,
+    #[error("the entry is damaged, or has a field twice")]
+    Damaged,
+    /// Not known, and may change the codes.
+    #[error("the entry has a field that this program does not know and that may change its codes (number {field})")]
+    UnknownField { field: u64 },
+    #[error("the entry's name or issuer is not UTF-8: import a CSV file that names the user")]
+    NotUtf8,
     /// The seed.
     #[error(transparent)]
     Seed(#[from] SeedError),
@@ -116,17 +195,19 @@ impl fmt::Debug for Entry {
 /// One URI of an export.
 #[derive(Debug)]
 pub struct Part {
-    batch_id: i32,
+    batch_id: u64,
     size: u32,
     index: u32,
     /// The entries, in order.
     pub entries: Vec<Result<Entry, EntryError>>,
+    /// Whether the part ends before the number of parts, which the app writes after the entries: it may have had more.
+    pub may_be_cut: bool,
 }
 
 impl Part {
     /// The number that the parts of one export share; `None` if this part is the whole export.
     #[must_use]
-    pub const fn batch_id(&self) -> Option<i32> {
+    pub const fn batch_id(&self) -> Option<u64> {
         if self.size > 1 { Some(self.batch_id) } else { None }
     }
 }
@@ -144,56 +225,84 @@ pub fn parse(raw: &str) -> Result<Part, MigrationError> {
     if !host.trim_end_matches('/').eq_ignore_ascii_case("offline") {
         return Err(MigrationError::Scheme);
     }
-    let mut data = query.split('&').filter_map(|pair| pair.strip_prefix("data="));
-    let (Some(encoded), None) = (data.next(), data.next()) else {
+    let mut parameters = query.split('&').filter(|pair| !pair.is_empty());
+    let (Some(data), None) = (parameters.next(), parameters.next()) else {
         return Err(MigrationError::Scheme);
     };
+    let encoded = data.strip_prefix("data=").ok_or(MigrationError::Scheme)?;
     // A raw `+` is a digit of base64, not a space.
     let encoded = decode(encoded, '+').map_err(|_| MigrationError::Damaged)?;
     let bytes = bytes_from_base64(&encoded).map_err(|_| MigrationError::Damaged)?;
-    let payload = Payload::decode(bytes.as_slice()).map_err(|_| MigrationError::Damaged)?;
-    if !(0..=2).contains(&payload.version) {
+    read_part(&bytes)
+}
+
+/// Fields: 1 the entries, 2 the version, 3 the number of parts, 4 the number of this part from 0, 5 that of the export.
+fn read_part(mut message: &[u8]) -> Result<Part, MigrationError> {
+    let (mut entries, mut fields) = (Vec::new(), Fields::<6>::new());
+    while !message.is_empty() {
+        let (field, value) = Value::read(&mut message)?;
+        if field == 1 {
+            entries.push(read_entry(value.bytes()?));
+        } else if field == 0 || !fields.add(field, value)? {
+            return Err(MigrationError::UnknownField { field });
+        }
+    }
+    if fields.number(2)? > 2 {
         return Err(MigrationError::Version);
     }
-    // Other apps that write this format omit the numbers of a single part.
-    let size = u32::try_from(payload.batch_size.max(1)).map_err(|_| MigrationError::Batch)?;
-    let index = u32::try_from(payload.batch_index).map_err(|_| MigrationError::Batch)?;
-    if payload.batch_size < 0 || size > MOST_PARTS || index >= size {
+    let size = u32::try_from(fields.number(3)?).map_err(|_| MigrationError::Batch)?;
+    let index = u32::try_from(fields.number(4)?).map_err(|_| MigrationError::Batch)?;
+    if size > MOST_PARTS || index >= size.max(1) {
         return Err(MigrationError::Batch);
     }
+    if entries.is_empty() {
+        return Err(MigrationError::Empty);
+    }
     Ok(Part {
-        batch_id: payload.batch_id,
-        size,
+        batch_id: fields.number(5)?,
+        size: size.max(1),
         index,
-        entries: payload.entries.iter().map(read_entry).collect(),
+        entries,
+        may_be_cut: size == 0,
     })
 }
 
-fn read_entry(entry: &Parameters) -> Result<Entry, EntryError> {
-    match entry.kind {
+/// Fields: 1 the seed, 2 the name, 3 the issuer, 4 the algorithm, 5 the digits, 6 the type; 7 the counter, which time-based codes
+/// do not have, and 8 an id of the entry.
+fn read_entry(mut message: &[u8]) -> Result<Entry, EntryError> {
+    let mut fields = Fields::<9>::new();
+    while !message.is_empty() {
+        let (field, value) = Value::read(&mut message)?;
+        if field == 0 || !fields.add(field, value)? {
+            return Err(EntryError::UnknownField { field });
+        }
+    }
+    match fields.number(6)? {
         1 => return Err(EntryError::CounterBased),
         2 => {}
         _ => return Err(EntryError::Type),
     }
     let parameters = OtpParameters {
-        algorithm: match entry.algorithm {
+        algorithm: match fields.number(4)? {
             1 => Algorithm::Sha1,
             2 => Algorithm::Sha256,
             3 => Algorithm::Sha512,
             _ => return Err(EntryError::Algorithm),
         },
-        digits: match entry.digits {
+        digits: match fields.number(5)? {
             1 => Digits::Six,
             2 => Digits::Eight,
             _ => return Err(EntryError::Digits),
         },
         period: Period::Thirty,
     };
-    if entry.name.chars().chain(entry.issuer.chars()).any(char::is_control) {
+    let text = |field| str::from_utf8(fields.bytes(field)?).map_err(|_| EntryError::NotUtf8);
+    let (name, issuer) = (text(2)?, text(3)?);
+    if name.chars().chain(issuer.chars()).any(char::is_control) {
         return Err(EntryError::Name);
     }
-    let issuer = Some(entry.issuer.trim()).filter(|issuer| !issuer.is_empty());
-    let label = Label::from_text(entry.name.clone());
+    let issuer = Some(issuer.trim()).filter(|issuer| !issuer.is_empty());
+    let label = Label::from_text(name.to_owned());
     let account = label
         .account(issuer)
         .map_err(|_: UriError| EntryError::Name)?
@@ -201,7 +310,7 @@ fn read_entry(entry: &Parameters) -> Result<Entry, EntryError> {
     Ok(Entry {
         account,
         issuer: issuer.map(str::to_owned),
-        seed: Seed::from_bytes(&entry.secret, parameters)?,
+        seed: Seed::from_bytes(fields.bytes(1)?, parameters)?,
     })
 }
 
@@ -222,7 +331,7 @@ pub enum PartError {
 /// The parts of one export that were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    id: i32,
+    id: u64,
     size: u32,
     read: BTreeSet<u32>,
 }

@@ -12,15 +12,29 @@ use std::fmt::{self, Write as _};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use shared::names::{DeviceName, UserName};
-use shared::otp::{OtpParameters, Seed, SeedError};
+use shared::otp::{OtpParameters, Seed};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::encodings::seed_from_base32;
-use super::parameters::{self, or_default};
+use super::encodings::{SeedTextError, looks_hexadecimal, seed_from_base32};
+use super::parameters::{self, or_default, shown_name};
 
 /// Everything but the unreserved characters (RFC 3986, section 2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The parameters that are read.
+const READ: [&str; 5] = ["secret", "issuer", "algorithm", "digits", "period"];
+/// The parameters that only concern what an app shows: of `FreeOTP` (`image`, `color`, `lock`), Stratum (`icon`), andOTP
+/// (`tags`, `thumbnail`), Ente (`codeDisplay`), privacyIDEA (`creator`). In lower case.
+const DISPLAY_ONLY: [&str; 8] = [
+    "image",
+    "color",
+    "lock",
+    "icon",
+    "tags",
+    "thumbnail",
+    "codedisplay",
+    "creator",
+];
 /// The most bytes of a URI that is read: three times that of the longest names.
 pub const LONGEST: usize = 16 * 1024;
 
@@ -71,8 +85,8 @@ impl Issuer {
     }
 }
 
-/// Why a URI was refused. Holds nothing of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a URI was refused. Holds nothing of the input but the name of an unknown parameter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UriError {
     /// Another scheme.
     #[error("this is not an otpauth:// URI")]
@@ -86,6 +100,9 @@ pub enum UriError {
     /// Neither `totp` nor `hotp`.
     #[error("the URI is not for time-based codes: it must begin with otpauth://totp/")]
     Type,
+    /// In a line of its own it would be read, here it would be part of a name.
+    #[error("another otpauth:// URI follows in the same line: put each in a line of its own")]
+    Second,
     /// What follows a raw `#` belongs to neither label nor parameters.
     #[error("the URI has a raw #: write it as %23")]
     Fragment,
@@ -110,12 +127,15 @@ pub enum UriError {
     /// Not 30 or 60.
     #[error("the URI's period must be 30 or 60 seconds")]
     Period,
-    /// A parameter that changes the codes in a way that the service does not support.
-    #[error("the URI has a parameter that changes the codes (a counter, an encoder, an offset): they would not work")]
-    OtherCodes,
+    /// Neither read nor known to be for display only.
+    #[error("the URI's parameter {name} is unknown and may change the codes: remove it only if it does not")]
+    Unknown { name: String },
+    /// `&amp;` between the parameters.
+    #[error("the URI is escaped for HTML, so its parameter {name} is unknown: write each &amp; as &")]
+    Html { name: String },
     /// The secret.
     #[error(transparent)]
-    Seed(#[from] SeedError),
+    Seed(#[from] SeedTextError),
     /// Issuer and account cannot be told apart for certain.
     #[error("it is unclear which part of the label is the account: import a CSV file that names the user")]
     Label,
@@ -202,6 +222,8 @@ pub struct OtpauthUri {
     issuer: Option<String>,
     /// The seed, with algorithm, digits and period.
     pub seed: Seed,
+    /// Whether the secret would be a seed in hexadecimal digits as well.
+    pub looks_hexadecimal: bool,
 }
 
 impl OtpauthUri {
@@ -283,9 +305,8 @@ impl Label {
 
 /// Reads a URI.
 ///
-/// Names of parameters are case-insensitive. Parameters that only concern what an app shows (`image`, `color`, …) are
-/// ignored; those that change the codes (`counter`, `encoder`, …) are refused, and so is every other spelling of algorithm,
-/// digits or period, because ignoring it would make codes that never work.
+/// Names of parameters are case-insensitive. A parameter that is neither read nor known to be for display only refuses the
+/// URI: an encoder, an offset or another spelling of algorithm, digits or period would make codes that never work.
 ///
 /// # Errors
 /// [`UriError`].
@@ -298,6 +319,9 @@ pub fn parse(raw: &str) -> Result<OtpauthUri, UriError> {
         return Err(UriError::Control);
     }
     let rest = after_prefix(raw, SCHEME).ok_or(UriError::Scheme)?;
+    if rest.split(' ').any(|word| after_prefix(word, SCHEME).is_some()) {
+        return Err(UriError::Second);
+    }
     if rest.contains('#') {
         return Err(UriError::Fragment);
     }
@@ -311,20 +335,20 @@ pub fn parse(raw: &str) -> Result<OtpauthUri, UriError> {
     }
     let label = Label::from_uri(label)?;
     let query = Query::read(query)?;
-    let [algorithm, digits, period] =
-        [&query.algorithm, &query.digits, &query.period].map(|value| value.as_ref().map(|value| value.as_str()));
     let of = OtpParameters {
-        algorithm: or_default(algorithm, parameters::algorithm).ok_or(UriError::Algorithm)?,
-        digits: or_default(digits, parameters::digits).ok_or(UriError::Digits)?,
-        period: or_default(period, parameters::period).ok_or(UriError::Period)?,
+        algorithm: or_default(query.value("algorithm"), parameters::algorithm).ok_or(UriError::Algorithm)?,
+        digits: or_default(query.value("digits"), parameters::digits).ok_or(UriError::Digits)?,
+        period: or_default(query.value("period"), parameters::period).ok_or(UriError::Period)?,
     };
+    let secret = query.value("secret").ok_or(UriError::NoSecret)?;
     Ok(OtpauthUri {
         label,
         issuer: query
-            .issuer
+            .value("issuer")
             .map(|issuer| issuer.trim().to_owned())
             .filter(|issuer| !issuer.is_empty()),
-        seed: seed_from_base32(&query.secret.ok_or(UriError::NoSecret)?, of)?,
+        seed: seed_from_base32(secret, of)?,
+        looks_hexadecimal: looks_hexadecimal(secret),
     })
 }
 
@@ -334,39 +358,40 @@ pub(super) fn after_prefix<'a>(raw: &'a str, prefix: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// The parameters that matter.
-#[derive(Default)]
-struct Query {
-    secret: Option<Zeroizing<String>>,
-    issuer: Option<Zeroizing<String>>,
-    algorithm: Option<Zeroizing<String>>,
-    digits: Option<Zeroizing<String>>,
-    period: Option<Zeroizing<String>>,
-}
+/// The known parameters, by their names in lower case. Values of display-only ones are left out.
+struct Query(Vec<(Zeroizing<String>, Zeroizing<String>)>);
 
 impl Query {
     fn read(raw: &str) -> Result<Self, UriError> {
-        let mut query = Self::default();
+        let mut query = Self(Vec::new());
         for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let mut name = decode(name, ' ')?;
-            name.make_ascii_lowercase();
-            let place = match name.trim() {
-                "secret" => &mut query.secret,
-                "issuer" => &mut query.issuer,
-                "algorithm" => &mut query.algorithm,
-                "digits" => &mut query.digits,
-                "period" => &mut query.period,
-                "counter" | "encoder" | "algo" | "alg" | "hash" | "hashalgo" | "digit" | "length" | "interval"
-                | "step" | "timestep" | "t0" | "epoch" | "offset" | "pin" => return Err(UriError::OtherCodes),
-                _ => continue,
-            };
+            let (raw_name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = decode(raw_name, ' ')?;
+            let name = Zeroizing::new(decoded.trim().to_ascii_lowercase());
             // Libraries of Python and PHP write query strings as forms, and apps read them as forms.
-            if place.replace(decode(value, ' ')?).is_some() {
+            let value = if READ.contains(&name.as_str()) {
+                decode(value, ' ')?
+            } else if DISPLAY_ONLY.contains(&name.as_str()) {
+                Zeroizing::default()
+            } else {
+                let shown = shown_name(decoded.trim());
+                return Err(if name.starts_with("amp;") {
+                    UriError::Html { name: shown }
+                } else {
+                    UriError::Unknown { name: shown }
+                });
+            };
+            if query.value(&name).is_some() {
                 return Err(UriError::Repeated);
             }
+            query.0.push((name, value));
         }
         Ok(query)
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.0.iter().find(|(known, _)| known.as_str() == name)?;
+        Some(value)
     }
 }
 

@@ -1,4 +1,6 @@
 //! Algorithm, digits and period as other systems write them: accepted or refused, never ignored.
+//!
+//! Whatever else a format says about a seed, and is not read, refuses the seed by its name ([`shown_name`]).
 
 use shared::otp::{Algorithm, Digits, Period};
 
@@ -38,6 +40,17 @@ pub fn number(raw: &str) -> Option<u64> {
         .then(|| raw.parse().ok())?
 }
 
+/// A name in a file that is not known, as an error shows it: in full if it has fewer characters than any seed, because a
+/// file may be damaged in such a way that a seed stands where a name is expected.
+pub(super) fn shown_name(name: &str) -> String {
+    const FEWEST_OF_SEED: usize = 16;
+    match name.chars().count() {
+        0 => "(empty)".to_owned(),
+        1..FEWEST_OF_SEED => name.escape_debug().to_string(),
+        _ => "(too long to be shown)".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +75,20 @@ mod tests {
             ("OCRA-1:HOTP-SHA1-6:C-QN08-PSHA1", None),
         ] {
             assert_eq!(algorithm(raw), expected, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_may_be_a_seed_or_moves_the_cursor_is_not_shown_as_it_is() {
+        for (name, shown) in [
+            ("amp;digits", "amp;digits"),
+            ("Gerät", "Gerät"),
+            ("", "(empty)"),
+            ("a\u{202e}b\n", "a\\u{202e}b\\n"),
+            ("GEZDGNBVGY3TQOJ", "GEZDGNBVGY3TQOJ"),
+            ("GEZDGNBVGY3TQOJQ", "(too long to be shown)"),
+        ] {
+            assert_eq!(shown_name(name), shown);
         }
     }
 

@@ -1,9 +1,11 @@
 //! PSKC, the Portable Symmetric Key Container (RFC 6030), as vendors of hardware tokens and other systems deliver seeds.
 //!
 //! Reads TOTP keys, plain (section 4) or encrypted with a pre-shared key (section 6.1) by AES-CBC with a MAC or by AES key
-//! wrap. A key with a restriction that the service cannot enforce (section 5) is refused. The user is the key's `UserId`,
-//! else the device's; the device is its `SerialNo`, else the key's `Id`. Signatures (section 7) are not verified: there is no
-//! list of trusted signers.
+//! wrap. A key with a restriction that the service cannot enforce (section 5), or with anything else that is not in
+//! [`ELEMENTS`], is refused. The user is the key's `UserId`, else the device's; the device is its `SerialNo`, else the key's
+//! `Id`. Signatures (section 7) are not verified: there is no list of trusted signers.
+//!
+//! Names of elements and attributes are read in any case, because privacyIDEA writes them in lower case.
 //!
 //! `roxmltree` borrows text from its input; it copies text that has a character reference (`&#65;`) or CDATA, and does not
 //! clear the copy. No exporter writes base64 that way.
@@ -26,7 +28,12 @@ use super::encodings::bytes_from_base64;
 use super::parameters::{self, or_default};
 
 const PSKC: &str = "urn:ietf:params:xml:ns:keyprov:pskc";
+/// What the namespaces of the RFC and of its drafts begin with.
+const KEYPROV: &str = "urn:ietf:params:xml:ns:keyprov:";
 const XMLENC: &str = "http://www.w3.org/2001/04/xmlenc#";
+const XMLDSIG: &str = "http://www.w3.org/2000/09/xmldsig#";
+const XML: &str = "http://www.w3.org/XML/1998/namespace";
+const SCHEMA: &str = "http://www.w3.org/2001/XMLSchema-instance";
 const TOTP: &str = "urn:ietf:params:xml:ns:keyprov:pskc:totp";
 /// As in draft-hoyer-keyprov-pskc-algorithm-profiles-01, section 4.
 const DRAFT_TOTP: &str = "urn:ietf:params:xml:ns:keyprov:pskc#totp";
@@ -35,6 +42,63 @@ const HOTP: &str = "urn:ietf:params:xml:ns:keyprov:pskc:hotp";
 const MOST_NODES: u32 = 4_000_000;
 /// The most attributes, namespace declarations included, from the root to an element.
 const MOST_ATTRIBUTES: usize = 64;
+
+/// What may be in a document: each element with its attributes and children, read or known to be harmless. The policy has a check
+/// of its own.
+const ELEMENTS: [(&str, &[&str], &[&str]); 19] = [
+    (
+        "KeyContainer",
+        &["Version", "Id"],
+        &["EncryptionKey", "MACMethod", "KeyPackage", "Signature"],
+    ),
+    ("MACMethod", &["Algorithm"], &["MACKey"]),
+    ("MACKey", &["Id", "Type"], &["EncryptionMethod", "CipherData"]),
+    ("KeyPackage", &["Id"], &["DeviceInfo", "CryptoModuleInfo", "Key"]),
+    (
+        "DeviceInfo",
+        &[],
+        &[
+            "Manufacturer",
+            "SerialNo",
+            "Model",
+            "IssueNo",
+            "DeviceBinding",
+            "StartDate",
+            "ExpiryDate",
+            "UserId",
+        ],
+    ),
+    ("CryptoModuleInfo", &[], &["Id"]),
+    (
+        "Key",
+        &["Id", "Algorithm"],
+        &[
+            "Issuer",
+            "AlgorithmParameters",
+            "FriendlyName",
+            "Data",
+            "UserId",
+            "Policy",
+        ],
+    ),
+    ("AlgorithmParameters", &[], &["Suite", "ResponseFormat"]),
+    // Of privacyIDEA; the RFC has a text.
+    ("Suite", &["hashalgo"], &[]),
+    (
+        "ResponseFormat",
+        &["Encoding", "Length", "CheckDigits", "CheckDigit"],
+        &[],
+    ),
+    ("Data", &[], &["Secret", "Counter", "Time", "TimeInterval", "TimeDrift"]),
+    ("Secret", &[], &["PlainValue", "EncryptedValue", "ValueMAC"]),
+    ("Counter", &[], &["PlainValue"]),
+    ("Time", &[], &["PlainValue"]),
+    ("TimeInterval", &[], &["PlainValue"]),
+    ("TimeDrift", &[], &["PlainValue"]),
+    ("EncryptedValue", &["Id", "Type"], &["EncryptionMethod", "CipherData"]),
+    ("EncryptionMethod", &["Algorithm"], &[]),
+    ("CipherData", &[], &["CipherValue"]),
+];
 
 /// How a document is read.
 #[derive(Clone, Copy, Default)]
@@ -54,8 +118,8 @@ impl fmt::Debug for PskcOptions<'_> {
     }
 }
 
-/// Why a document was refused. Holds nothing of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a document was refused. Holds nothing of the input but the name of an unknown element or attribute.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PskcError {
     #[error("the file is not well-formed XML (line {line})")]
     NotXml {
@@ -69,7 +133,14 @@ pub enum PskcError {
     Size,
     #[error("the file has elements with too many attributes")]
     Attributes,
-    /// Another root element, or another namespace (drafts of the RFC had others).
+    #[error(
+        "the file has the layout of a draft of RFC 6030 (another namespace, or Device instead of KeyPackage), which is not \
+         supported: ask its maker for PSKC 1.0 of RFC 6030, or convert it with pskc2pskc of python-pskc"
+    )]
+    Draft,
+    #[error("the key container has {what}, which is unknown and may change its keys: remove it only if it does not")]
+    Unknown { what: String },
+    /// Another root element, or another namespace.
     #[error("the file is not a PSKC key container (RFC 6030): its root is not KeyContainer in {PSKC}")]
     NotAContainer,
     /// Not version 1.0 (section 4).
@@ -89,8 +160,8 @@ pub enum PskcError {
     WrongKey,
 }
 
-/// Why a key was refused. Holds nothing of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a key was refused. Holds nothing of the input but the name of an unknown element or attribute.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// An element is missing, occurs twice, or has content that RFC 6030 does not allow.
     #[error("the key package does not conform to RFC 6030: {element} is missing, occurs twice, or has wrong content")]
@@ -106,15 +177,15 @@ pub enum KeyError {
     Algorithm,
     #[error("the key's Suite must be HMAC-SHA1, HMAC-SHA256 or HMAC-SHA512")]
     Suite,
-    /// Parameters that time-based codes do not have.
-    #[error("the key's AlgorithmParameters may only have Suite and ResponseFormat")]
-    Parameters,
+    /// Not in [`ELEMENTS`].
+    #[error("the key package has {what}, which is unknown and may change its codes: remove it only if it does not")]
+    Unknown { what: String },
     #[error("the key's ResponseFormat must be DECIMAL with 6 or 8 digits, without a check digit")]
     ResponseFormat,
     #[error("the key's TimeInterval must be 30 or 60 seconds")]
     TimeInterval,
-    /// Time steps that do not begin at the Unix epoch, or a clock known to be wrong.
-    #[error("the key's Time and TimeDrift must be 0: otherwise the service would not accept its codes")]
+    /// Time steps that do not begin at the Unix epoch.
+    #[error("the key's Time must be 0: otherwise the service would not accept its codes")]
     Time,
     /// `StartDate` or `ExpiryDate` (section 5).
     #[error(
@@ -151,6 +222,8 @@ pub struct Key {
     pub device: Option<String>,
     /// `Issuer`.
     pub issuer: Option<String>,
+    /// `TimeDrift`: how many steps the token's clock was off when the file was written.
+    pub drift: i64,
     /// The seed, with algorithm, digits and period.
     pub seed: Seed,
 }
@@ -207,13 +280,82 @@ fn with_container<T>(
         other => PskcError::NotXml { line: other.pos().row },
     })?;
     let container = document.root_element();
-    if !container.has_tag_name((PSKC, "KeyContainer")) {
+    let namespace = container.tag_name().namespace().unwrap_or_default();
+    if !container.tag_name().name().eq_ignore_ascii_case("KeyContainer") || !namespace.starts_with(KEYPROV) {
         return Err(PskcError::NotAContainer);
     }
-    if container.attribute("Version") != Some("1.0") {
+    if namespace != PSKC || container.children().any(|child| is_named(child, PSKC, "Device")) {
+        return Err(PskcError::Draft);
+    }
+    if attribute(container, "Version") != Some("1.0") {
         return Err(PskcError::Version);
     }
-    read(container)
+    // Each key package is checked by itself, and the encryption key where it is read.
+    let mut methods = container.children().filter(|child| is_named(*child, PSKC, "MACMethod"));
+    match unknown_within(container).or_else(|| methods.find_map(unknown_below)) {
+        Some(what) => Err(PskcError::Unknown { what }),
+        None => read(container),
+    }
+}
+
+fn is_named(node: Node<'_, '_>, namespace: &str, name: &str) -> bool {
+    node.is_element()
+        && node.tag_name().namespace() == Some(namespace)
+        && node.tag_name().name().eq_ignore_ascii_case(name)
+}
+
+/// An attribute without a namespace.
+fn attribute<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
+    let mut all = node.attributes();
+    let found = all.find(|attribute| attribute.namespace().is_none() && attribute.name().eq_ignore_ascii_case(name));
+    found.map(|attribute| attribute.value())
+}
+
+/// The first attribute or child of an element that is not in [`ELEMENTS`].
+fn unknown_within(node: Node<'_, '_>) -> Option<String> {
+    let name = node.tag_name().name();
+    let known = ELEMENTS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name));
+    let (attributes, children) = known.map_or((&[][..], &[][..]), |(_, attributes, children)| (*attributes, *children));
+    let mut seen = Vec::new();
+    for attribute in node.attributes() {
+        let lower = attribute.name().to_ascii_lowercase();
+        let is_known = match attribute.namespace() {
+            None => attributes.iter().any(|known| known.eq_ignore_ascii_case(&lower)) && !seen.contains(&lower),
+            Some(XML) => true,
+            Some(SCHEMA) => lower.ends_with("schemalocation"),
+            Some(_) => false,
+        };
+        if !is_known {
+            return Some(format!("the attribute {} of {}", shown(attribute.name()), shown(name)));
+        }
+        seen.push(lower);
+    }
+    let is_known = |child: Node<'_, '_>| {
+        let namespace = match child.tag_name().name().to_ascii_lowercase().as_str() {
+            "encryptionmethod" | "cipherdata" | "ciphervalue" => XMLENC,
+            "signature" => XMLDSIG,
+            _ => PSKC,
+        };
+        children.iter().any(|known| is_named(child, namespace, known))
+    };
+    let unknown = node.children().find(|child| child.is_element() && !is_known(*child))?;
+    let unknown = shown(unknown.tag_name().name());
+    Some(format!("the element {unknown} in {}", shown(name)))
+}
+
+/// As [`unknown_within`], for an element and all that is in it, except a policy.
+fn unknown_below(node: Node<'_, '_>) -> Option<String> {
+    unknown_within(node).or_else(|| {
+        let mut children = node
+            .children()
+            .filter(|child| child.is_element() && !is_named(*child, PSKC, "Policy"));
+        children.find_map(unknown_below)
+    })
+}
+
+/// A name of XML, which has no control characters and cannot be a seed in the wrong place.
+fn shown(name: &str) -> String {
+    name.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
 /// Refuses documents that take `roxmltree` minutes: it compares each attribute with every other of its element, and each
@@ -240,9 +382,7 @@ fn check_tokens(text: &str) -> Result<(), PskcError> {
 }
 
 fn packages<'a, 'input>(container: Node<'a, 'input>) -> impl Iterator<Item = Node<'a, 'input>> {
-    container
-        .children()
-        .filter(|node| node.has_tag_name((PSKC, "KeyPackage")))
+    container.children().filter(|node| is_named(*node, PSKC, "KeyPackage"))
 }
 
 /// The keys to the encrypted values of a document.
@@ -267,20 +407,20 @@ impl<'a> Decryption<'a> {
     fn new(container: Node<'_, '_>, key: Option<&'a [u8]>) -> Result<Self, PskcError> {
         if let Some(method) = element(container, "EncryptionKey").map_err(|_| PskcError::KeyMethod)? {
             let mut elements = method.children().filter(Node::is_element);
-            if !elements.all(|element| element.tag_name().name() == "KeyName") {
+            if !elements.all(|element| is_named(element, XMLDSIG, "KeyName")) {
                 return Err(PskcError::KeyMethod);
             }
         }
         let encrypted = container
             .descendants()
-            .any(|node| node.has_tag_name((PSKC, "EncryptedValue")));
+            .any(|node| is_named(node, PSKC, "EncryptedValue"));
         let mut decryption = Self { key, mac: None };
         if !encrypted {
             return Ok(decryption);
         }
         let key = key.ok_or(PskcError::NoKey)?;
         if let Some(method) = element(container, "MACMethod").map_err(|_| PskcError::MacMethod)? {
-            let hash = match method.attribute("Algorithm").unwrap_or_default() {
+            let hash = match attribute(method, "Algorithm").unwrap_or_default() {
                 "http://www.w3.org/2000/09/xmldsig#hmac-sha1" | "http://www.w3.org/2001/04/xmldsig-more#hmac-sha1" => {
                     MacHash::Sha1
                 }
@@ -289,18 +429,16 @@ impl<'a> Decryption<'a> {
                 _ => return Err(PskcError::MacMethod),
             };
             let malformed = |_| PskcError::MacMethod;
-            let reference = element(method, "MACKeyReference").map_err(malformed)?;
-            let key = match (element(method, "MACKey").map_err(malformed)?, reference) {
+            let key = match element(method, "MACKey").map_err(malformed)? {
                 // The MAC covers the values, so it cannot cover its own key.
-                (Some(encrypted), None) => {
+                Some(encrypted) => {
                     decrypt(&Encrypted::read(encrypted).map_err(malformed)?, key).map_err(|error| match error {
                         KeyError::Cipher => PskcError::MacMethod,
                         _ => PskcError::WrongKey,
                     })?
                 }
                 // Drafts of the RFC used the encryption key then, and such files still exist.
-                (None, None) => Zeroizing::new(key.to_vec()),
-                _ => return Err(PskcError::MacMethod),
+                None => Zeroizing::new(key.to_vec()),
             };
             decryption.mac = Some(MacMethod { hash, key });
         }
@@ -369,7 +507,7 @@ struct Encrypted {
 impl Encrypted {
     fn read(node: Node<'_, '_>) -> Result<Self, KeyError> {
         const CIPHER_DATA: KeyError = KeyError::Malformed { element: "CipherData" };
-        let method = only_child(node, XMLENC, "EncryptionMethod")?.and_then(|method| method.attribute("Algorithm"));
+        let method = only_child(node, XMLENC, "EncryptionMethod")?.and_then(|method| attribute(method, "Algorithm"));
         let (cipher, key_length) = match method.unwrap_or_default() {
             "http://www.w3.org/2001/04/xmlenc#aes128-cbc" => (Cipher::Cbc, 16),
             "http://www.w3.org/2001/04/xmlenc#aes256-cbc" => (Cipher::Cbc, 32),
@@ -432,7 +570,7 @@ fn decrypt(encrypted: &Encrypted, key: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyE
 
 fn read_package(package: Node<'_, '_>, decryption: &Decryption<'_>, allow_dated_keys: bool) -> Result<Key, KeyError> {
     let key = element(package, "Key")?.ok_or(KeyError::Malformed { element: "Key" })?;
-    match key.attribute("Algorithm") {
+    match attribute(key, "Algorithm") {
         Some(TOTP | DRAFT_TOTP) => {}
         Some(HOTP) => return Err(KeyError::CounterBased),
         _ => return Err(KeyError::Algorithm),
@@ -441,16 +579,20 @@ fn read_package(package: Node<'_, '_>, decryption: &Decryption<'_>, allow_dated_
         check_policy(policy, allow_dated_keys)?;
     }
     let data = element(key, "Data")?.ok_or(KeyError::NoSecret)?;
-    let parameters = read_parameters(key, data)?;
+    let (parameters, drift) = read_parameters(key, data)?;
     let secret = element(data, "Secret")?.ok_or(KeyError::NoSecret)?;
+    if let Some(what) = unknown_below(package) {
+        return Err(KeyError::Unknown { what });
+    }
     let device = element(package, "DeviceInfo")?;
     let device_text = |name| device.map_or(Ok(None), |device| optional_text(device, name));
     let user = optional_text(key, "UserId")?.or(device_text("UserId")?);
-    let id = key.attribute("Id").map(str::trim).filter(|id| !id.is_empty());
+    let id = attribute(key, "Id").map(str::trim).filter(|id| !id.is_empty());
     Ok(Key {
         user: user.map(str::to_owned),
         device: device_text("SerialNo")?.or(id).map(str::to_owned),
         issuer: optional_text(key, "Issuer")?.map(str::to_owned),
+        drift,
         seed: Seed::from_bytes(&decryption.secret(secret)?, parameters)?,
     })
 }
@@ -459,13 +601,13 @@ fn read_package(package: Node<'_, '_>, decryption: &Decryption<'_>, allow_dated_
 fn check_policy(policy: Node<'_, '_>, allow_dated_keys: bool) -> Result<(), KeyError> {
     let mut uses = Vec::new();
     for restriction in policy.children().filter(Node::is_element) {
-        if restriction.tag_name().namespace() != Some(PSKC) {
+        if restriction.tag_name().namespace() != Some(PSKC) || restriction.attributes().next().is_some() {
             return Err(KeyError::Policy);
         }
-        match restriction.tag_name().name() {
-            "StartDate" | "ExpiryDate" if allow_dated_keys => {}
-            "StartDate" | "ExpiryDate" => return Err(KeyError::Dated),
-            "KeyUsage" => uses.push(text_of(restriction)),
+        match restriction.tag_name().name().to_ascii_lowercase().as_str() {
+            "startdate" | "expirydate" if allow_dated_keys => {}
+            "startdate" | "expirydate" => return Err(KeyError::Dated),
+            "keyusage" => uses.push(text_of(restriction)),
             _ => return Err(KeyError::Policy),
         }
     }
@@ -476,24 +618,24 @@ fn check_policy(policy: Node<'_, '_>, allow_dated_keys: bool) -> Result<(), KeyE
     }
 }
 
-/// Suite and response format (section 4.3.4), time interval, start and drift (section 4.1).
-fn read_parameters(key: Node<'_, '_>, data: Node<'_, '_>) -> Result<OtpParameters, KeyError> {
+/// Suite and response format (section 4.3.4), time interval, start, and the drift by itself (section 4.1).
+fn read_parameters(key: Node<'_, '_>, data: Node<'_, '_>) -> Result<(OtpParameters, i64), KeyError> {
     let algorithm_parameters = element(key, "AlgorithmParameters")?.ok_or(KeyError::ResponseFormat)?;
-    let known = |node: Node<'_, '_>| node.has_tag_name((PSKC, "Suite")) || node.has_tag_name((PSKC, "ResponseFormat"));
-    if !algorithm_parameters.children().filter(Node::is_element).all(known) {
-        return Err(KeyError::Parameters);
-    }
-    let algorithm =
-        or_default(optional_text(algorithm_parameters, "Suite")?, parameters::algorithm).ok_or(KeyError::Suite)?;
+    let suite = element(algorithm_parameters, "Suite")?.and_then(|suite| attribute(suite, "hashalgo"));
+    let algorithm = match (optional_text(algorithm_parameters, "Suite")?, suite) {
+        (Some(_), Some(_)) => None,
+        (text, suite) => or_default(text.or(suite), parameters::algorithm),
+    };
+    let algorithm = algorithm.ok_or(KeyError::Suite)?;
     let format = element(algorithm_parameters, "ResponseFormat")?.ok_or(KeyError::ResponseFormat)?;
-    let check_digits = format
-        .attribute("CheckDigits")
-        .or_else(|| format.attribute("CheckDigit"));
-    if format.attribute("Encoding") != Some("DECIMAL") || !matches!(check_digits, None | Some("false" | "0")) {
+    let no_check_digit = |name| matches!(attribute(format, name), None | Some("false" | "0"));
+    if attribute(format, "Encoding") != Some("DECIMAL")
+        || !no_check_digit("CheckDigits")
+        || !no_check_digit("CheckDigit")
+    {
         return Err(KeyError::ResponseFormat);
     }
-    let digits = format
-        .attribute("Length")
+    let digits = attribute(format, "Length")
         .and_then(parameters::digits)
         .ok_or(KeyError::ResponseFormat)?;
     let plain = |name: &'static str| -> Result<Option<&str>, KeyError> {
@@ -504,16 +646,17 @@ fn read_parameters(key: Node<'_, '_>, data: Node<'_, '_>) -> Result<OtpParameter
         optional_text(value, "PlainValue")?.ok_or(malformed).map(Some)
     };
     let period = or_default(plain("TimeInterval")?, parameters::period).ok_or(KeyError::TimeInterval)?;
-    for name in ["Time", "TimeDrift"] {
-        if plain(name)?.is_some_and(|time| parameters::number(time) != Some(0)) {
-            return Err(KeyError::Time);
-        }
+    if plain("Time")?.is_some_and(|time| parameters::number(time) != Some(0)) {
+        return Err(KeyError::Time);
     }
-    Ok(OtpParameters {
+    let drift = plain("TimeDrift")?.map_or(Ok(0), str::parse);
+    let drift = drift.map_err(|_| KeyError::Malformed { element: "TimeDrift" })?;
+    let parameters = OtpParameters {
         algorithm,
         digits,
         period,
-    })
+    };
+    Ok((parameters, drift))
 }
 
 /// The only child with a name; two are an error, because readers differ in which one they use.
@@ -522,7 +665,7 @@ fn only_child<'a, 'input>(
     namespace: &str,
     name: &'static str,
 ) -> Result<Option<Node<'a, 'input>>, KeyError> {
-    let mut named = node.children().filter(|child| child.has_tag_name((namespace, name)));
+    let mut named = node.children().filter(|child| is_named(*child, namespace, name));
     match (named.next(), named.next()) {
         (first, None) => Ok(first),
         _ => Err(KeyError::Malformed { element: name }),

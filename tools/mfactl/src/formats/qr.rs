@@ -20,6 +20,9 @@ pub enum QrError {
     /// More than the largest code holds.
     #[error("the URI is too long for a QR code")]
     TooLong,
+    /// A line of it is longer than it may be.
+    #[error("the QR code needs {needed} columns, and the terminal has {columns}")]
+    TooWide { needed: usize, columns: usize },
     #[error("the picture could not be encoded")]
     Picture,
 }
@@ -41,10 +44,26 @@ impl Qr {
     /// # Errors
     /// [`QrError::TooLong`].
     pub fn encode(text: &str) -> Result<Self, QrError> {
-        QrCode::with_error_correction_level(text, EcLevel::M)
-            .or_else(|_| QrCode::with_error_correction_level(text, EcLevel::L))
-            .map(Self)
-            .map_err(|_| QrError::TooLong)
+        Self::encode_within(text, usize::MAX)
+    }
+
+    /// As [`Qr::encode`], with lines of at most so many columns.
+    ///
+    /// # Errors
+    /// [`QrError::TooLong`], [`QrError::TooWide`].
+    pub fn encode_within(text: &str, columns: usize) -> Result<Self, QrError> {
+        let mut narrowest = Err(QrError::TooLong);
+        for level in [EcLevel::M, EcLevel::L] {
+            let Ok(code) = QrCode::with_error_correction_level(text, level) else {
+                continue;
+            };
+            let needed = code.width() + 2 * QUIET_ZONE;
+            if needed <= columns {
+                return Ok(Self(code));
+            }
+            narrowest = Err(QrError::TooWide { needed, columns });
+        }
+        narrowest
     }
 
     /// Lines of half blocks, two modules in each character. With colours it is black on white in every terminal; without, a
@@ -188,6 +207,23 @@ mod tests {
         let long = format!("otpauth://{}", "a".repeat(2_900));
         assert_eq!(decode_text(&Qr::encode(&long)?.text(false))?, long);
         assert_eq!(Qr::encode(&"a".repeat(3_000)).err(), Some(QrError::TooLong));
+        Ok(())
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_a_smaller_code_and_a_narrower_one_none() -> Result<()> {
+        let width = |columns| -> Result<usize, QrError> {
+            let text = Qr::encode_within(URI, columns)?.text(false);
+            Ok(text.lines().map(|line| line.chars().count()).max().unwrap_or_default())
+        };
+        let usual = width(usize::MAX)?;
+        assert_eq!(width(usual)?, usual);
+        let smaller = width(usual - 1)?;
+        assert!(smaller < usual);
+        assert_eq!(decode_text(&Qr::encode_within(URI, smaller)?.text(false))?, URI);
+        let (needed, columns) = (smaller, smaller - 1);
+        assert_eq!(width(columns), Err(QrError::TooWide { needed, columns }));
+        assert_eq!(Qr::encode_within(&"a".repeat(3_000), 80).err(), Some(QrError::TooLong));
         Ok(())
     }
 

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
-use serde_json::json;
 use shared::config;
 use shared::names::ClientId;
 use zeroize::Zeroizing;
@@ -18,7 +17,6 @@ use crate::usage::Usage;
 pub(super) struct LocalStack {
     #[serde(default = "local")]
     stack_name: String,
-    api_url: String,
     pub(super) token_url: String,
     pub(super) user_pool_id: String,
     pub(super) cognito_url: String,
@@ -32,12 +30,6 @@ pub(super) struct LocalStack {
 #[serde(rename_all = "camelCase")]
 struct LocalClient {
     client_id: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LocalTime {
-    offset_seconds: i64,
 }
 
 fn local() -> String {
@@ -63,26 +55,6 @@ impl LocalStack {
     pub(super) fn first_client(&self) -> Option<ClientId> {
         let first = self.clients.first()?;
         ClientId::parse(&first.client_id).ok()
-    }
-
-    /// How far the stack's clock has been moved.
-    ///
-    /// # Errors
-    /// If the stack does not answer.
-    pub(super) async fn clock_offset_seconds(&self) -> Result<i64> {
-        let origin = self
-            .api_url
-            .rsplit_once('/')
-            .map_or(&*self.api_url, |(origin, _stage)| origin);
-        // It is on this machine, whatever proxies the environment names.
-        let http = reqwest::Client::builder().no_proxy().build()?;
-        let request = http
-            .post(format!("{origin}/_local/clock"))
-            .json(&json!({ "advanceSeconds": 0 }));
-        let answer = request.send().await;
-        let answer = answer.context("the local stack does not answer: is it still running?")?;
-        let LocalTime { offset_seconds } = answer.json().await?;
-        Ok(offset_seconds)
     }
 
     /// The names that the doctor needs, as the outputs of a stack.

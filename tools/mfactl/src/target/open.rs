@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use shared::aws::devices::DynamoDevices;
 use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::aws::seeds::SecretsManagerSeeds;
@@ -13,6 +13,7 @@ use shared::names::ClientId;
 use shared::random::SystemRandom;
 
 use super::clock::StackClock;
+use super::credentials::aws_clients;
 use super::local_stack::LocalStack;
 use super::settings::{Setting, Settings, without_seed};
 use crate::aws::clients::CognitoClients;
@@ -21,7 +22,7 @@ use crate::aws::inspect::{AwsInspector, LocalEndpoints};
 use crate::commands::client::ClientAdmin;
 use crate::commands::device::DeviceAdmin;
 use crate::commands::doctor::{Doctor, Place, Stores, stack_by_name, stack_with_resources};
-use crate::ports::stack::{ClockOffset, DeployedStack, Inspector as _};
+use crate::ports::stack::{ClockOffset, DeployedStack};
 use crate::usage::Usage;
 
 /// The deployment that a command line names.
@@ -53,7 +54,6 @@ pub struct Target {
     stack: Option<(DeployedStack, AwsInspector)>,
     local: Option<LocalStack>,
     clock: StackClock,
-    local_clock_offset_seconds: i64,
     /// This machine's clock compared with the store's.
     machine_clock: ClockOffset,
 }
@@ -70,11 +70,6 @@ impl Target {
         match deployment {
             Deployment::Local(file) => {
                 let local = LocalStack::read(file)?;
-                let clock_offset_seconds = match needs {
-                    // The user pool does not depend on the clock.
-                    Needs::UserPool => 0,
-                    Needs::Stores(_) | Needs::Stack => local.clock_offset_seconds().await?,
-                };
                 let stores = Endpoints::local(&local.dynamodb_url, &local.secrets_manager_url);
                 let clients = Clients::new(stores, Limits::OPERATOR);
                 let endpoints = LocalEndpoints {
@@ -82,13 +77,21 @@ impl Target {
                     cognito: &local.cognito_url,
                 };
                 let inspector = AwsInspector::new(&clients.config, StackClock::default(), Some(endpoints));
+                let settings = Settings::from_values(local.settings.clone());
+                let offset = match needs {
+                    // The user pool does not depend on the clock.
+                    Needs::UserPool => ClockOffset::Unmeasurable,
+                    Needs::Stores(_) | Needs::Stack => store_clock(&clients, &settings)
+                        .await
+                        .context("the local stack does not answer: is it still running?")?,
+                };
                 Ok(Self {
-                    settings: Settings::from_values(local.settings.clone()),
+                    settings,
                     stack: matches!(needs, Needs::Stack).then(|| (local.as_deployed(), inspector)),
                     clients,
                     local: Some(local),
-                    clock: StackClock::offset_by(clock_offset_seconds),
-                    local_clock_offset_seconds: clock_offset_seconds,
+                    clock: StackClock::of_store(offset),
+                    // That a test clock was moved is no news.
                     machine_clock: ClockOffset::Unmeasurable,
                 })
             }
@@ -100,11 +103,11 @@ impl Target {
         let Some(name) = name else {
             // Before the SDK looks for a region.
             require(&settings, needs)?;
-            let clients = aws_clients().await;
+            let clients = aws_clients().await?;
             let machine_clock = machine_clock(&clients, &settings, needs).await?;
             return Ok(Self::on_aws(clients, settings, None, machine_clock));
         };
-        let clients = aws_clients().await;
+        let clients = aws_clients().await?;
         let inspector = AwsInspector::new(&clients.config, StackClock::default(), None);
         let stack = if matches!(needs, Needs::Stack) {
             let stack = stack_with_resources(&inspector, name).await?;
@@ -114,10 +117,7 @@ impl Target {
             require(&settings, needs)?;
             None
         };
-        let machine_clock = match &stack {
-            Some((_, inspector)) => inspector.clock_offset().unwrap_or(ClockOffset::Unmeasurable),
-            None => machine_clock(&clients, &settings, needs).await?,
-        };
+        let machine_clock = machine_clock(&clients, &settings, needs).await?;
         Ok(Self::on_aws(clients, settings, stack, machine_clock))
     }
 
@@ -133,7 +133,6 @@ impl Target {
             stack,
             local: None,
             clock: StackClock::of_store(machine_clock),
-            local_clock_offset_seconds: 0,
             machine_clock,
         }
     }
@@ -238,7 +237,7 @@ impl Target {
             api_url: None,
             place: match self.local {
                 Some(_) => Place::Local {
-                    clock_offset_seconds: self.local_clock_offset_seconds,
+                    clock_offset_seconds: self.clock.offset_seconds(),
                 },
                 None => Place::Aws,
             },
@@ -264,17 +263,16 @@ impl Target {
 /// A command that works on the stores goes by their clock, since what it writes is compared with the clock of the functions.
 async fn machine_clock(clients: &Clients, settings: &Settings, needs: Needs) -> Result<ClockOffset> {
     match needs {
-        Needs::Stores(_) => {
-            let table = settings.require(Setting::DEVICES_TABLE)?;
-            let offset = store_clock_offset(&clients.dynamodb, table, SystemClock).await;
-            offset.context("cannot read the time: DynamoDB does not answer; check region, credentials and network")
-        }
+        Needs::Stores(_) => store_clock(clients, settings).await,
+        // The doctor corrects this machine's clock itself, by what its inspector has read.
         Needs::UserPool | Needs::Stack => Ok(ClockOffset::Unmeasurable),
     }
 }
 
-async fn aws_clients() -> Clients {
-    Clients::new(Endpoints::from_environment().await, Limits::OPERATOR)
+async fn store_clock(clients: &Clients, settings: &Settings) -> Result<ClockOffset> {
+    let table = settings.require(Setting::DEVICES_TABLE)?;
+    let offset = store_clock_offset(&clients.dynamodb, table, SystemClock).await;
+    offset.map_err(|reason| anyhow!("cannot read the time of DynamoDB: {reason}"))
 }
 
 /// Checks that the settings that a command needs are present.

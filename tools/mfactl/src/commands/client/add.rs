@@ -14,7 +14,7 @@ impl<P: ClientRegistry, D: DeviceInventory, T: Terminal> ClientAdmin<P, D, T> {
     /// # Errors
     /// If the name is taken, otherwise with what to do about it.
     pub async fn add(&mut self, name: &ClientName, scopes: &[Scope], output: &SecretOutput) -> Result<()> {
-        self.require_output(output)?;
+        let file = self.open_output(output)?;
         let token_url = self.clients.token_url().await;
         let token_url = token_url.context("cannot find the token endpoint; nothing was created")?;
         if let Some(existing) = self.named(name).await? {
@@ -30,7 +30,7 @@ impl<P: ClientRegistry, D: DeviceInventory, T: Terminal> ClientAdmin<P, D, T> {
             Err(error) => self.created_anyway(name, error.into()).await?,
         };
         let handed_over = match secret {
-            Some(secret) => self.hand_over(&secret, output),
+            Some(secret) => self.hand_over(&secret, file),
             None => Err(anyhow!("Cognito did not return it")),
         };
         handed_over.with_context(|| {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, anyhow};
 use shared::names::ClientId;
 use shared::ports::operator::DeviceInventory;
+use zeroize::Zeroizing;
 
-use crate::commands::output_file;
+use crate::commands::output_file::OutputFile;
 use crate::commands::text::quoted;
 use crate::ports::clients::{ClientRegistry, ClientSummary, SecretInfo};
 use crate::terminal::Terminal;
@@ -70,21 +71,18 @@ impl<P: ClientRegistry, D: DeviceInventory, T: Terminal> ClientAdmin<P, D, T> {
         secrets.with_context(|| cannot_read(client))
     }
 
-    /// Fails before there is a secret if it could not be handed over.
-    pub(super) fn require_output(&self, output: &SecretOutput) -> Result<()> {
-        if let SecretOutput::File(path) = output {
-            if !self.yes {
-                output_file::refuse_existing(path)?;
-            }
-            output_file::require_writable(path)?;
+    /// Opens the file for a secret, before there is one; `None` for the terminal.
+    pub(super) fn open_output(&self, output: &SecretOutput) -> Result<Option<OutputFile>> {
+        match output {
+            SecretOutput::File(path) => OutputFile::open(path, self.yes).map(Some),
+            SecretOutput::Terminal => Ok(None),
         }
-        Ok(())
     }
 
-    pub(super) fn hand_over(&mut self, secret: &str, output: &SecretOutput) -> Result<()> {
-        match output {
-            SecretOutput::File(path) => output_file::write(path, secret.as_bytes(), self.yes),
-            SecretOutput::Terminal => Ok(self.terminal.say(&format!("secret      {secret}"))?),
+    pub(super) fn hand_over(&mut self, secret: &str, file: Option<OutputFile>) -> Result<()> {
+        match file {
+            Some(file) => file.write(secret.as_bytes()),
+            None => Ok(self.terminal.print(&Zeroizing::new(format!("secret      {secret}")))?),
         }
     }
 
@@ -112,8 +110,14 @@ impl<P: ClientRegistry, D: DeviceInventory, T: Terminal> ClientAdmin<P, D, T> {
 
 /// A command that gets a token. The secret appears in no list of processes: `printf` is a shell built-in.
 fn token_command(id: &ClientId, output: &SecretOutput, token_url: &str, scopes: &[String]) -> String {
+    // Only the local stack has no TLS. It is reached without a proxy, whatever the environment names.
+    let without_proxy = if token_url.starts_with("http://") {
+        "--noproxy '*' "
+    } else {
+        ""
+    };
     let request = format!(
-        "-d grant_type=client_credentials --data-urlencode {} {}",
+        "{without_proxy}-d grant_type=client_credentials --data-urlencode {} {}",
         quoted(&format!("scope={}", scopes.join(" "))),
         quoted(token_url)
     );

@@ -33,12 +33,13 @@ impl<P: ClientRegistry, D: DeviceInventory, T: Terminal> ClientAdmin<P, D, T> {
             };
             rows.push((client, details, secrets));
         }
-        let text = if json {
-            format!("{:#}", rows.iter().map(json_of).collect::<Value>())
+        let written = if json {
+            let all = rows.iter().map(json_of).collect::<Value>();
+            self.terminal.print(&format!("{all:#}"))
         } else {
-            text_of(&rows)
+            self.terminal.say(&text_of(&rows))
         };
-        Ok(self.terminal.say(&text)?)
+        Ok(written?)
     }
 }
 

@@ -53,7 +53,7 @@ impl<P: ClientRegistry, D: DeviceInventory, T: Terminal> ClientAdmin<P, D, T> {
         };
         self.terminal
             .note("Looking for devices of the client; this may read the whole table.")?;
-        let (filter, mut after) = (DeviceFilter::Client(client.id.clone()), None);
+        let (filter, mut after) = (DeviceFilter::Owner(client.id.clone().into()), None);
         loop {
             let page = devices.page(&filter, after.as_ref(), PAGE).await;
             let page = page.context("cannot read the table of devices; nothing was removed")?;

@@ -47,7 +47,7 @@ impl<P: ClientRegistry, D: DeviceInventory, T: Terminal> ClientAdmin<P, D, T> {
                 client.id.as_str()
             ),
         }
-        self.require_output(output)?;
+        let file = self.open_output(output)?;
         let token_url = self.clients.token_url().await;
         let token_url = token_url.context("cannot find the token endpoint; nothing was changed")?;
         let details = self.clients.describe(&client.id).await;
@@ -60,7 +60,7 @@ impl<P: ClientRegistry, D: DeviceInventory, T: Terminal> ClientAdmin<P, D, T> {
                 return Err(anyhow!(error).context("cannot add a secret; the client is unchanged: run it again"));
             }
         };
-        if let Err(error) = self.hand_over(&added.value, output) {
+        if let Err(error) = self.hand_over(&added.value, file) {
             self.delete(client, &added.id).await?;
             return Err(error.context("the new secret could not be handed over, and was deleted again"));
         }

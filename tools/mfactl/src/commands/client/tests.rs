@@ -150,16 +150,30 @@ async fn a_rotation_adds_a_secret_and_then_deletes_the_older_one() -> Result<()>
 
 #[tokio::test]
 async fn a_new_secret_that_cannot_be_written_is_deleted_again() -> Result<()> {
-    let (pool, folder) = (MemoryPool::default(), tempfile::tempdir()?);
+    let pool = MemoryPool::default();
     pool.put("shop");
     let mut admin = admin(&pool, [])?;
-    // A folder: this fails only when the file gets its name.
-    admin.yes = true;
-    let place = folder.path().join("taken");
-    std::fs::create_dir(&place)?;
-    let error = error_text(admin.rotate("shop", &Rotation::Begin(SecretOutput::File(place))).await);
+    admin.terminal.closed = true;
+    let error = error_text(admin.rotate("shop", &Rotation::Begin(SecretOutput::Terminal)).await);
     assert!(error.contains("deleted again"), "{error}");
     assert_eq!(pool.values("shop"), ["secret1"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failed_command_leaves_no_empty_file() -> Result<()> {
+    let (pool, folder) = (MemoryPool::default(), tempfile::tempdir()?);
+    pool.put("shop");
+    let output = SecretOutput::File(folder.path().join("secret"));
+    for call in [Call::Create, Call::AddSecret] {
+        pool.state(|state| state.fault = Some((0, call, PoolFault::Before)));
+        let outcome = match call {
+            Call::Create => admin(&pool, [])?.add(&name("bank")?, &scopes()?, &output).await,
+            _ => admin(&pool, [])?.rotate("shop", &Rotation::Begin(output.clone())).await,
+        };
+        assert!(outcome.is_err());
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "{call:?}");
+    }
     Ok(())
 }
 
@@ -184,7 +198,7 @@ async fn a_client_with_devices_is_removed_only_with_the_flag() -> Result<()> {
     let id = pool.put("shop");
     let world = World::new()?;
     let key = DeviceKey {
-        client: id,
+        owner: id.into(),
         ..world.key.clone()
     };
     let request = RegisterRequest {

@@ -22,7 +22,7 @@ use crate::terminal::Terminal;
 /// How far a phone's clock may be off to be recognised: every time zone.
 const MOST_CLOCK_ERROR: Duration = Duration::from_hours(14);
 /// How long an authId of an activation lives; it is never stored.
-const AUTH_LIFE: Duration = Duration::from_mins(5);
+pub(super) const AUTH_LIFE: Duration = Duration::from_mins(5);
 /// Lines that are read before the command gives up, including those that are not codes.
 const MOST_LINES: u8 = 12;
 
@@ -158,7 +158,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         Ok(second.map(|second| Ok(Offer::Pair(first?, second?))))
     }
 
-    fn read_code(&mut self, question: &str) -> Result<Option<Result<OtpCode, NotACode>>> {
+    pub(super) fn read_code(&mut self, question: &str) -> Result<Option<Result<OtpCode, NotACode>>> {
         let line = self.terminal.ask(question)?.filter(|line| !line.trim().is_empty());
         Ok(line.map(|line| OtpCode::parse(line.trim())))
     }

@@ -68,11 +68,21 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         key: &DeviceKey,
         change: impl Fn(&Device) -> Result<Option<Device>>,
     ) -> Result<bool> {
-        let mut held = self.require(key).await?.device;
+        let held = self.require(key).await?.device;
+        self.change_held(key, held, change).await
+    }
+
+    /// As [`Self::change`], of a device that was read before. The version goes up by one, or to that of the new state.
+    pub(super) async fn change_held(
+        &self,
+        key: &DeviceKey,
+        mut held: Device,
+        change: impl Fn(&Device) -> Result<Option<Device>>,
+    ) -> Result<bool> {
         for _ in 0..MOST_TRIES {
             let Some(new) = change(&held)? else { return Ok(false) };
             let new = Device {
-                version: held.version.saturating_add(1),
+                version: new.version.max(held.version.saturating_add(1)),
                 ..new
             };
             let written = self.devices.replace(key, &held, &new, None).await;

@@ -1,7 +1,7 @@
 //! `check`: whether a device can work.
 
 use anyhow::{Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::names::{DeviceKey, SeedRef};
 use shared::otp::Seed;
@@ -23,17 +23,21 @@ pub struct CheckRequest {
     pub json: bool,
     /// The seed that the device should have.
     pub expected: Option<Seed>,
+    /// Whether to ask for two consecutive codes, and tell how far the token's clock is off.
+    pub codes: bool,
 }
 
 impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> DeviceAdmin<D, S, C, R, T> {
-    /// Checks a device: its item, its secret, and what an authentication would need now.
+    /// Checks a device: its item, its secret, with `codes` the clock of its token, and what an authentication would need now.
     ///
     /// # Errors
     /// If something is wrong with it.
     pub async fn check(&mut self, request: &CheckRequest) -> Result<()> {
-        let record = self.require(&request.key).await?;
+        let mut record = self.require(&request.key).await?;
         let mut problems = Vec::new();
         let mut found = vec!["The item is complete.".to_owned()];
+        // What was measured; the inner one is `None` if the codes are not of this seed.
+        let mut drift: Option<Option<Value>> = None;
         match self.read_seed(&record.device.seed_ref).await {
             Ok(seed) => {
                 let bits = bits_of(&seed);
@@ -58,10 +62,25 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                         problems.push("the seed differs from the one in the file".to_owned());
                     }
                 }
+                if request.codes && seed.parameters() == record.device.parameters {
+                    let measured = self.measure_drift(&record, &seed).await?;
+                    match measured.finding() {
+                        Ok(fine) => found.push(fine),
+                        Err(problem) => problems.push(problem),
+                    }
+                    drift = Some(measured.json());
+                    record.device = measured.device;
+                }
             }
             Err(problem) => problems.push(problem),
         }
+        if request.codes && drift.is_none() {
+            self.terminal
+                .note("No codes were asked for: the problem with the secret comes first.")?;
+        }
         let now = self.clock.now();
+        // It does not keep the device's own seed from working.
+        let mut new_seed = None;
         if let Some(pending) = &record.pending {
             let until = pending.until.rfc3339();
             if pending.until <= now {
@@ -71,29 +90,39 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             } else {
                 match self.read_seed(&pending.seed_ref).await {
                     Ok(_) => found.push(format!("A new seed waits for its first code until {until}.")),
-                    Err(problem) => problems.push(format!("new seed: {problem}")),
+                    Err(problem) => new_seed = Some(format!("new seed: {problem}")),
                 }
             }
         }
-        let outlook = describe::outlook(&record.device, now, &self.policy);
+        let conclusion = if problems.is_empty() {
+            describe::outlook(&record.device, now, &self.policy)
+        } else {
+            "authentications fail until every problem is solved".to_owned()
+        };
+        let all: Vec<&String> = problems.iter().chain(&new_seed).collect();
         if request.json {
             let device = describe::json(&record);
-            let value = json!({ "device": device, "found": found, "problems": problems, "now": outlook });
-            self.terminal.say(&format!("{value:#}"))?;
+            let value = json!({ "device": device, "found": found, "problems": all, "drift": drift.flatten(), "now": conclusion });
+            self.terminal.print(&format!("{value:#}"))?;
         } else {
             for line in &found {
                 self.terminal.say(line)?;
             }
-            for problem in &problems {
+            for problem in &all {
                 self.terminal.say(&format!("Problem: {problem}."))?;
             }
-            self.terminal.say(&format!("Now: {outlook}."))?;
+            self.terminal.say(&format!("Now: {conclusion}."))?;
         }
-        if problems.is_empty() {
-            return Ok(());
-        }
-        let problems = count(problems.len(), "problem");
-        bail!("the device {} does not work: {problems} found", name_of(&request.key))
+        let what = match (problems.is_empty(), &new_seed) {
+            (true, None) => return Ok(()),
+            (true, Some(_)) => "works, but its new seed does not",
+            (false, _) => "does not work",
+        };
+        bail!(
+            "the device {} {what}: {} found",
+            name_of(&request.key),
+            count(all.len(), "problem")
+        )
     }
 
     /// A seed, or what is wrong with it and what to do.

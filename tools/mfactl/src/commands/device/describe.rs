@@ -48,7 +48,7 @@ pub(super) fn outlook(device: &Device, now: Timestamp, policy: &Policy) -> Strin
 pub(super) fn json(record: &DeviceRecord) -> Value {
     let device = &record.device;
     json!({
-        "clientId": record.key.client.as_str(),
+        "clientId": record.key.owner.as_str(),
         "userName": record.key.user.as_str(),
         "deviceName": record.key.device.as_str(),
         "status": device.status.as_str(),

@@ -17,7 +17,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
     /// # Errors
     /// As [`DeviceAdmin::list`].
     pub async fn export(&mut self, request: &ListRequest) -> Result<()> {
-        let write = |terminal: &mut T, record: DeviceRecord| Ok(terminal.say(&describe::json(&record).to_string())?);
+        let write = |terminal: &mut T, record: DeviceRecord| Ok(terminal.print(&describe::json(&record).to_string())?);
         let unreadable = self.for_each_device(request, write).await?;
         require_readable(unreadable)
     }

@@ -1,28 +1,33 @@
 //! `import`: the devices of a file, one after the other, at a pace that the stores can take.
 //!
-//! Can be repeated: existing devices are skipped, so the next run finishes what an interrupted one began, and there is no
-//! other state to keep.
+//! Can be repeated: devices that already have the seed of their row are skipped, so the next run finishes what an interrupted
+//! one began, and there is no other state to keep. A device that waits for its first code gets the seed of its row; any other
+//! device is never changed.
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use shared::clock::Clock;
-use shared::device::Status;
+use shared::device::{DeviceRecord, Status};
 use shared::error::StoreError;
 use shared::names::{ClientId, DeviceKey};
 use shared::ports::operator::{DeviceInventory, SeedInventory};
 use shared::random::Random;
+use subtle::ConstantTimeEq as _;
 
-use super::admin::DeviceAdmin;
+use super::admin::{DeviceAdmin, disabled};
 use super::describe::check_command;
 use crate::commands::pace::{Delay, Pace};
-use crate::formats::import_file::{self, ImportOptions, Row};
+use crate::commands::text::{name_of, options_for};
+use crate::formats::import_file::{self, ImportFile, ImportOptions, Row};
 use crate::terminal::Terminal;
 
 /// Waits before a row that was throttled is tried again.
 const BACKOFF_SECONDS: [u64; 6] = [1, 2, 4, 8, 16, 30];
 /// Rows that the store may fail one after the other; then the rows are not the reason.
 const MOST_FAILURES: usize = 5;
+/// How long the seed of a row may be pending: for a device that was never active it is replaced at once, whatever this is.
+const PENDING_FOR: Duration = Duration::from_hours(1);
 
 /// What `import` was asked for.
 #[derive(Debug)]
@@ -36,7 +41,11 @@ pub struct ImportRequest<'a> {
 
 enum RowOutcome {
     Imported,
-    AlreadyExists,
+    /// In place of a seed that waited for its first code.
+    TookOver,
+    AlreadyImported,
+    /// The device stays as it is. Says nothing about the store.
+    Refused(anyhow::Error),
 }
 
 #[derive(Default)]
@@ -59,7 +68,10 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
     /// # Errors
     /// If the file cannot be read, or if a row failed; the others are imported.
     pub async fn import(&mut self, file: &[u8], request: &ImportRequest<'_>, delay: &impl Delay) -> Result<()> {
-        let rows = import_file::read(file, &request.options)?;
+        let ImportFile { rows, notes } = import_file::read(file, &request.options)?;
+        for note in notes {
+            self.terminal.note(&note)?;
+        }
         let all = rows.len();
         let mut state = ImportState {
             dry_run: request.dry_run,
@@ -78,17 +90,17 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 }
             };
             let key = DeviceKey {
-                client: request.client.clone(),
+                owner: request.client.clone().into(),
                 user: row.user.clone(),
                 device: row.device.clone(),
             };
             let outcome = self.import_row(&key, &row, &mut state).await;
-            self.report(&row, &key, &outcome, request.dry_run)?;
+            self.report(&row, &outcome, request.dry_run)?;
             consecutive_failures = if outcome.is_err() { consecutive_failures + 1 } else { 0 };
             match outcome {
-                Ok(RowOutcome::Imported) => counts.imported += 1,
-                Ok(RowOutcome::AlreadyExists) => counts.existing += 1,
-                Err(_) => counts.failed += 1,
+                Ok(RowOutcome::Imported | RowOutcome::TookOver) => counts.imported += 1,
+                Ok(RowOutcome::AlreadyImported) => counts.existing += 1,
+                Ok(RowOutcome::Refused(_)) | Err(_) => counts.failed += 1,
             }
             if consecutive_failures == MOST_FAILURES {
                 bail!(
@@ -109,33 +121,31 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             existing,
             failed,
         } = counts;
-        let summary = format!("{imported} {verb}, {existing} already exist, {failed} failed, of {all} rows.");
+        let summary = format!("{imported} {verb}, {existing} already imported, {failed} failed, of {all} rows.");
         self.terminal.say(&summary)?;
         if failed > 0 {
-            bail!("{failed} of {all} rows failed: fix them in the file and run again; existing devices are skipped");
+            bail!("{failed} of {all} rows failed: fix them and run again; devices already imported are skipped");
         }
         Ok(())
     }
 
-    fn report(&mut self, row: &Row, key: &DeviceKey, outcome: &Result<RowOutcome>, dry_run: bool) -> Result<()> {
+    fn report(&mut self, row: &Row, outcome: &Result<RowOutcome>, dry_run: bool) -> Result<()> {
+        let imported = if dry_run { "would be imported" } else { "imported" };
         let text = match outcome {
-            Ok(RowOutcome::Imported) if dry_run => "would be imported".to_owned(),
-            Ok(RowOutcome::Imported) => "imported".to_owned(),
-            Ok(RowOutcome::AlreadyExists) => {
-                format!(
-                    "already exists, skipped; `{} --seed-file FILE` compares the seeds",
-                    check_command(key)
-                )
-            }
-            Err(error) => format!("failed: {error:#}"),
+            Ok(RowOutcome::Imported) => imported.to_owned(),
+            Ok(RowOutcome::TookOver) => format!("{imported} over a registration that was not finished"),
+            Ok(RowOutcome::AlreadyImported) => "already imported, skipped".to_owned(),
+            Ok(RowOutcome::Refused(error)) | Err(error) => format!("failed: {error:#}"),
         };
         let weak = if row.is_weak() { " (weak seed)" } else { "" };
+        let notes = row.notes.iter().map(|note| format!(". {}", note.trim_end_matches('.')));
         Ok(self.terminal.say(&format!(
-            "row {} ({}): {} / {}{weak}: {text}",
+            "row {} ({}): {} / {}{weak}: {text}{}",
             row.number,
             row.place,
             row.user.as_str(),
-            row.device.as_str()
+            row.device.as_str(),
+            notes.collect::<String>()
         ))?)
     }
 
@@ -168,18 +178,59 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         row: &Row,
         state: &mut ImportState<'_, W>,
     ) -> Result<RowOutcome> {
-        if self.find(key).await?.is_some() {
-            return Ok(RowOutcome::AlreadyExists);
-        }
+        let unfinished = match self.find(key).await? {
+            None => None,
+            Some(record) => match record.device.status {
+                Status::Active => return self.compare(&record, row).await,
+                Status::Disabled => return Ok(RowOutcome::Refused(disabled(key))),
+                Status::ActivationRequired => Some(record),
+            },
+        };
         if state.dry_run {
-            return Ok(RowOutcome::Imported);
+            return Ok(unfinished.map_or(RowOutcome::Imported, |_| RowOutcome::TookOver));
         }
         state.pace.keep(&self.clock, state.delay).await;
-        let stored = self.store_new(key, &row.seed, Status::Active).await?;
-        Ok(if stored.is_some() {
-            RowOutcome::Imported
-        } else {
-            RowOutcome::AlreadyExists
-        })
+        match unfinished {
+            None => match self.store_new(key, &row.seed, Status::Active).await? {
+                Some(_) => Ok(RowOutcome::Imported),
+                None => bail!("the device {} was registered concurrently: run it again", name_of(key)),
+            },
+            Some(record) => {
+                self.store_over(&record, &row.seed, PENDING_FOR, Status::Active).await?;
+                Ok(RowOutcome::TookOver)
+            }
+        }
+    }
+
+    /// Whether an active device already has the seed of its row.
+    async fn compare(&self, record: &DeviceRecord, row: &Row) -> Result<RowOutcome> {
+        let key = &record.key;
+        let stored = self.seeds.read(&record.device.seed_ref).await;
+        let stored = stored.with_context(|| format!("cannot compare the seed of the device {}", name_of(key)))?;
+        let remedy = format!(
+            "to give it the seed of the file, remove it with `mfactl device remove {options}` and import again; to give it a \
+             new one, `mfactl device register --replace {options}`",
+            options = options_for(key)
+        );
+        let problem = match &stored {
+            None => {
+                return Ok(RowOutcome::Refused(anyhow!(
+                    "the device {} is already active, and its secret does not exist: `{}` says what to do",
+                    name_of(key),
+                    check_command(key)
+                )));
+            }
+            Some(stored) if !bool::from(stored.to_base32().as_bytes().ct_eq(row.seed.to_base32().as_bytes())) => {
+                "is already active with another seed"
+            }
+            Some(stored) if [record.device.parameters, stored.parameters()] != [row.parameters(); 2] => {
+                "is already active with the same seed and another algorithm, number of digits or period"
+            }
+            Some(_) => return Ok(RowOutcome::AlreadyImported),
+        };
+        Ok(RowOutcome::Refused(anyhow!(
+            "the device {} {problem}: {remedy}",
+            name_of(key)
+        )))
     }
 }

@@ -6,11 +6,12 @@ use shared::clock::{Clock, Timestamp};
 use shared::device::DeviceRecord;
 use shared::names::DeviceKey;
 use shared::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory};
+use shared::ports::registry::Unreadable;
 use shared::random::Random;
 
 use super::admin::DeviceAdmin;
 use super::describe;
-use crate::commands::text::{count, table};
+use crate::commands::text::{count, name_of, table};
 use crate::terminal::Terminal;
 
 /// What `list` and `export` were asked for.
@@ -38,7 +39,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         all.sort_by(|one, other| names(&one.key).cmp(&names(&other.key)));
         if request.json {
             let all: Vec<Value> = all.iter().map(describe::json).collect();
-            self.terminal.say(&format!("{:#}", Value::from(all)))?;
+            self.terminal.print(&format!("{:#}", Value::from(all)))?;
         } else {
             self.terminal.say(&rows(&all))?;
         }
@@ -64,7 +65,8 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                     Ok(record) => each(&mut self.terminal, record)?,
                     Err(error) => {
                         unreadable += 1;
-                        self.terminal.note(&format!("Skipping an item: {error}."))?;
+                        self.terminal
+                            .note(&format!("Skipping an item: {}.", name_unreadable(&error)))?;
                     }
                 }
             }
@@ -73,6 +75,14 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 None => return Ok(unreadable),
             }
         }
+    }
+}
+
+/// Which item cannot be read, and why.
+pub(super) fn name_unreadable(Unreadable { key, error }: &Unreadable) -> String {
+    match key {
+        Some(key) => format!("the device {} cannot be read: {error}", name_of(key)),
+        None => format!("not even the key of an item can be read: {error}"),
     }
 }
 
@@ -88,7 +98,7 @@ pub(super) fn require_readable(unreadable: usize) -> Result<()> {
 }
 
 fn names(key: &DeviceKey) -> [&str; 3] {
-    [key.client.as_str(), key.user.as_str(), key.device.as_str()]
+    [key.owner.as_str(), key.user.as_str(), key.device.as_str()]
 }
 
 fn rows(all: &[DeviceRecord]) -> String {

@@ -4,11 +4,13 @@ mod activate;
 mod admin;
 mod check;
 mod describe;
+mod drift;
 mod export;
 mod import;
 mod list;
 mod register;
 mod remove;
+mod restored;
 mod show;
 mod state;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use shared::clock::Clock;
 use shared::device::{Device, DeviceRecord, NewSeed, PendingSeed, Status};
 use shared::names::{DeviceKey, SeedRef};
@@ -11,13 +11,15 @@ use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed};
 use shared::ports::Written;
 use shared::ports::operator::{DeviceInventory, SeedInventory};
 use shared::random::Random;
+use zeroize::Zeroizing;
 
 use super::admin::{DeviceAdmin, Removal, disabled};
-use crate::commands::output_file::{refuse_existing, write};
+use crate::commands::output_file::OutputFile;
 use crate::commands::text::{name_of, options_for};
 use crate::formats::otpauth::{self, Issuer};
-use crate::formats::qr::Qr;
+use crate::formats::qr::{Qr, QrError};
 use crate::terminal::Terminal;
+use crate::usage::Usage;
 
 /// What `register` was asked for.
 #[derive(Debug)]
@@ -44,11 +46,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
     /// # Errors
     /// With what to do about it. The next `register` finishes or replaces what this one has written.
     pub async fn register(&mut self, request: &RegisterRequest) -> Result<()> {
-        for path in [&request.png, &request.svg].into_iter().flatten() {
-            if !self.yes {
-                refuse_existing(path)?;
-            }
-        }
+        let pictures = Pictures::open(request, self.yes)?;
         let found = self.find(&request.key).await?;
         if let Some(record) = &found {
             require_registrable(record, request)?;
@@ -59,13 +57,20 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         let seed = self.new_seed(request.parameters)?;
         // Before anything is stored, since this may fail.
         let uri = otpauth::build(&request.issuer, &request.key.user, &request.key.device, &seed)?;
+        let pictures = pictures.draw(&uri)?;
         let seed_ref = match found {
             None => self
                 .store_new(&request.key, &seed, Status::ActivationRequired)
                 .await?
                 .ok_or_else(|| anyhow!("the device {} was registered concurrently", name_of(&request.key)))?,
-            Some(record) => self.store_over(&record, &seed, request).await?,
+            Some(record) => {
+                let status = Status::ActivationRequired;
+                self.store_over(&record, &seed, request.pending_for, status).await?
+            }
         };
+        for (file, picture) in pictures {
+            file.write(&picture)?;
+        }
         self.show_seed(request, &uri)?;
         if request.activate {
             let new = NewSeed {
@@ -82,14 +87,20 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         }
     }
 
-    /// Stores a new seed for an existing device: as pending for an active one, in place of the old one for a device that
-    /// was never active.
-    async fn store_over(&mut self, record: &DeviceRecord, seed: &Seed, request: &RegisterRequest) -> Result<SeedRef> {
+    /// Stores a new seed for an existing device: as pending for an active one; in place of the old one for a device that
+    /// was never active, which then has a status as if it were new.
+    pub(super) async fn store_over(
+        &mut self,
+        record: &DeviceRecord,
+        seed: &Seed,
+        pending_for: Duration,
+        status: Status,
+    ) -> Result<SeedRef> {
         let (key, held) = (&record.key, &record.device);
         let seed_ref = self.create_seed(seed).await?;
         let pending = PendingSeed {
             seed_ref: seed_ref.clone(),
-            until: self.clock.now().plus(request.pending_for),
+            until: self.clock.now().plus(pending_for),
         };
         let conflict = || anyhow!("the device {} was changed concurrently: run it again", name_of(key));
         let offered = match self.devices.set_pending_seed(key, held, &pending).await {
@@ -111,11 +122,16 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 version: held.version.saturating_add(1),
                 ..held.clone()
             };
-            let new = Device {
-                version: held.version.saturating_add(1),
-                seed_ref: seed_ref.clone(),
-                parameters: request.parameters,
-                ..held.clone()
+            let version = held.version.saturating_add(1);
+            let new = match status {
+                // Wrong codes of the registration that was not finished do not count against the new seed.
+                Status::Active => Device::registered(version, status, seed_ref.clone(), seed.parameters()),
+                Status::ActivationRequired | Status::Disabled => Device {
+                    version,
+                    seed_ref: seed_ref.clone(),
+                    parameters: seed.parameters(),
+                    ..held.clone()
+                },
             };
             match self.devices.replace(key, &held, &new, None).await {
                 Ok(Written::Yes) => {}
@@ -136,29 +152,66 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
 
     /// Shows the seed, the only time.
     fn show_seed(&mut self, request: &RegisterRequest, uri: &str) -> Result<()> {
-        let qr = match Qr::encode(uri) {
+        let qr = match Qr::encode_within(uri, self.terminal.columns().unwrap_or(usize::MAX)) {
             Ok(qr) => Some(qr),
             Err(error) => {
-                self.terminal
-                    .note(&format!("No QR code: {error}. Enter the URI by hand."))?;
+                let instead = match error {
+                    QrError::TooWide { .. } if request.png.is_some() || request.svg.is_some() => "It is in the file",
+                    QrError::TooWide { .. } => {
+                        "Enter the URI by hand, widen the terminal and run it again, or run it again with --png FILE"
+                    }
+                    QrError::TooLong | QrError::Picture => "Enter the URI by hand",
+                };
+                self.terminal.note(&format!("No QR code here: {error}. {instead}."))?;
                 None
             }
         };
         self.terminal
             .note("Scan this with the authenticator app. It is the device's secret, and it is shown only once.")?;
         if let Some(qr) = &qr {
-            self.terminal.say(&qr.text(self.terminal.has_colours()))?;
+            self.terminal.print(&qr.text(self.terminal.has_colours()))?;
         }
-        self.terminal.say(uri)?;
-        if let Some(qr) = &qr {
-            if let Some(path) = &request.png {
-                write(path, &qr.png()?, self.yes)?;
-            }
-            if let Some(path) = &request.svg {
-                write(path, qr.svg().as_bytes(), self.yes)?;
-            }
+        Ok(self.terminal.print(uri)?)
+    }
+}
+
+/// The files for the QR code, open and empty.
+struct Pictures {
+    png: Option<OutputFile>,
+    svg: Option<OutputFile>,
+}
+
+impl Pictures {
+    fn open(request: &RegisterRequest, overwrite: bool) -> Result<Self> {
+        if request.png.is_some() && request.png == request.svg {
+            return Err(Usage("--png and --svg name the same file".to_owned()).into());
         }
-        Ok(())
+        let open = |path: &Option<PathBuf>| {
+            path.as_deref()
+                .map(|path| OutputFile::open(path, overwrite))
+                .transpose()
+        };
+        Ok(Self {
+            png: open(&request.png)?,
+            svg: open(&request.svg)?,
+        })
+    }
+
+    /// What is to be written to each file.
+    fn draw(self, uri: &str) -> Result<Vec<(OutputFile, Zeroizing<Vec<u8>>)>> {
+        let mut drawn = Vec::new();
+        if self.png.is_none() && self.svg.is_none() {
+            return Ok(drawn);
+        }
+        let qr = Qr::encode(uri)
+            .context("no picture can be drawn: choose a shorter --issuer, or leave out --png and --svg")?;
+        if let Some(file) = self.png {
+            drawn.push((file, qr.png()?));
+        }
+        if let Some(file) = self.svg {
+            drawn.push((file, Zeroizing::new(qr.svg().as_bytes().to_vec())));
+        }
+        Ok(drawn)
     }
 }
 

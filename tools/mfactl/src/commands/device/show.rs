@@ -24,7 +24,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             if let Some(members) = value.as_object_mut() {
                 members.insert("now".to_owned(), outlook.into());
             }
-            return Ok(self.terminal.say(&format!("{value:#}"))?);
+            return Ok(self.terminal.print(&format!("{value:#}"))?);
         }
         let pending = record.pending.as_ref().map_or("none".to_owned(), |pending| {
             format!("{}, until {}", pending.seed_ref.name(), pending.until.rfc3339())
@@ -34,7 +34,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             device.consecutive_failures, device.total_failures
         );
         let lines = [
-            ("client", record.key.client.as_str().to_owned()),
+            ("client", record.key.owner.as_str().to_owned()),
             ("user", record.key.user.as_str().to_owned()),
             ("device", record.key.device.as_str().to_owned()),
             ("status", device.status.as_str().to_owned()),

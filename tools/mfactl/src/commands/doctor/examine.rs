@@ -99,14 +99,15 @@ where
     }
 
     fn report(&mut self, findings: &[Finding], json: bool) -> Result<()> {
-        let text = if json {
+        let written = if json {
             let all: Vec<Value> = findings.iter().map(Finding::json).collect();
             let report = json!({ "stack": self.stack.name, "status": self.stack.status, "findings": all });
-            format!("{report:#}")
+            self.terminal.print(&format!("{report:#}"))
         } else {
-            findings.iter().map(Finding::lines).collect::<Vec<_>>().join("\n")
+            let lines = findings.iter().map(Finding::lines).collect::<Vec<_>>();
+            self.terminal.say(&lines.join("\n"))
         };
-        Ok(self.terminal.say(&text)?)
+        Ok(written?)
     }
 
     fn is_local(&self) -> bool {

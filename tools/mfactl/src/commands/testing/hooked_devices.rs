@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use shared::clock::Timestamp;
 use shared::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registration};
 use shared::error::StoreError;
-use shared::names::{ClientId, DeviceKey, SeedRef, UserName};
+use shared::names::{DeviceKey, Owner, SeedRef, UserName};
 use shared::ports::operator::{DeviceFilter, DeviceInventory};
-use shared::ports::registry::{DevicePage, DeviceRegistry, Removed};
+use shared::ports::registry::{DevicePage, DeviceRegistry, Removed, Unreadable};
 use shared::ports::{DeviceStore, Stored, Written};
 use shared::testing::memory::MemoryDevices;
 
@@ -24,14 +24,15 @@ pub(in crate::commands) struct HookedDevices<F> {
     devices: MemoryDevices,
     scans: AtomicUsize,
     hook: F,
-    readable: bool,
+    /// The device whose item cannot be read.
+    unreadable: Option<DeviceKey>,
 }
 
 impl HookedDevices<fn(Before)> {
-    /// Devices whose items cannot be read.
-    pub(in crate::commands) fn unreadable(devices: MemoryDevices) -> Self {
+    /// Devices of which one cannot be read.
+    pub(in crate::commands) fn unreadable(devices: MemoryDevices, key: &DeviceKey) -> Self {
         Self {
-            readable: false,
+            unreadable: Some(key.clone()),
             ..Self::new(devices, |_| ())
         }
     }
@@ -44,24 +45,28 @@ impl<F: Fn(Before) + Send + Sync> HookedDevices<F> {
             devices,
             scans: AtomicUsize::new(0),
             hook,
-            readable: true,
+            unreadable: None,
         }
     }
 
-    fn if_readable<T>(&self, found: Option<T>) -> Result<Option<T>, StoreError> {
-        match found {
-            Some(_) if !self.readable => Err(StoreError::Corrupt {
+    fn if_readable<T>(&self, key: &DeviceKey, found: T) -> Result<T, StoreError> {
+        if self.unreadable.as_ref() == Some(key) {
+            return Err(StoreError::Corrupt {
                 store: "memory",
                 what: "an item without a version",
-            }),
-            found => Ok(found),
+            });
         }
+        Ok(found)
+    }
+
+    fn if_found<T>(&self, key: &DeviceKey, found: Option<T>) -> Result<Option<T>, StoreError> {
+        found.map(|found| self.if_readable(key, found)).transpose()
     }
 }
 
 impl<F: Fn(Before) + Send + Sync> DeviceStore for HookedDevices<F> {
     async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
-        self.if_readable(self.devices.get(key).await?)
+        self.if_found(key, self.devices.get(key).await?)
     }
 
     async fn replace(
@@ -78,17 +83,17 @@ impl<F: Fn(Before) + Send + Sync> DeviceStore for HookedDevices<F> {
 impl<F: Fn(Before) + Send + Sync> DeviceRegistry for HookedDevices<F> {
     async fn record(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
         (self.hook)(Before::Read);
-        self.if_readable(self.devices.record(key).await?)
+        self.if_found(key, self.devices.record(key).await?)
     }
 
     async fn user_page(
         &self,
-        client: &ClientId,
+        owner: &Owner,
         user: &UserName,
         after: Option<&DeviceKey>,
         limit: u16,
     ) -> Result<DevicePage, StoreError> {
-        self.devices.user_page(client, user, after, limit).await
+        self.devices.user_page(owner, user, after, limit).await
     }
 
     async fn set_pending_seed(
@@ -140,11 +145,24 @@ impl<F: Fn(Before) + Send + Sync> DeviceInventory for HookedDevices<F> {
         if after.is_none() {
             (self.hook)(Before::Scan(self.scans.fetch_add(1, Ordering::Relaxed)));
         }
-        self.devices.page(filter, after, limit).await
+        let page = self.devices.page(filter, after, limit).await?;
+        let readable = |record: DeviceRecord| {
+            let key = record.key.clone();
+            self.if_readable(&key, record)
+                .map_err(|error| Unreadable { key: Some(key), error })
+        };
+        Ok(DevicePage {
+            records: page
+                .records
+                .into_iter()
+                .map(|record| record.and_then(readable))
+                .collect(),
+            next: page.next,
+        })
     }
 
     async fn remove(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
         (self.hook)(Before::Removal);
-        self.if_readable(self.devices.remove(key).await?)
+        self.if_found(key, self.devices.remove(key).await?)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use shared::clock::{Clock as _, Timestamp};
 use shared::device::{Device, DeviceRecord, Status};
-use shared::names::{ClientId, DeviceKey, DeviceName, UserName};
+use shared::names::{DeviceKey, DeviceName, Owner, UserName};
 use shared::otp::{OtpParameters, Seed, Step};
 use shared::policy::Policy;
 use shared::testing::clock::ManualClock;
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::commands::device::{DeviceAdmin, RegisterRequest};
 use crate::formats::otpauth::{self, Issuer};
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, visible_lines};
 
 /// The beginning of a step.
 pub(in crate::commands) const NOW: Timestamp = Timestamp::from_secs(1_795_575_600);
@@ -53,6 +53,9 @@ pub(in crate::commands) struct TestTerminal {
     pub(in crate::commands) notes: String,
     pub(in crate::commands) questions: Vec<String>,
     pub(in crate::commands) progress: Vec<(usize, usize)>,
+    pub(in crate::commands) columns: Option<usize>,
+    /// Whether no one reads the output any more.
+    pub(in crate::commands) closed: bool,
 }
 
 impl TestTerminal {
@@ -70,6 +73,13 @@ impl TestTerminal {
 
 impl Terminal for TestTerminal {
     fn say(&mut self, text: &str) -> std::io::Result<()> {
+        self.print(&visible_lines(text))
+    }
+
+    fn print(&mut self, text: &str) -> std::io::Result<()> {
+        if self.closed {
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
         self.output.push_str(text);
         self.output.push('\n');
         Ok(())
@@ -105,6 +115,10 @@ impl Terminal for TestTerminal {
     fn has_colours(&self) -> bool {
         false
     }
+
+    fn columns(&self) -> Option<usize> {
+        self.columns
+    }
 }
 
 pub(in crate::commands) type MemoryAdmin =
@@ -126,7 +140,7 @@ impl World {
             clock: Arc::new(ManualClock::at(NOW)),
             random: Arc::new(SequenceRandom::from_start(1)),
             key: DeviceKey {
-                client: ClientId::parse("shop")?,
+                owner: Owner::parse("shop")?,
                 user: UserName::parse("me+tag@example.com")?,
                 device: DeviceName::parse("my phone")?,
             },
@@ -146,6 +160,8 @@ impl World {
                 notes: String::new(),
                 questions: Vec::new(),
                 progress: Vec::new(),
+                columns: None,
+                closed: false,
             },
             policy: Policy::standard(),
             seed_prefix: Some("mfa".to_owned()),

@@ -1,13 +1,13 @@
 use anyhow::{Context as _, Result};
 use proptest::prelude::*;
-use shared::otp::{Algorithm, Digits, Period};
+use shared::otp::{Algorithm, Digits, Period, SeedError};
 
 use super::*;
 
 const SEED: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
 fn rows(text: &str) -> Result<Vec<NumberedRow>> {
-    parse(text).with_context(|| text.to_owned())
+    Ok(parse(text).with_context(|| text.to_owned())?.rows)
 }
 
 /// User and device of rows that were all read.
@@ -21,8 +21,7 @@ fn names(text: &str) -> Result<Vec<(Option<String>, Option<String>)>> {
 }
 
 const fn fields(found: Option<usize>) -> CsvRowError {
-    let expected = COLUMNS.len();
-    CsvRowError::Fields { expected, found }
+    CsvRowError::Fields { expected: 8, found }
 }
 
 fn problem(row: &str) -> Result<Option<CsvRowError>> {
@@ -54,6 +53,85 @@ fn columns_are_found_by_name_in_any_order_and_with_any_delimiter() -> Result<()>
         ),
     ] {
         assert_eq!(names(&text)?, expected, "{text:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_spreadsheets_write_around_the_rows_is_passed_over() -> Result<()> {
+    let expected = vec![(Some("alice".to_owned()), Some("phone".to_owned()))];
+    for text in [
+        format!("sep=;\nuser;device;seed\nalice;phone;{SEED}\n"),
+        format!("\u{feff}sep=;\r\nuser;device;seed\r\nalice;phone;{SEED}\r\n"),
+        format!("\"sep=,\"\nuser,device,seed\nalice,phone,{SEED}\n"),
+        format!("SEP=\t\nuser\tdevice\tseed\nalice\tphone\t{SEED}\n"),
+        format!("# exported\n\n,,\nuser,device,seed\n# it's \"here\", \"there\n,,\n  \nalice,phone,{SEED}\n,,\n\n"),
+        format!("\"# a, b\",,\nuser,device,seed\n\"# c, d\",,\nalice,phone,{SEED}\n#\n,,,,,\n"),
+        format!("user;device;seed\n;;\nalice;phone;{SEED}\n;\n"),
+        format!("user,device,seed,,\nalice,phone,{SEED},,\n"),
+    ] {
+        assert_eq!(names(&text)?, expected, "{text:?}");
+        assert!(parse(&text)?.comments_like_rows.is_empty(), "{text:?}");
+    }
+    let unnamed = rows(&format!("user,seed,\nalice,{SEED},\nalice,{SEED},SHA256\n"))?;
+    let problems: Vec<_> = unnamed.into_iter().map(|(_, row)| row.err()).collect();
+    assert_eq!(problems, [None, Some(CsvRowError::Unnamed { column: 3 })]);
+    // A user whose name begins with # needs quotes, and a row without them is told.
+    let text = format!("user,device,seed\n#alice,phone,{SEED}\n\"#alice\",phone,{SEED}\n# a, b\n");
+    assert_eq!(names(&text)?, [(Some("#alice".to_owned()), Some("phone".to_owned()))]);
+    assert_eq!(parse(&text)?.comments_like_rows, [2]);
+    Ok(())
+}
+
+#[test]
+fn a_seed_may_be_in_hexadecimal_digits_in_a_column_of_its_own() -> Result<()> {
+    let digits = "3132333435363738393031323334353637383930";
+    assert_eq!(
+        names(&format!("user,seedHex\na,{digits}\n"))?,
+        [(Some("a".to_owned()), None)]
+    );
+    assert_eq!(
+        problem(&format!("a,b,{digits},,,,,"))?,
+        Some(CsvRowError::Seed(SeedTextError::LooksHexadecimal))
+    );
+    let both = format!("user,seed,seedhex\na,{SEED},\na,,{digits}\na,{SEED},{digits}\na,,{SEED}\n");
+    let problems: Vec<_> = rows(&both)?.into_iter().map(|(_, row)| row.err()).collect();
+    assert_eq!(
+        problems,
+        [
+            None,
+            None,
+            Some(CsvRowError::TwoSeeds),
+            Some(CsvRowError::Seed(SeedTextError::NotHexadecimal))
+        ]
+    );
+    let ambiguous = rows("user,seed\na,abcdef234567abcdef234567\n")?
+        .pop()
+        .context("a row")?;
+    assert!(ambiguous.1?.looks_hexadecimal);
+    Ok(())
+}
+
+#[test]
+fn a_list_of_users_is_read_whole_or_not_at_all() -> Result<()> {
+    let users = Users::parse("\u{feff}sep=;\nuser;serial\nalice; 0077 \n# x\n;\nbob;78\n")?;
+    assert_eq!(
+        (users.of("0077"), users.of("78"), users.of("77")),
+        (Some("alice"), Some("bob"), None)
+    );
+    assert_eq!(users.count_others(["78", "99"].into_iter()), 1);
+    for (text, expected) in [
+        ("", UsersError::Header),
+        ("77,alice\n", UsersError::Header),
+        ("serial\n77\n", UsersError::Header),
+        ("serial,user,device\n77,alice,x\n", UsersError::Header),
+        ("serial,user\n", UsersError::Empty),
+        ("serial,user\n77,\n", UsersError::Row { line: 2 }),
+        ("serial,user\n77,a\n,b\n", UsersError::Row { line: 3 }),
+        ("serial,user\n77,a,b\n", UsersError::Row { line: 2 }),
+        ("serial,user\n77,a\n77,b\n", UsersError::Repeated { line: 3 }),
+    ] {
+        assert_eq!(Users::parse(text).err(), Some(expected), "{text:?}");
     }
     Ok(())
 }
@@ -131,8 +209,8 @@ fn an_unusable_row_has_a_reason() -> Result<()> {
     for (row, expected) in [
         ("a,b,,,,,,", CsvRowError::NoSeed),
         ("a,b, ,,,,,", CsvRowError::NoSeed),
-        ("a,b,0189,,,,,", CsvRowError::Seed(SeedError::NotBase32)),
-        ("a,b,GEZDGNBV,,,,,", CsvRowError::Seed(SeedError::Length)),
+        ("a,b,0189,,,,,", CsvRowError::Seed(SeedError::NotBase32.into())),
+        ("a,b,GEZDGNBV,,,,,", CsvRowError::Seed(SeedError::Length.into())),
         ("a,b,GEZDGNBVGY3TQOJQ,,,MD5,,", CsvRowError::Algorithm),
         ("a,b,GEZDGNBVGY3TQOJQ,,,,7,", CsvRowError::Digits),
         ("a,b,GEZDGNBVGY3TQOJQ,,,,,45", CsvRowError::Period),
@@ -142,10 +220,9 @@ fn an_unusable_row_has_a_reason() -> Result<()> {
     ] {
         assert_eq!(problem(row)?, Some(expected), "{row}");
     }
-    for number in (1..=40).filter(|number| *number != COLUMNS.len()) {
+    for number in (1..=140).filter(|number| *number != 8) {
         let row = vec!["GEZDGNBVGY3TQOJQ"; number].join(",");
-        // More fields than any header has are not counted.
-        let found = (number <= COLUMNS.len() + 1).then_some(number);
+        let found = (number <= MOST_FIELDS).then_some(number);
         assert_eq!(problem(&row)?, Some(fields(found)), "{number} fields");
     }
     let text = fields(Some(3)).to_string();
@@ -167,21 +244,26 @@ fn a_row_has_the_number_of_the_line_in_which_it_begins() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_header_is_refused_with_the_number_of_its_column() {
+fn a_wrong_header_is_refused_with_the_number_and_name_of_its_column() {
+    let unknown = |column, name: &str| CsvError::UnknownColumn {
+        column,
+        name: name.to_owned(),
+    };
     for (text, expected) in [
         ("", CsvError::NoHeader),
         ("\n\n", CsvError::NoHeader),
-        ("user,device,sed\n", CsvError::UnknownColumn { column: 3 }),
-        ("user,device,seed,\n", CsvError::UnknownColumn { column: 4 }),
-        ("user,device,seed,note\n", CsvError::UnknownColumn { column: 4 }),
+        (",,\n;", CsvError::NoHeader),
+        ("user,device,sed\n", unknown(3, "sed")),
+        ("user,device,seed,hashalgo\n", unknown(4, "hashalgo")),
         ("user,device,seed,User\n", CsvError::RepeatedColumn { column: 4 }),
         ("user,device\n", CsvError::NoSeedColumn),
         ("device,seed\n", CsvError::NoUserColumn),
-        ("alice,phone,GEZDGNBVGY3TQOJQ\n", CsvError::UnknownColumn { column: 1 }),
-        ("user,device;seed\n", CsvError::UnknownColumn { column: 2 }),
+        ("alice,phone,GEZDGNBVGY3TQOJQ\n", unknown(1, "alice")),
+        ("user,GEZDGNBVGY3TQOJQ\n", unknown(2, "(too long to be shown)")),
+        ("user,device;seed\n", unknown(2, "device;seed")),
+        ("sep=;\nuser,seed\n", unknown(1, "user,seed")),
     ] {
         assert_eq!(parse(text).err(), Some(expected), "{text:?}");
-        assert!(!expected.to_string().contains("GEZD"));
     }
     for text in [
         "uri\n",
@@ -190,7 +272,7 @@ fn a_wrong_header_is_refused_with_the_number_of_its_column() {
         "user,seed\n",
         "user,device,seed,uri\n",
     ] {
-        assert!(parse(text).is_ok_and(|rows| rows.is_empty()), "{text:?}");
+        assert!(parse(text).is_ok_and(|csv| csv.rows.is_empty()), "{text:?}");
     }
 }
 
@@ -225,6 +307,7 @@ proptest! {
             text += end;
         }
         let read = parse(&text)?;
+        let read = read.rows;
         prop_assert_eq!(read.len(), written.len());
         for ((_, read), (user, device, seed, eight)) in read.into_iter().zip(written) {
             let read = read?;
@@ -242,5 +325,6 @@ proptest! {
         let _ = parse(&format!("user,device,seed\n{text}"));
         let _ = parse(&format!("user;uri\n{rows}"));
         let _ = parse(&rows);
+        let _ = Users::parse(&format!("serial,user\n{rows}"));
     }
 }

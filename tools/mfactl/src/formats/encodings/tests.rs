@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn base32(raw: &str) -> Result<String, SeedError> {
+fn base32(raw: &str) -> Result<String, SeedTextError> {
     seed_from_base32(raw, OtpParameters::default()).map(|seed| seed.to_base32().to_string())
 }
 
@@ -30,10 +30,10 @@ fn a_seed_is_read_however_base32_is_written_and_has_one_canonical_form() {
         "GEZDGNBV\nGY3TQOJQGEZDGNBV",
         "GEZDGNBV\tGY3TQOJQGEZDGNBV",
     ] {
-        assert_eq!(base32(raw), Err(SeedError::NotBase32), "{raw:?}");
+        assert_eq!(base32(raw), Err(SeedError::NotBase32.into()), "{raw:?}");
     }
     for raw in ["", "=", " - ", "GEZDGNBVGY3TQOI"] {
-        assert_eq!(base32(raw), Err(SeedError::Length), "{raw:?}");
+        assert_eq!(base32(raw), Err(SeedError::Length.into()), "{raw:?}");
     }
 }
 
@@ -53,6 +53,48 @@ fn bits_after_the_last_byte_are_dropped_as_the_apps_drop_them() {
     // Outside an import they are still refused.
     let strict = Seed::from_base32("GEZDGNBVGY3TQOJQGF", OtpParameters::default());
     assert_eq!(strict.err(), Some(SeedError::NotBase32));
+}
+
+#[test]
+fn hexadecimal_digits_are_read_however_they_are_written_and_named_where_base32_is_expected() {
+    let hexadecimal = |raw: &str| {
+        let seed = seed_from_hexadecimal(raw, OtpParameters::default())?;
+        Ok::<_, SeedTextError>(seed.to_base32().to_string())
+    };
+    for raw in [
+        "3132333435363738393031323334353637383930",
+        "31 32 33 34 35 36 37 38 39 30 31 32 33 34 35 36 37 38 39 30",
+        "31:32:33:34:35:36:37:38:39:30:31:32:33:34:35:36:37:38:39:30",
+        " 31323334-35363738-39303132-33343536-37383930 ",
+    ] {
+        assert_eq!(
+            hexadecimal(raw).as_deref(),
+            Ok("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"),
+            "{raw}"
+        );
+        assert_eq!(base32(raw), Err(SeedTextError::LooksHexadecimal), "{raw}");
+    }
+    assert_eq!(hexadecimal("ABCDEFabcdefABCDEFAB"), hexadecimal("abcdefabcdefabcdefab"));
+    for raw in [
+        "313",
+        "31323334353637383930313",
+        "0x31323334353637383930",
+        "GEZDGNBVGY3TQOJQ",
+    ] {
+        assert_eq!(hexadecimal(raw), Err(SeedTextError::NotHexadecimal), "{raw}");
+    }
+    assert_eq!(hexadecimal("31323334"), Err(SeedError::Length.into()));
+    // Legal base32 letters in a number of them that base32 never has.
+    assert_eq!(base32(&"ab".repeat(19)), Err(SeedTextError::LooksHexadecimal));
+    for (raw, looks) in [
+        ("abcdef234567abcdef234567", true),
+        ("ABCDEF234567ABCDEF234567", true),
+        ("abcdef234567abcdef23456", false),
+        ("abcdef234567abcdef", false),
+        ("GEZDGNBVGY3TQOJQGEZDGNBV", false),
+    ] {
+        assert_eq!(looks_hexadecimal(raw), looks, "{raw}");
+    }
 }
 
 #[test]
@@ -101,7 +143,8 @@ proptest! {
 
     #[test]
     fn no_input_makes_a_decoder_panic(raw: String) {
-        let _ = (base32(&raw), bytes_from_base64(&raw));
+        let _ = (base32(&raw), bytes_from_base64(&raw), looks_hexadecimal(&raw));
+        let _ = seed_from_hexadecimal(&raw, OtpParameters::default());
     }
 
     #[test]

@@ -29,11 +29,11 @@ fn report(file: &str, options: &ImportOptions<'_>) -> Result<Vec<String>> {
         Ok(Row { user, device, .. }) => format!("{}/{}", user.as_str(), device.as_str()),
         Err(error) => format!("{error}"),
     };
-    Ok(read(file.as_bytes(), options)?.into_iter().map(shown).collect())
+    Ok(read(file.as_bytes(), options)?.rows.into_iter().map(shown).collect())
 }
 
 fn problems(file: &str, options: &ImportOptions<'_>) -> Result<Vec<Option<Problem>>> {
-    let rows = read(file.as_bytes(), options)?;
+    let rows = read(file.as_bytes(), options)?.rows;
     Ok(rows
         .into_iter()
         .map(|row| row.err().map(|error| error.problem))
@@ -77,6 +77,7 @@ fn a_uri_of_this_program_is_imported_under_its_names() -> Result<()> {
     let seed = Seed::from_base32(STRONG, OtpParameters::default())?;
     let file = otpauth::build(&issuer, &user, &device, &seed)?;
     let row = read(file.as_bytes(), &ImportOptions::default())?
+        .rows
         .pop()
         .context("a row")??;
     assert_eq!((row.user, row.device), (user, device));
@@ -120,7 +121,7 @@ fn missing_parts_are_reported_in_the_order_of_the_file() -> Result<()> {
         }) if missing == [2, 3] => Some(line),
         _ => None,
     };
-    let rows = read(file.as_bytes(), &with_device()?)?;
+    let rows = read(file.as_bytes(), &with_device()?)?.rows;
     let lines: Vec<usize> = rows.into_iter().filter_map(missing).collect();
     assert_eq!(lines, (1..=10).collect::<Vec<_>>());
     Ok(())
@@ -129,7 +130,7 @@ fn missing_parts_are_reported_in_the_order_of_the_file() -> Result<()> {
 #[test]
 fn rows_are_numbered_in_order_with_their_place() -> Result<()> {
     let file = format!("user,device,seed\na,b,{STRONG}\n\nc,d,bad!\ne,f,{STRONG}\n");
-    let rows = read(file.as_bytes(), &ImportOptions::default())?;
+    let rows = read(file.as_bytes(), &ImportOptions::default())?.rows;
     let numbers: Vec<(usize, Place)> = rows
         .iter()
         .map(|row| match row {
@@ -179,7 +180,7 @@ fn a_weak_seed_needs_a_flag_and_one_under_80_or_over_1024_bits_is_never_accepted
                 allow_weak_seeds,
                 ..ImportOptions::default()
             };
-            let row = read(file.as_bytes(), &options)?.pop().context("a row")?;
+            let row = read(file.as_bytes(), &options)?.rows.pop().context("a row")?;
             assert_eq!(row.is_ok(), expected, "{bytes} bytes, {allow_weak_seeds}");
             assert!(row.is_err() || row?.is_weak() == (bytes < 16), "{bytes} bytes");
         }
@@ -253,9 +254,144 @@ fn pskc_is_recognised_by_its_first_character() -> Result<()> {
         report(&file, &with_device()?)?,
         [
             "alice/77",
-            "row 2 (key package 2): the row names no user",
+            "row 2 (key package 2): the key names no user: list serial numbers and users in a CSV file (serial,user), and give it \
+             with --users",
             "row 3 (key package 3): the seed has fewer than 80 or more than 1,024 bits",
         ]
+    );
+    Ok(())
+}
+
+/// A key container with keys of serial numbers and users.
+fn container(keys: &[(&str, &str)]) -> String {
+    let package = |(serial, user): &(&str, &str)| {
+        let user = if user.is_empty() {
+            String::new()
+        } else {
+            format!("<UserId>{user}</UserId>")
+        };
+        format!(
+            "<KeyPackage><DeviceInfo><SerialNo>{serial}</SerialNo></DeviceInfo>\
+             <Key Algorithm='urn:ietf:params:xml:ns:keyprov:pskc:totp'>\
+             <AlgorithmParameters><ResponseFormat Encoding='DECIMAL' Length='6'/></AlgorithmParameters>\
+             <Data><Secret><PlainValue>MTIzNDU2Nzg5MDEyMzQ1Njc4OTA=</PlainValue></Secret>\
+             <TimeDrift><PlainValue>-4</PlainValue></TimeDrift></Data>{user}</Key></KeyPackage>"
+        )
+    };
+    let packages: String = keys.iter().map(package).collect();
+    format!("<KeyContainer Version='1.0' xmlns='urn:ietf:params:xml:ns:keyprov:pskc'>{packages}</KeyContainer>")
+}
+
+#[test]
+fn the_keys_of_a_maker_get_their_users_from_a_list() -> Result<()> {
+    let options = ImportOptions {
+        users: Some(Users::parse("serial,user\n77,alice\n78,bob\n80,carol\n99,dave\n")?),
+        ..ImportOptions::default()
+    };
+    let file = container(&[("77", ""), ("78", "bob"), ("79", ""), ("80", "eve")]);
+    assert_eq!(
+        report(&file, &options)?,
+        [
+            "alice/77",
+            "bob/78",
+            "row 3 (key package 3): the key names no user, and the list of --users does not have its serial number",
+            "row 4 (key package 4): the key names another user than the list of --users: correct one of them",
+        ]
+    );
+    let notes = read(file.as_bytes(), &options)?.notes;
+    assert_eq!(
+        notes,
+        ["Serial numbers of --users that no readable key of the file has: 1."]
+    );
+    let csv = format!("user,seed\na,{STRONG}\n");
+    assert_eq!(read(csv.as_bytes(), &options).err(), Some(FileError::NotPskc));
+    Ok(())
+}
+
+#[test]
+fn the_same_account_under_two_issuers_is_told_apart_by_the_issuer() -> Result<()> {
+    let by_issuer = ImportOptions {
+        device_from_issuer: true,
+        ..ImportOptions::default()
+    };
+    let file = [
+        uri("alice", STRONG),
+        uri("alice", STRONG).replace("ACME", "Other"),
+        uri("alice%20(phone)", STRONG),
+        uri("alice%20(phone)", STRONG).replace("ACME", "Other"),
+        format!("otpauth://totp/alice?secret={STRONG}"),
+    ];
+    let file = file.join("\n");
+    let expected = ["alice/ACME", "alice/Other", "alice/ACME phone", "alice/Other phone"];
+    let rows = report(&file, &by_issuer)?;
+    assert_eq!(rows.get(..4), Some(expected.map(str::to_owned).as_slice()));
+    assert!(
+        rows.iter().skip(4).all(|row| row.contains("--device-from issuer")),
+        "{rows:?}"
+    );
+    let rows = report(&file, &with_device()?)?;
+    assert!(
+        rows.get(1).is_some_and(|row| row.contains("--device-from issuer")),
+        "{rows:?}"
+    );
+    let both = ImportOptions {
+        device_from_issuer: true,
+        ..with_device()?
+    };
+    assert_eq!(report(&file, &both)?.pop().as_deref(), Some("alice/app"));
+    Ok(())
+}
+
+#[test]
+fn what_may_be_meant_otherwise_is_told_beside_the_row() -> Result<()> {
+    const DIGITS: &str = "abcdef234567abcdef23456723456723";
+    let notes = |file: &str| -> Result<String> {
+        let row = read(file.as_bytes(), &with_device()?)?.rows.pop().context("a row")??;
+        Ok(row.notes.join("\n"))
+    };
+    for file in [
+        format!("user,seed\na,{DIGITS}\n"),
+        format!("otpauth://totp/a?secret={DIGITS}"),
+    ] {
+        assert!(notes(&file)?.contains("seedHex"), "{file}");
+    }
+    for file in [
+        uri("a", STRONG),
+        format!("user,seedHex\na,{DIGITS}\n"),
+        container(&[("1", "a")]).replace("-4", "0"),
+    ] {
+        assert_eq!(notes(&file)?, "", "{file}");
+    }
+    assert!(notes(&container(&[("1", "a")]))?.contains("TimeDrift is -4"));
+    let file = format!("user,device,seed\n#a,b,{STRONG}\nc,d,{STRONG}\n");
+    let notes = read(file.as_bytes(), &ImportOptions::default())?.notes;
+    assert!(notes.iter().all(|note| note.starts_with("Line 2 begins with #")) && notes.len() == 1);
+    Ok(())
+}
+
+#[test]
+fn a_file_with_nothing_to_import_is_refused_and_says_what_was_looked_for() -> Result<()> {
+    for (file, expected) in [
+        ("user,device,seed\n", FileError::NoRows),
+        ("sep=;\nuser;device;seed\n;;\n# x\n", FileError::NoRows),
+        (&container(&[]), FileError::NoKeys),
+    ] {
+        let error = read(file.as_bytes(), &ImportOptions::default()).err();
+        assert_eq!(error, Some(expected), "{file}");
+    }
+    let empty = report("otpauth-migration://offline?data=\n", &with_device()?)?;
+    assert_eq!(
+        empty,
+        ["row 1 (line 1): the export has no entries: export again, and copy the whole URI"]
+    );
+    // Cut behind its only entry.
+    let cut = format!("{}\n", ALONE.get(..ALONE.len() - 8).context("a URI")?);
+    let rows = report(&cut, &with_device()?)?;
+    assert_eq!(rows.first().map(String::as_str), Some("carol/app"));
+    assert!(
+        rows.get(1)
+            .is_some_and(|row| row.contains("after these 1 may be missing")),
+        "{rows:?}"
     );
     Ok(())
 }
@@ -280,7 +416,10 @@ fn a_file_of_an_unknown_format_is_refused() {
     assert_eq!(error(b"<a/>"), Some(FileError::Pskc(PskcError::NotAContainer)));
     assert_eq!(
         error(b"user,sed\n"),
-        Some(FileError::Csv(CsvError::UnknownColumn { column: 2 }))
+        Some(FileError::Csv(CsvError::UnknownColumn {
+            column: 2,
+            name: "sed".to_owned()
+        }))
     );
     assert_eq!(error(&vec![b'\n'; LARGEST_FILE + 1]), Some(FileError::Size));
 }
@@ -290,7 +429,7 @@ fn neither_debug_nor_errors_show_what_was_read() -> Result<()> {
     let file = format!(
         "user,device,seed\nMARK,MARK,{STRONG}\nMARK,MARK,{STRONG}\nMARK,MARK,MARK1\n MARK,MARK,{STRONG}\nMARK,b,{WEAK}\nMARK\n"
     );
-    let rows = read(file.as_bytes(), &ImportOptions::default())?;
+    let rows = read(file.as_bytes(), &ImportOptions::default())?.rows;
     let shown = format!(
         "{rows:?} {}",
         report(&file, &ImportOptions::default())?.split_off(1).join("\n")
@@ -305,7 +444,8 @@ proptest! {
         let options = ImportOptions {
             pskc: PskcOptions { key: Some(&[7; 16]), allow_dated_keys: true },
             allow_weak_seeds: true,
-            device: None,
+            device_from_issuer: true,
+            ..ImportOptions::default()
         };
         let _ = read(&bytes, &options);
         for head in ["", "otpauth://totp/", "otpauth-migration://offline?data=", "user,device,seed\n", "<", PARTS[0]] {
@@ -316,7 +456,7 @@ proptest! {
     #[test]
     fn a_file_has_a_row_for_each_line_whatever_its_content(lines in proptest::collection::vec("[a-z%:?&=#]{0,20}", 1..10)) {
         let file = format!("otpauth://totp/{}", lines.join("\notpauth://totp/"));
-        let rows = read(file.as_bytes(), &ImportOptions::default())?;
+        let rows = read(file.as_bytes(), &ImportOptions::default())?.rows;
         prop_assert_eq!(rows.len(), lines.len());
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use shared::clock::Clock as _;
 use shared::device::Status;
 use shared::names::ClientId;
 use shared::ports::operator::DeviceFilter;
+use shared::ports::registry::SeedRegistry as _;
 use shared::testing::clock::ManualClock;
 use shared::testing::memory::{Fault, Op};
 
@@ -59,6 +60,148 @@ async fn an_interrupted_import_is_finished_by_the_next_run() -> Result<()> {
     Ok(())
 }
 
+/// A row for the device of the world, with a seed and more columns.
+fn row_for(world: &World, seed: &str, digits: &str) -> String {
+    let (user, device) = (world.key.user.as_str(), world.key.device.as_str());
+    format!("user,device,seed,digits\n{user},{device},{seed},{digits}\n")
+}
+
+const SEED: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+
+#[tokio::test]
+async fn an_import_takes_over_a_registration_that_was_not_finished_wherever_it_is_interrupted() -> Result<()> {
+    let points = at_every_point(
+        async || {
+            let world = World::waiting().await?;
+            // Wrong codes of the registration are no matter of the new seed.
+            world.set(|device| device.consecutive_failures = 9)?;
+            Ok(world)
+        },
+        async |world, admin| {
+            let file = row_for(world, SEED, "8");
+            let delay = ClockDelay(Arc::clone(&world.clock));
+            admin.import(file.as_bytes(), &import_request()?, &delay).await
+        },
+        &[],
+        |world| {
+            world.record().is_ok_and(|record| {
+                record.device.status == Status::Active
+                    && record.pending.is_none()
+                    && record.device.consecutive_failures == 0
+                    && record.device.parameters.digits.count() == 8
+            })
+        },
+    )
+    .await?;
+    assert!(points == 30, "{points}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_in_use_keeps_its_seed_and_a_row_with_another_one_fails() -> Result<()> {
+    let delay = |world: &World| ClockDelay(Arc::clone(&world.clock));
+    let world = World::active().await?;
+    let record = world.record()?;
+    let own = world
+        .seeds
+        .read(&record.device.seed_ref)
+        .await?
+        .context("a seed")?
+        .to_base32();
+    for (seed, digits, expected) in [
+        (own.as_str(), "6", ""),
+        (
+            SEED,
+            "6",
+            "is already active with another seed: to give it the seed of the file, remove it",
+        ),
+        (
+            own.as_str(),
+            "8",
+            "is already active with the same seed and another algorithm",
+        ),
+    ] {
+        for dry_run in [true, false] {
+            let mut admin = world.admin([]);
+            let request = ImportRequest {
+                dry_run,
+                ..import_request()?
+            };
+            let file = row_for(&world, seed, digits);
+            let error = error_text(admin.import(file.as_bytes(), &request, &delay(&world)).await);
+            assert_eq!(error.is_empty(), expected.is_empty(), "{error}");
+            let shown = admin.terminal.output;
+            assert!(shown.contains(expected), "{shown}");
+            assert_eq!(shown.contains("1 already imported"), expected.is_empty(), "{shown}");
+            assert!(!shown.contains(seed), "{shown}");
+        }
+    }
+    for (change, expected) in [
+        (Status::Disabled, "mfactl device enable"),
+        (Status::Active, "its secret does not exist"),
+    ] {
+        world.set(|device| device.status = change)?;
+        if change == Status::Active {
+            world.seeds.remove(&record.device.seed_ref).await?;
+        }
+        let mut admin = world.admin([]);
+        let file = row_for(&world, &own, "6");
+        let error = error_text(admin.import(file.as_bytes(), &import_request()?, &delay(&world)).await);
+        assert!(
+            !error.is_empty() && admin.terminal.output.contains(expected),
+            "{}",
+            admin.terminal.output
+        );
+    }
+    assert_eq!(
+        (world.record()?.device.seed_ref, world.devices.count()),
+        (record.device.seed_ref, 1)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_that_differ_from_their_devices_do_not_end_the_import() -> Result<()> {
+    let world = World::new()?;
+    let delay = ClockDelay(Arc::clone(&world.clock));
+    let file = csv_of(20);
+    world
+        .admin([])
+        .import(file.as_bytes(), &import_request()?, &delay)
+        .await?;
+    let other = file.replace(SEED, "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJR");
+    let error = error_text(
+        world
+            .admin([])
+            .import(other.as_bytes(), &import_request()?, &delay)
+            .await,
+    );
+    assert!(error.contains("20 of 20 rows failed"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_file_leaves_open_is_told_and_a_file_without_rows_fails() -> Result<()> {
+    let world = World::new()?;
+    let delay = ClockDelay(Arc::clone(&world.clock));
+    let mut admin = world.admin([]);
+    let file = "user,device,seed\n#a,b,c\na,b,abcdef234567abcdef23456723456723\n";
+    admin.import(file.as_bytes(), &import_request()?, &delay).await?;
+    assert!(
+        admin.terminal.notes.contains("Line 2 begins with #"),
+        "{}",
+        admin.terminal.notes
+    );
+    assert!(
+        admin.terminal.output.contains("imported. Its seed was read as base32"),
+        "{}",
+        admin.terminal.output
+    );
+    let error = error_text(admin.import(b"user,device,seed\n", &import_request()?, &delay).await);
+    assert!(error.contains("no rows under it"), "{error}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_dry_run_reports_every_row_and_writes_nothing() -> Result<()> {
     let world = World::new()?;
@@ -90,7 +233,7 @@ async fn a_dry_run_reports_every_row_and_writes_nothing() -> Result<()> {
         admin
             .terminal
             .output
-            .contains("0 imported, 2 already exist, 0 failed, of 2 rows.")
+            .contains("0 imported, 2 already imported, 0 failed, of 2 rows.")
     );
     assert_eq!(world.seeds.count(), 2);
     let shown = admin.terminal.output + &admin.terminal.notes;
@@ -183,7 +326,7 @@ async fn ten_thousand_devices_are_imported_listed_and_removed() -> Result<()> {
     assert_eq!(took, u64::try_from(MANY - 1)? * 25, "four minutes and ten seconds");
     let mut admin = world.admin([]);
     let listing = ListRequest {
-        filter: DeviceFilter::Client(ClientId::parse("shop")?),
+        filter: DeviceFilter::Owner(shared::names::Owner::parse("shop")?),
         json: true,
         page: 500,
     };

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use shared::names::{ClientId, DeviceKey, DeviceName, UserName};
+use shared::names::{DeviceKey, DeviceName, Owner, UserName};
 use shared::ports::operator::DeviceFilter;
 use shared::ports::registry::SeedRegistry;
 
@@ -17,17 +17,17 @@ async fn a_list_has_every_device_once_with_pages_of_any_length() -> Result<()> {
     let device = World::active().await?.record()?.device;
     for number in 0..300 {
         let key = DeviceKey {
-            client: ClientId::parse(if number % 3 == 0 { "bank" } else { "shop" })?,
+            owner: Owner::parse(if number % 3 == 0 { "bank" } else { "shop" })?,
             user: UserName::parse(&format!("user {}", number % 50))?,
             device: DeviceName::parse(&format!("phone {number}"))?,
         };
         world.devices.put(&key, &device);
     }
-    let (shop, user) = (ClientId::parse("shop")?, UserName::parse("user 7")?);
+    let (shop, user) = (Owner::parse("shop")?, UserName::parse("user 7")?);
     for page in [1, 7, 300, 1_000] {
         for (filter, expected) in [
             (DeviceFilter::All, 300),
-            (DeviceFilter::Client(shop.clone()), 200),
+            (DeviceFilter::Owner(shop.clone()), 200),
             (DeviceFilter::User(shop.clone(), user.clone()), 4),
         ] {
             let mut admin = world.admin([]);
@@ -84,7 +84,14 @@ async fn no_command_shows_the_seed_of_a_device() -> Result<()> {
         admin.show(&world.key, json).await?;
         let expected = None;
         let key = world.key.clone();
-        admin.check(&CheckRequest { key, json, expected }).await?;
+        let codes = false;
+        let checking = CheckRequest {
+            key,
+            json,
+            expected,
+            codes,
+        };
+        admin.check(&checking).await?;
         admin
             .list(&ListRequest {
                 filter: DeviceFilter::All,

@@ -5,4 +5,5 @@ mod import;
 mod list;
 mod register;
 mod remove;
+mod restored;
 mod state;

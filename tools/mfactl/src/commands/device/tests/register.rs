@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use shared::clock::Clock as _;
 use shared::device::{Device, NewSeed, Status};
-use shared::names::{DeviceKey, DeviceName, SeedRef};
+use shared::names::{DeviceKey, DeviceName, SeedRef, UserName};
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Step};
 use shared::ports::registry::SeedRegistry;
 use shared::testing::memory::{Fault, Op};
@@ -15,6 +15,7 @@ use crate::commands::device::RegisterRequest;
 use crate::commands::device::admin::may_still_take_effect;
 use crate::commands::testing::world::{NOW, Reply, World, at_every_point, error_text, text};
 use crate::formats::encodings::bits_of;
+use crate::formats::otpauth::Issuer;
 
 #[tokio::test]
 async fn an_interrupted_registration_does_no_harm_and_can_be_repeated() -> Result<()> {
@@ -317,6 +318,94 @@ async fn a_picture_does_not_overwrite_an_existing_file_and_nothing_is_stored() -
     admin.yes = true;
     admin.register(&request).await?;
     assert!(std::fs::read(&png)?.starts_with(b"\x89PNG") && std::fs::read(&svg)?.starts_with(b"<?xml"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_stored_unless_every_picture_can_be_written() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (good, bad) = (folder.path().join("code"), folder.path().join("no/code"));
+    let (good, bad) = (Some(good), Some(bad));
+    for (png, svg, expected) in [
+        (good.clone(), bad.clone(), "no/code"),
+        (bad, good.clone(), "no/code"),
+        (good.clone(), good.clone(), "the same file"),
+    ] {
+        let world = World::new()?;
+        let request = RegisterRequest {
+            png,
+            svg,
+            ..world.request()?
+        };
+        let error = error_text(world.admin([]).register(&request).await);
+        assert!(error.contains(expected), "{error}");
+        assert_eq!((world.devices.all_calls(), world.seeds.all_calls()), (0, 0));
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "no empty file is left");
+    }
+
+    let world = World::new()?;
+    let request = |world: &World| -> Result<RegisterRequest> {
+        Ok(RegisterRequest {
+            activate: false,
+            png: good.clone(),
+            ..world.request()?
+        })
+    };
+    world.seeds.inject(Op::Create, Fault::Before);
+    assert!(world.admin([]).register(&request(&world)?).await.is_err());
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "no empty file is left");
+    let longest = DeviceKey {
+        user: UserName::parse(&"\u{1f511}".repeat(UserName::LONGEST))?,
+        device: DeviceName::parse(&"\u{1f511}".repeat(DeviceName::LONGEST))?,
+        ..world.key.clone()
+    };
+    let too_long = RegisterRequest {
+        issuer: Issuer::parse(&"\u{1f511}".repeat(32))?,
+        key: longest,
+        ..request(&world)?
+    };
+    let error = error_text(world.admin([]).register(&too_long).await);
+    assert!(error.contains("no picture can be drawn"), "{error}");
+    assert_eq!((world.devices.count(), world.seeds.count()), (0, 0));
+    // What cannot be shown any more is in the file.
+    let mut admin = world.admin([]);
+    admin.terminal.closed = true;
+    assert!(admin.register(&request(&world)?).await.is_err());
+    assert!(std::fs::read(folder.path().join("code"))?.starts_with(b"\x89PNG"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_qr_code_is_printed_only_where_it_fits() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (columns, png, printed, noted) in [
+        (None, None, true, ""),
+        (Some(80), None, true, ""),
+        (Some(40), None, false, "run it again with --png FILE"),
+        (Some(40), Some(folder.path().join("code")), false, "It is in the file"),
+    ] {
+        let world = World::new()?;
+        let request = RegisterRequest {
+            activate: false,
+            png,
+            ..world.request()?
+        };
+        let mut admin = world.admin([]);
+        admin.terminal.columns = columns;
+        admin.register(&request).await?;
+        let (output, notes) = (&admin.terminal.output, &admin.terminal.notes);
+        assert_eq!(output.contains('\u{2588}'), printed, "{columns:?}");
+        assert!(
+            notes.contains(noted) && notes.contains("No QR code") != printed,
+            "{notes}"
+        );
+        assert!(output.contains("otpauth://"), "the URI is always there");
+        let widest = output
+            .lines()
+            .filter(|line| !line.starts_with("otpauth"))
+            .map(|line| line.chars().count());
+        assert!(columns.is_none_or(|columns| widest.max() <= Some(columns)));
+    }
     Ok(())
 }
 

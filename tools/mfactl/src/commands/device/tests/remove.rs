@@ -74,7 +74,7 @@ async fn a_removal_whose_answer_was_lost_still_removes_the_secret() -> Result<()
 fn unreadable_admin(world: &World, reply: &str) -> UnreadableAdmin {
     let admin = world.admin([text(reply)]);
     DeviceAdmin {
-        devices: HookedDevices::unreadable(admin.devices),
+        devices: HookedDevices::unreadable(admin.devices, &world.key),
         seeds: admin.seeds,
         clock: admin.clock,
         random: admin.random,
