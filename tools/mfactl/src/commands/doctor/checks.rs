@@ -35,16 +35,18 @@ const CLOCK_TOLERANCE_MS: u64 = 5_000;
 /// What cannot be measured: the answers have whole seconds.
 const CLOCK_RESOLUTION_MS: u64 = 1_000;
 
-/// The alarms of the template: logical id, row in `docs/operations.md`, whether it exists only with `Watch`.
-const ALARMS: [(&str, &str, bool); 8] = [
-    ("FailuresAlarm", "Failures", false),
-    ("InitAuthErrorsAlarm", "Errors", false),
-    ("ValidateOtpErrorsAlarm", "Errors", false),
-    ("WrongPairsAlarm", "Wrong pairs", true),
-    ("GatedAlarm", "Gated attempts", true),
-    ("SeedFailuresAlarm", "Seed failures", true),
-    ("LatencyAlarm", "Latency", true),
-    ("ThrottlesAlarm", "Throttles", true),
+/// The alarms of the template: logical id, row in `docs/operations.md`, and the parameters that must all be on for it.
+const ALARMS: [(&str, &str, &[&str]); 10] = [
+    ("FailuresAlarm", "Failures", &[]),
+    ("InitAuthErrorsAlarm", "Errors", &[]),
+    ("ValidateOtpErrorsAlarm", "Errors", &[]),
+    ("ManageDevicesErrorsAlarm", "Errors", &["DeviceApi"]),
+    ("WrongPairsAlarm", "Wrong pairs", &["Watch"]),
+    ("GatedAlarm", "Gated attempts", &["Watch"]),
+    ("DeviceChangesAlarm", "Device changes", &["Watch", "DeviceApi"]),
+    ("SeedFailuresAlarm", "Seed failures", &["Watch"]),
+    ("LatencyAlarm", "Latency", &["Watch"]),
+    ("ThrottlesAlarm", "Throttles", &["Watch"]),
 ];
 
 pub(super) fn stack(stack: &DeployedStack) -> Vec<Finding> {
@@ -331,15 +333,13 @@ pub(super) struct ExpectedAlarm {
 }
 
 pub(super) fn expected_alarms(stack: &DeployedStack) -> Vec<ExpectedAlarm> {
-    let watched = stack.is_on("Watch");
-    let expected = ALARMS
-        .into_iter()
-        .filter(|(_, _, only_watched)| watched || !only_watched);
+    let exists = |parameters: &[&str]| parameters.iter().all(|parameter| stack.is_on(parameter));
+    let expected = ALARMS.into_iter().filter(|(_, _, parameters)| exists(parameters));
     expected
-        .map(|(logical, heading, watched)| ExpectedAlarm {
+        .map(|(logical, heading, parameters)| ExpectedAlarm {
             logical,
             heading,
-            watched,
+            watched: parameters.contains(&"Watch"),
             name: stack.physical_id(logical).map(str::to_owned),
         })
         .collect()
