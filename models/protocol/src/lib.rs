@@ -9,6 +9,7 @@ mod model;
 mod mutant;
 mod part;
 mod registry;
+mod script;
 mod setup;
 mod state;
 
@@ -16,4 +17,4 @@ pub use invariant::{Broken, Invariant};
 pub use model::Protocol;
 pub use mutant::Mutant;
 pub use setup::{Offer, Setup};
-pub use state::{Action, Event, Operation, Outcome, State};
+pub use state::{Action, Event, Operation, Outcome, State, UseCase};
