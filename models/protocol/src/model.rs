@@ -292,7 +292,7 @@ impl Protocol {
         self.book(state, number, write.verdict(), &stored, &new)?;
         state.table = Some(Part::new(new));
         state.seed = replacement;
-        if swaps && !self.mutant(Mutant::SwapLeavesPending) {
+        if swaps {
             state.desk.pending = None;
         }
         Some(Written::Yes)
@@ -445,6 +445,7 @@ impl Protocol {
         // The device would have had to be revoked after the success; and if it is now, it was.
         let device = state.table.as_ref();
         let issued = request.issued.as_ref()?;
+        // An activation is superseded as soon as the device no longer waits for its seed.
         let same = if request.activates() {
             device.is_some() && (state.seed == issued.seed || state.desk.pends(issued.seed))
         } else {

@@ -14,8 +14,8 @@ use crate::model::{Protocol, auth_id};
 use crate::part::Part;
 use crate::script::Progress;
 use crate::state::{
-    Action, Answer, Begun, Call, Desk, Event, Issued, Operation, Outcome, Phase, Purpose, Request, Seeds, State, Task, UseCase,
-    Write,
+    Action, Answer, Begun, Call, Desk, Event, Issued, Operation, Outcome, Phase, Purpose, Request, Seeds, State, Task,
+    UseCase, Write,
 };
 use crate::{Invariant, Mutant, Setup};
 
@@ -58,8 +58,8 @@ impl Protocol {
     /// Whether the answer to the write of a use case may be lost.
     ///
     /// One thing is left out, which no condition on an item that is gone can prevent: a new device whose answer is lost, that
-    /// is removed, and that a late or repeated try of the same write then creates once more, without its seed. It was
-    /// never in use and is not: registering again gives it another seed.
+    /// is removed, and that a late or repeated try of the same write then creates once more, without its seed. Registering
+    /// it again gives it another one.
     fn may_be_lost(&self, desk: &Desk, task: &Task) -> bool {
         let creates = matches!(task.asks.as_deref(), Some(Write::Create(_)));
         self.setup.losses && !(creates && self.may_be_removed(desk))
@@ -295,9 +295,10 @@ impl Protocol {
                 (Write::Create(_), stored) => stored.is_some(),
                 (_, None) => true,
                 (Write::RemoveSeeded(seed), Some(stored)) => stored.seed_ref != *seed,
-                (Write::Reseed { held, .. } | Write::SetPending { held, .. } | Write::RemoveHeld(held), Some(stored)) => {
-                    stored.seed_ref != held.seed_ref || stored.version > held.version
-                }
+                (
+                    Write::Reseed { held, .. } | Write::SetPending { held, .. } | Write::RemoveHeld(held),
+                    Some(stored),
+                ) => stored.seed_ref != held.seed_ref || stored.version > held.version,
             });
             if refused && conditional {
                 task.stray = None;

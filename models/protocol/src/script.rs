@@ -160,7 +160,13 @@ impl DeviceStore for Script<'_> {
         Err(NO_ANSWER)
     }
 
-    async fn replace(&self, _: &DeviceKey, _: &Device, _: &Device, _: Option<Timestamp>) -> Result<Written, StoreError> {
+    async fn replace(
+        &self,
+        _: &DeviceKey,
+        _: &Device,
+        _: &Device,
+        _: Option<Timestamp>,
+    ) -> Result<Written, StoreError> {
         Err(NO_ANSWER)
     }
 }
@@ -243,8 +249,13 @@ impl Protocol {
             // What is written is there already: by an earlier try.
             Write::Create(new) if device == new => {}
             Write::Reseed { new, .. } if device.seed_ref == new.seed_ref => {}
-            Write::SetPending { pending, .. } if stored.pending.is_some_and(|(seed, _)| self.seed_ref(seed).as_ref() == Some(&pending.seed_ref)) => {}
-            Write::Reseed { held, new } if self.condition(device, held) && device.status == Status::ActivationRequired => {
+            Write::SetPending { pending, .. }
+                if stored
+                    .pending
+                    .is_some_and(|(seed, _)| self.seed_ref(seed).as_ref() == Some(&pending.seed_ref)) => {}
+            Write::Reseed { held, new }
+                if self.condition(device, held) && device.status == Status::ActivationRequired =>
+            {
                 *item = Some(Item::of(new.clone()));
             }
             Write::SetPending { held, pending } if self.condition(device, held) => {

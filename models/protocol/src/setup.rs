@@ -144,7 +144,7 @@ impl Setup {
     /// Setups that are small enough to be explored to their end. Together they have everything that the protocol guards
     /// against.
     #[must_use]
-    pub fn all() -> [(&'static str, Self); 15] {
+    pub fn all() -> [(&'static str, Self); 16] {
         [
             (
                 "one device is unlocked, given a new seed and registered again",
@@ -176,12 +176,16 @@ impl Setup {
                 "a device is locked and disabled while a new seed is activated",
                 Self::activated_when_closed(),
             ),
-            ("a device is removed and registered again", Self::removed()),
+            ("two register the same device at once", Self::registered_at_once()),
+            ("a device is removed, and two register another", Self::removed()),
             (
                 "a device is removed while it is disabled and given a new seed",
                 Self::removed_when_disabled(),
             ),
-            ("a device that was never in use gives way to another one", Self::evicted()),
+            (
+                "a device that was never in use gives way to another one",
+                Self::evicted(),
+            ),
         ]
     }
 
@@ -361,14 +365,30 @@ impl Setup {
         }
     }
 
-    /// A device in use is removed, more than once, and registered again.
+    /// A device in use is removed, and two register another.
     #[must_use]
     pub fn removed() -> Self {
+        let second = Offer::single(0).of_second_seed();
         Self {
-            commands: vec![vec![vec![Offer::single(0).of_second_seed(), WRONG]]],
-            use_cases: vec![UseCase::Remove, UseCase::Register],
-            auths: 1,
-            ..Self::of(&[&[Offer::single(0)]])
+            commands: vec![vec![vec![second, Offer::single(0).of_seed(2)]]],
+            use_cases: vec![UseCase::Remove, UseCase::Register, UseCase::Register],
+            auths: 0,
+            ..Self::of(&[])
+        }
+    }
+
+    /// Two register a device anew that was never in use, and both registrations are activated.
+    #[must_use]
+    pub fn registered_at_once() -> Self {
+        Self {
+            commands: vec![
+                vec![vec![Offer::single(0), Offer::single(0).of_second_seed()]],
+                vec![vec![Offer::pair(0).of_seed(2), WRONG]],
+            ],
+            use_cases: vec![UseCase::Register; 2],
+            first: Status::ActivationRequired,
+            auths: 0,
+            ..Self::of(&[])
         }
     }
 
@@ -388,7 +408,10 @@ impl Setup {
     #[must_use]
     pub fn evicted() -> Self {
         Self {
-            commands: vec![vec![vec![Offer::single(0), WRONG]], vec![vec![Offer::pair(0).of_second_seed()]]],
+            commands: vec![
+                vec![vec![Offer::single(0), WRONG]],
+                vec![vec![Offer::pair(0).of_second_seed()]],
+            ],
             use_cases: vec![UseCase::Evict, UseCase::Register],
             first: Status::ActivationRequired,
             auths: 1,
@@ -497,8 +520,8 @@ impl Setup {
     }
 
     /// The version that a registration begins with: as far from that of every other one as a random one.
-    pub(crate) const fn first_version(seed: u8) -> u64 {
-        (seed as u64) << Self::VERSIONS
+    pub(crate) fn first_version(seed: u8) -> u64 {
+        u64::from(seed) << Self::VERSIONS
     }
 
     /// Which registration a device is of.

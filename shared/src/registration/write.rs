@@ -303,3 +303,106 @@ pub async fn store_seed(
     }
     Err(error.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::names::{DeviceName, Owner, UserName};
+    use crate::otp::OtpParameters;
+    use crate::testing::memory::{Fault, MemoryDevices, Op};
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_575_600);
+
+    fn seed(number: u8) -> Result<SeedRef, Box<dyn Error>> {
+        Ok(SeedRef::new(&format!("mfa/seed/{number}"), "1")?)
+    }
+
+    fn request() -> Result<RegisterRequest, Box<dyn Error>> {
+        Ok(RegisterRequest {
+            key: DeviceKey {
+                owner: Owner::parse("client")?,
+                user: UserName::parse("user")?,
+                device: DeviceName::parse("phone")?,
+            },
+            seed: NewSeed {
+                seed_ref: seed(1)?,
+                parameters: OtpParameters::default(),
+            },
+            replace: true,
+            status: Status::ActivationRequired,
+            by: RegisteredBy::Http,
+            version: 1 << 50,
+            now: NOW,
+            pending_until: NOW.plus(Duration::from_mins(10)),
+            activate_within: Duration::from_hours(24),
+        })
+    }
+
+    /// Registers; between the first try of the write, whose answer is lost, and the second one the device changes.
+    async fn register_twice(
+        devices: &MemoryDevices,
+        op: Op,
+        change: impl FnOnce(&mut Device) + Send,
+    ) -> Result<(Result<(), NotRegistered>, Leftovers), Box<dyn Error>> {
+        let request = request()?;
+        let stored = devices.peek_record(&request.key);
+        devices.inject(op, Fault::LostThenRepeated);
+        let mut leftovers = Leftovers::default();
+        let (registered, ()) = tokio::join!(register(devices, stored, &request, &mut leftovers), async {
+            yield_now().await;
+            if let Some(held) = devices.peek(&request.key) {
+                let mut new = held.clone();
+                change(&mut new);
+                devices.swap_seed(&request.key, &held, &new);
+            }
+        });
+        Ok((registered, leftovers))
+    }
+
+    #[tokio::test]
+    async fn a_seed_that_was_named_and_superseded_is_not_named_again() -> Result<(), Box<dyn Error>> {
+        let (key, another) = (request()?.key, seed(2)?);
+        for op in [Op::Register, Op::Reseed] {
+            let devices = MemoryDevices::default();
+            if op == Op::Reseed {
+                let device = Device::registered(7, Status::ActivationRequired, seed(0)?, OtpParameters::default());
+                devices.put(&key, &device);
+            }
+            let (registered, leftovers) = register_twice(&devices, op, |device| {
+                assert_eq!(
+                    device.seed_ref.name(),
+                    "mfa/seed/1",
+                    "{op:?}: the first try took effect"
+                );
+                device.version += 1;
+                device.seed_ref = another.clone();
+            })
+            .await?;
+            // The other registration removes it.
+            assert!(
+                matches!(registered, Err(NotRegistered::Contention)),
+                "{op:?}: {registered:?}"
+            );
+            assert_eq!(leftovers.unwanted, [seed(1)?], "{op:?}");
+            assert_eq!(devices.peek(&key).map(|device| device.seed_ref), Some(another.clone()));
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_registration_that_took_effect_keeps_its_seed_whatever_came_after_it() -> Result<(), Box<dyn Error>> {
+        let devices = MemoryDevices::default();
+        let (registered, leftovers) = register_twice(&devices, Op::Register, |device| {
+            device.version += 1;
+            device.status = Status::Disabled;
+        })
+        .await?;
+        assert!(registered.is_ok(), "{registered:?}");
+        assert_eq!(leftovers.unwanted, []);
+        Ok(())
+    }
+}
