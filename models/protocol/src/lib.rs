@@ -1,5 +1,5 @@
-//! The protocol as a state machine: the real `decide` and the real settlement, between a table that compares versions, a
-//! network that loses answers, clocks that differ, and an operator.
+//! The protocol as a state machine: the real `decide`, settlement and registration, between a table that compares versions,
+//! a network that loses answers, clocks that differ, and an operator.
 //!
 //! [`Protocol`] is a model that a checker explores in every order of events, or a test in random ones. Each
 //! [`Mutant`] is the same protocol with one line of its reasoning left out, which the checker must notice.
@@ -9,6 +9,7 @@ mod model;
 mod mutant;
 mod part;
 mod registry;
+mod script;
 mod setup;
 mod state;
 
@@ -16,4 +17,4 @@ pub use invariant::{Broken, Invariant};
 pub use model::Protocol;
 pub use mutant::Mutant;
 pub use setup::{Offer, Setup};
-pub use state::{Action, Event, Operation, Outcome, State};
+pub use state::{Action, Event, Operation, Outcome, State, UseCase};

@@ -23,7 +23,7 @@ use crate::{Invariant, Mutant, Setup};
 pub struct Protocol {
     pub(crate) setup: Setup,
     pub(crate) policy: Policy,
-    key: DeviceKey,
+    pub(crate) key: DeviceKey,
     another: Owner,
     seeds: Vec<SeedRef>,
 }
@@ -58,7 +58,11 @@ impl Protocol {
     }
 
     pub(crate) fn number_of(&self, device: &Device) -> Option<u8> {
-        let position = self.seeds.iter().position(|seed| *seed == device.seed_ref)?;
+        self.number(&device.seed_ref)
+    }
+
+    pub(crate) fn number(&self, seed: &SeedRef) -> Option<u8> {
+        let position = self.seeds.iter().position(|one| one == seed)?;
         u8::try_from(position).ok()
     }
 
@@ -79,7 +83,7 @@ impl Protocol {
             Action::Issue(auth) => self.issue(state, auth),
             Action::Arrive { request, auth, offer } => self.arrive(state, request, auth, offer),
             Action::Activate { request, target, offer } => self.activate(state, request, target, offer),
-            Action::Registration(number, event) => self.registration(state, number, event),
+            Action::Task(number, event) => self.task(state, number, event),
             Action::Discard(seed) => {
                 Self::discard(state, seed);
                 Some(())
@@ -265,8 +269,11 @@ impl Protocol {
         };
         let replacement = self.number_of(write.replacement())?;
         let swaps = write.replacement().seed_ref != write.held().seed_ref;
-        let pends = state.desk.pending.is_some_and(|(seed, _)| seed == replacement);
-        let pends = pends || self.mutant(Mutant::PendingNotInCondition);
+        let pends = match self.setup.mutant {
+            Some(Mutant::PendingNotInCondition) => true,
+            Some(Mutant::SwapWritesWhatItRead) => state.desk.pending.is_some(),
+            _ => state.desk.pends(replacement),
+        };
         if swaps && !pends && stored.seed_ref == write.held().seed_ref {
             return Some(Written::NotPending);
         }
@@ -285,7 +292,7 @@ impl Protocol {
         self.book(state, number, write.verdict(), &stored, &new)?;
         state.table = Some(Part::new(new));
         state.seed = replacement;
-        if swaps && !self.mutant(Mutant::SwapLeavesPending) {
+        if swaps {
             state.desk.pending = None;
         }
         Some(Written::Yes)
@@ -438,7 +445,12 @@ impl Protocol {
         // The device would have had to be revoked after the success; and if it is now, it was.
         let device = state.table.as_ref();
         let issued = request.issued.as_ref()?;
-        let same = device.is_some_and(|device| device.seed_ref == issued.snapshot.seed_ref);
+        // An activation is superseded as soon as the device no longer waits for its seed.
+        let same = if request.activates() {
+            device.is_some() && (state.seed == issued.seed || state.desk.pends(issued.seed))
+        } else {
+            device.is_some_and(|device| device.seed_ref == issued.snapshot.seed_ref)
+        };
         if outcome == Outcome::Revoked && same {
             broken.add(Invariant::Reported);
         }
@@ -454,10 +466,7 @@ impl Protocol {
         let version = device.version + 1;
         let changed = match operation {
             Operation::Reregister => {
-                state.ledger.counted_before += device.total_failures;
-                state.ledger.singles.fill(0);
-                state.ledger.singles_allowed = Policy::MOST_CONSECUTIVE;
-                state.ledger.last_writer = None;
+                state.ledger.device_removed(&device);
                 self.discard_all(state);
                 state.desk.created += 1;
                 state.seed = state.desk.created;
@@ -528,7 +537,7 @@ impl Protocol {
             state.ledger.last_writer = None;
         }
         if self.setup.has_operators() {
-            Self::forget_registrations(state);
+            self.forget_tasks(state);
         }
     }
 
@@ -587,7 +596,7 @@ impl Model for Protocol {
             set_back: false,
             table: Some(Part::new(device)),
             seed: 0,
-            desk: Desk::of(self.setup.registrations),
+            desk: Desk::of(&self.setup.use_cases),
             auths: vec![None; self.setup.auths],
             requests: vec![Request::awaited(); self.setup.requests.len() + self.setup.attempts()],
             operations: self.setup.operations.clone(),
@@ -646,7 +655,7 @@ impl Model for Protocol {
             };
             let operations = state.operations.iter().filter(possible);
             actions.extend(operations.map(|operation| Action::Operate(*operation)));
-        } else {
+        } else if self.setup.operations.contains(&Operation::Reregister) {
             actions.push(Action::Register);
         }
         if self.setup.has_operators() {
@@ -666,7 +675,7 @@ impl Model for Protocol {
         if !Self::same_for_owner(state, &next) && !self.owner_gets_in(&next) {
             next.ledger.broken.add(Invariant::OwnerGetsIn);
         }
-        Self::watch(state, &mut next, action);
+        self.watch(state, &mut next, action);
         self.forget(&mut next);
         Some(next)
     }

@@ -56,8 +56,12 @@ pub enum Mutant {
     EndOfOfferNotChecked,
     /// The condition of the swap does not compare the pending seed.
     PendingNotInCondition,
-    /// A swap leaves the seed pending that it swaps in.
-    SwapLeavesPending,
+    /// A swap writes the seed that was read, while any is pending.
+    SwapWritesWhatItRead,
+    /// A removal does not compare the seed, nor the status.
+    DeleteWithoutCondition,
+    /// The removal of an abandoned registration compares neither version nor seed.
+    EvictionWithoutCondition,
     /// The old secret is removed, and then the seed is swapped.
     OldSecretRemovedFirst,
     /// A device that a new seed was offered to waits for its code, like one that is new.
@@ -81,7 +85,7 @@ pub enum Mutant {
 impl Mutant {
     /// Every mutant, an invariant that it must break, and a setup in which it does.
     #[must_use]
-    pub fn all() -> [(Self, Invariant, Setup); 34] {
+    pub fn all() -> [(Self, Invariant, Setup); 37] {
         [
             (Self::VerdictBeforeWrite, Invariant::Counted, Setup::crowded()),
             (Self::CounterByReadThenWrite, Invariant::Counted, Setup::guessed_at()),
@@ -133,7 +137,22 @@ impl Mutant {
                 Invariant::Activated,
                 Setup::replaced_twice(),
             ),
-            (Self::SwapLeavesPending, Invariant::SeedThere, Setup::replaced_twice()),
+            (
+                Self::SwapWritesWhatItRead,
+                Invariant::SeedThere,
+                Setup::replaced_twice(),
+            ),
+            (Self::DeleteWithoutCondition, Invariant::OldSeedWorks, Setup::removed()),
+            (
+                Self::DeleteWithoutCondition,
+                Invariant::Revoked,
+                Setup::removed_when_disabled(),
+            ),
+            (
+                Self::EvictionWithoutCondition,
+                Invariant::OldSeedWorks,
+                Setup::evicted(),
+            ),
             (Self::OldSecretRemovedFirst, Invariant::SeedThere, Setup::replaced()),
             (Self::OfferSuspends, Invariant::OldSeedWorks, Setup::replaced()),
             (

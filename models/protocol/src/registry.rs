@@ -1,8 +1,9 @@
-//! What operators do with seeds: offer one, ask for its first code, and remove the secret of the one that it replaced.
-//! A model of `register` and `activate` of `mfactl`; the decision and its recovery are the real ones.
+//! What applications and operators do with devices and seeds: register, ask for the first code, remove, make room, and
+//! remove the seeds that are left over. All of it is the code of `shared`: `register`, `remove` and `make_room` run in
+//! `script`, and an activation is the real settlement.
 //!
-//! A command that reads, and then writes under the condition that nothing has changed, is two events. Secrets are not
-//! kept here except for the question that matters: whether a device names one that was removed.
+//! What reads, and then writes under the condition that nothing has changed, is two events. Seeds are not kept here except
+//! for the question that matters: whether a device names one that was removed.
 
 use shared::clock::Timestamp;
 use shared::device::{Attempt, Device, NewSeed, Status};
@@ -11,9 +12,10 @@ use shared::settlement::Settlement;
 
 use crate::model::{Protocol, auth_id};
 use crate::part::Part;
+use crate::script::Progress;
 use crate::state::{
-    Action, Desk, Event, Issued, Operation, Outcome, Phase, Purpose, Registration, RegistrationPhase, RegistryWrite,
-    Request, Seeds, State,
+    Action, Answer, Begun, Call, Desk, Event, Issued, Operation, Outcome, Phase, Purpose, Request, Seeds, State, Task,
+    UseCase, Write,
 };
 use crate::{Invariant, Mutant, Setup};
 
@@ -35,29 +37,38 @@ impl Protocol {
                 }
             }
         }
-        let registers = state
-            .table
-            .as_ref()
-            .is_some_and(|device| device.status != Status::Disabled);
-        for (number, registration) in state.desk.registrations.iter().enumerate() {
-            let mut push = |event| actions.push(Action::Registration(number, event));
-            match registration.phase {
-                RegistrationPhase::Awaited if registers => push(Event::Begin),
-                RegistrationPhase::Offering(_) | RegistrationPhase::Swapping(_) => {
-                    push(Event::Write);
-                    if self.setup.losses && !registration.lost {
-                        push(Event::Lose);
-                    }
-                    if registration.lost {
-                        push(Event::GiveUp);
-                    }
+        for (number, task) in state.desk.tasks.iter().enumerate() {
+            let mut push = |event| actions.push(Action::Task(number, event));
+            if task.asks.is_some() {
+                push(Event::Write);
+                if task.lost {
+                    push(Event::GiveUp);
+                } else if self.may_be_lost(&state.desk, task) {
+                    push(Event::Lose);
                 }
-                RegistrationPhase::Awaited | RegistrationPhase::Over => {}
+            } else if !task.over && may_begin(task.use_case, state.table.as_deref()) {
+                push(Event::Begin);
             }
-            if registration.stray.is_some() {
+            if task.stray.is_some() {
                 push(Event::Stray);
             }
         }
+    }
+
+    /// Whether the answer to the write of a use case may be lost.
+    ///
+    /// One thing is left out, which no condition on an item that is gone can prevent: a new device whose answer is lost, that
+    /// is removed, and that a late or repeated try of the same write then creates once more, without its seed. Registering
+    /// it again gives it another one.
+    fn may_be_lost(&self, desk: &Desk, task: &Task) -> bool {
+        let creates = matches!(task.asks.as_deref(), Some(Write::Create(_)));
+        self.setup.losses && !(creates && self.may_be_removed(desk))
+    }
+
+    /// Whether something may still remove the device.
+    fn may_be_removed(&self, desk: &Desk) -> bool {
+        let removes = |task: &Task| task.use_case != UseCase::Register && !(task.over && task.stray.is_none());
+        self.setup.operations.contains(&Operation::Reregister) || desk.tasks.iter().any(removes)
     }
 
     /// An activation is of any seed that the command may have read as offered, and the code from any app.
@@ -158,168 +169,97 @@ impl Protocol {
         state.desk.removed.add(seed);
     }
 
-    pub(crate) fn registration(&self, state: &mut State, number: usize, event: Event) -> Option<()> {
-        let registration = state.desk.registrations.get(number)?.clone();
-        match (event, &registration.phase) {
-            (Event::Begin, _) => self.begin_registration(state, number),
-            (Event::Write, RegistrationPhase::Offering(write)) => {
-                if self.offered(state, write)? {
-                    self.go_on(state, number)
-                } else {
-                    Self::end_registration(state, number, Some(registration.seed))
-                }
+    pub(crate) fn task(&self, state: &mut State, number: usize, event: Event) -> Option<()> {
+        let task = state.desk.tasks.get_mut(number)?;
+        match event {
+            Event::Begin => self.begin(state, number),
+            Event::Write => {
+                let write = task.asks.take()?;
+                let answer = self.store(state, &write)?;
+                self.go_on(state, number, answer)
             }
-            (Event::Write, RegistrationPhase::Swapping(write)) => {
-                if self.swapped(state, write)? {
-                    self.finish(state, number, write)
-                } else {
-                    Self::end_registration(state, number, None)
-                }
-            }
-            (Event::Lose, RegistrationPhase::Offering(write) | RegistrationPhase::Swapping(write)) => {
-                let registration = state.desk.registrations.get_mut(number)?;
-                registration.stray = Some(Part::clone(write));
-                registration.lost = true;
+            Event::Lose => {
+                task.stray.clone_from(&task.asks);
+                task.lost = true;
                 Some(())
             }
-            (Event::Stray, _) => {
-                let write = state.desk.registrations.get_mut(number)?.stray.take()?;
-                if write.pending.is_some() {
-                    self.offered(state, &write)?;
-                } else {
-                    self.swapped(state, &write)?;
-                }
+            Event::Stray => {
+                let write = task.stray.take()?;
+                self.store(state, &write)?;
                 Some(())
             }
-            (Event::GiveUp, RegistrationPhase::Offering(write)) => {
-                let seed = registration.seed;
-                if state.desk.pends(seed) || state.table.is_some() && state.seed == seed {
-                    self.go_on(state, number)
-                } else {
-                    // A secret stays if the write that names it may still take effect.
-                    let table = state.table.as_ref();
-                    let may_come = table.is_some_and(|stored| self.condition(stored, &write.held));
-                    let may_come = may_come && !self.mutant(Mutant::UnansweredOfferRemoved);
-                    Self::end_registration(state, number, (!may_come).then_some(seed))
+            Event::GiveUp => {
+                task.asks = None;
+                self.go_on(state, number, Answer::Lost)
+            }
+        }
+    }
+
+    fn begin(&self, state: &mut State, number: usize) -> Option<()> {
+        let (read, at) = (state.item(), self.setup.time(state.moment));
+        let desk = &mut state.desk;
+        let task = desk.tasks.get_mut(number)?;
+        let mut seed = 0;
+        if task.use_case == UseCase::Register {
+            desk.created += 1;
+            seed = desk.created;
+            if self.mutant(Mutant::FormerOfferRemovedFirst)
+                && let Some((former, _)) = desk.pending
+            {
+                desk.unwanted.add(former);
+            }
+        }
+        task.begun = Some(Part::new(Begun { read, seed, at }));
+        self.until_it_writes(state, number)
+    }
+
+    fn go_on(&self, state: &mut State, number: usize, answer: Answer) -> Option<()> {
+        state.desk.tasks.get_mut(number)?.answers.push(answer);
+        self.until_it_writes(state, number)
+    }
+
+    /// What it reads, it reads at once: a refused write changes nothing, so it might as well have been refused just before.
+    fn until_it_writes(&self, state: &mut State, number: usize) -> Option<()> {
+        let stored = state.item();
+        let desk = &mut state.desk;
+        let task = desk.tasks.get_mut(number)?;
+        loop {
+            match self.run(task)? {
+                Progress::Asks(Call::Read) => task.answers.push(Answer::Is(stored.clone())),
+                Progress::Asks(Call::Write(write)) => {
+                    task.asks = Some(Part::new(write));
+                    return Some(());
+                }
+                Progress::Ends(done, leftovers) => {
+                    task.over = true;
+                    if let (true, UseCase::Register, Some(begun)) = (done, task.use_case, &task.begun) {
+                        desk.shown.add(begun.seed);
+                    }
+                    let kept = leftovers.kept.iter().map(|(seed, _)| seed);
+                    let kept = kept.filter(|_| self.mutant(Mutant::UnansweredOfferRemoved));
+                    for seed in leftovers.unwanted.iter().chain(kept) {
+                        desk.unwanted.add(self.number(seed)?);
+                    }
+                    return Some(());
                 }
             }
-            (Event::GiveUp, RegistrationPhase::Swapping(write)) => {
-                if state.table.is_some() && state.seed == registration.seed {
-                    self.finish(state, number, write)
-                } else {
-                    Self::end_registration(state, number, None)
-                }
-            }
-            _ => None,
         }
     }
 
-    fn begin_registration(&self, state: &mut State, number: usize) -> Option<()> {
-        let held = Part::clone(state.table.as_ref()?);
-        state.desk.created += 1;
-        let seed = state.desk.created;
-        let status = if self.mutant(Mutant::OfferSuspends) {
-            Status::ActivationRequired
-        } else {
-            held.status
-        };
-        let write = RegistryWrite {
-            new: Device {
-                version: held.version + 1,
-                status,
-                ..Device::clone(&held)
-            },
-            held,
-            pending: Some((seed, self.setup.time(state.moment).plus(Setup::PENDING_LIFE))),
-        };
-        let former = state.desk.pending.map(|(former, _)| former);
-        if let (Some(former), true) = (former, self.mutant(Mutant::FormerOfferRemovedFirst)) {
-            state.desk.unwanted.add(former);
+    /// The table's part of a write.
+    fn store(&self, state: &mut State, write: &Write) -> Option<Answer> {
+        let mut item = state.item();
+        let answer = self.make(&mut item, write)?;
+        let removed = item.is_none();
+        if let (true, Some(device)) = (removed, &state.table) {
+            state.ledger.device_removed(device);
         }
-        let registration = state.desk.registrations.get_mut(number)?;
-        registration.seed = seed;
-        registration.former = former;
-        registration.phase = RegistrationPhase::Offering(Part::new(write));
-        Some(())
-    }
-
-    /// The table's part of an offer; whether it is named, by this try or by one before.
-    fn offered(&self, state: &mut State, write: &RegistryWrite) -> Option<bool> {
-        let (seed, _) = write.pending?;
-        if self.registry_write(state, write, |_| true) {
-            return Some(true);
+        state.desk.pending = item.as_ref().and_then(|item| item.pending);
+        state.table = item.map(|item| item.device);
+        if let Some(device) = &state.table {
+            state.seed = self.number_of(device)?;
         }
-        Some(state.table.is_some() && state.desk.pends(seed))
-    }
-
-    /// The table's part of a swap of a device that was never in use; whether it took effect, by this try or before.
-    fn swapped(&self, state: &mut State, write: &RegistryWrite) -> Option<bool> {
-        let seed = self.number_of(&write.new)?;
-        if self.registry_write(state, write, |desk| desk.pends(seed)) {
-            state.seed = seed;
-            return Some(true);
-        }
-        Some(state.table.as_deref() == Some(&write.new))
-    }
-
-    fn registry_write(&self, state: &mut State, write: &RegistryWrite, condition: impl Fn(&Desk) -> bool) -> bool {
-        let met = state
-            .table
-            .as_ref()
-            .is_some_and(|stored| self.condition(stored, &write.held));
-        if met && condition(&state.desk) {
-            state.table = Some(Part::new(write.new.clone()));
-            state.desk.pending = write.pending;
-            return true;
-        }
-        false
-    }
-
-    /// The seed is named as pending.
-    fn go_on(&self, state: &mut State, number: usize) -> Option<()> {
-        let registration = state.desk.registrations.get_mut(number)?;
-        let RegistrationPhase::Offering(write) = &registration.phase else {
-            return None;
-        };
-        if let Some(former) = registration.former {
-            state.desk.unwanted.add(former);
-        }
-        if write.held.status != Status::ActivationRequired {
-            state.desk.shown.add(registration.seed);
-            return Self::end_registration(state, number, None);
-        }
-        let held = Device {
-            version: write.held.version + 1,
-            ..Device::clone(&write.held)
-        };
-        let new = Device {
-            version: held.version + 1,
-            seed_ref: self.seed_ref(registration.seed)?,
-            ..held.clone()
-        };
-        registration.phase = RegistrationPhase::Swapping(Part::new(RegistryWrite {
-            held: Part::new(held),
-            new,
-            pending: None,
-        }));
-        registration.lost = false;
-        Some(())
-    }
-
-    /// The seed is the device's own.
-    fn finish(&self, state: &mut State, number: usize, write: &RegistryWrite) -> Option<()> {
-        let seed = state.desk.registrations.get(number)?.seed;
-        state.desk.shown.add(seed);
-        let former = self.number_of(&write.held)?;
-        Self::end_registration(state, number, Some(former))
-    }
-
-    fn end_registration(state: &mut State, number: usize, unwanted: Option<u8>) -> Option<()> {
-        if let Some(seed) = unwanted {
-            state.desk.unwanted.add(seed);
-        }
-        state.desk.registrations.get_mut(number)?.phase = RegistrationPhase::Over;
-        Some(())
+        Some(answer)
     }
 
     /// A device is removed, with what it names.
@@ -333,7 +273,11 @@ impl Protocol {
     }
 
     /// Drops what no longer matters: writes that the table will refuse, and seeds that nothing can name.
-    pub(crate) fn forget_registrations(state: &mut State) {
+    pub(crate) fn forget_tasks(&self, state: &mut State) {
+        let conditional = !matches!(
+            self.setup.mutant,
+            Some(Mutant::DeleteWithoutCondition | Mutant::EvictionWithoutCondition)
+        );
         let mut named = Seeds::of(state.seed);
         if let Some((pending, _)) = state.desk.pending {
             named.add(pending);
@@ -344,20 +288,30 @@ impl Protocol {
                 named.add(issued.seed);
             }
         }
-        for registration in &mut state.desk.registrations {
-            let table = state.table.as_ref();
-            let refused = |held: &Device| {
-                table.is_none_or(|stored| stored.seed_ref != held.seed_ref || stored.version > held.version)
-            };
-            if registration.stray.as_ref().is_some_and(|write| refused(&write.held)) {
-                registration.stray = None;
+        let table = state.table.as_ref();
+        for task in &mut state.desk.tasks {
+            let refused = task.stray.as_deref().is_some_and(|write| match (write, table) {
+                // Nothing removes the device any more: see `may_be_lost`.
+                (Write::Create(_), stored) => stored.is_some(),
+                (_, None) => true,
+                (Write::RemoveSeeded(seed), Some(stored)) => stored.seed_ref != *seed,
+                (
+                    Write::Reseed { held, .. } | Write::SetPending { held, .. } | Write::RemoveHeld(held),
+                    Some(stored),
+                ) => stored.seed_ref != held.seed_ref || stored.version > held.version,
+            });
+            if refused && conditional {
+                task.stray = None;
             }
-            match registration.phase {
-                RegistrationPhase::Over if registration.stray.is_none() => {
-                    *registration = Registration::of(RegistrationPhase::Over);
+            if task.over {
+                task.answers.clear();
+                if task.stray.is_none() {
+                    task.begun = None;
+                    task.lost = false;
                 }
-                RegistrationPhase::Awaited => {}
-                _ => named.add(registration.seed),
+            }
+            if let Some(begun) = &task.begun {
+                named.add(begun.seed);
             }
         }
         let desk = &mut state.desk;
@@ -367,7 +321,19 @@ impl Protocol {
     }
 
     /// Checks what an event did to the device's seed and status against the invariants.
-    pub(crate) fn watch(before: &State, after: &mut State, action: Action) {
+    pub(crate) fn watch(&self, before: &State, after: &mut State, action: Action) {
+        if let (Some(was), None, Action::Task(number, _)) = (&before.table, &after.table, action) {
+            let task = before.desk.tasks.get(number);
+            let read = task.and_then(|task| task.begun.as_ref()?.read.as_ref());
+            let anew = read.is_none_or(|read| Setup::registration_of(&read.device) != Setup::registration_of(was));
+            let evicts = task.is_some_and(|task| task.use_case == UseCase::Evict);
+            if anew || evicts && was.status != Status::ActivationRequired {
+                after.ledger.broken.add(Invariant::OldSeedWorks);
+            }
+            if was.status == Status::Disabled {
+                after.ledger.broken.add(Invariant::Revoked);
+            }
+        }
         let (Some(was), Some(is)) = (&before.table, after.table.clone()) else {
             return;
         };
@@ -391,5 +357,15 @@ impl Protocol {
         if desk.removed.has(after.seed) || pending.is_some_and(|pending| desk.removed.has(pending)) {
             broken.add(Invariant::SeedThere);
         }
+    }
+}
+
+/// Whether a use case finds something to do.
+fn may_begin(use_case: UseCase, device: Option<&Device>) -> bool {
+    let status = device.map(|device| device.status);
+    match use_case {
+        UseCase::Register => status != Some(Status::Disabled),
+        UseCase::Remove => status.is_some_and(|status| status != Status::Disabled),
+        UseCase::Evict => status == Some(Status::ActivationRequired),
     }
 }

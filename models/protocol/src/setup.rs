@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use shared::clock::Timestamp;
-use shared::device::Status;
+use shared::device::{Device, Status};
 use shared::otp::{Matches, OfferKind, OtpParameters, Step};
 
-use crate::{Mutant, Operation};
+use crate::{Mutant, Operation, UseCase};
 
 /// What a request may offer. Steps are counted from the one at the first moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,8 +109,8 @@ pub struct Setup {
     /// Commands that ask for the first code of a seed: what each of their attempts may offer, one after another
     /// until one is right. Each command has an authId of its own.
     pub commands: Vec<Vec<Vec<Offer>>>,
-    /// Commands that offer a new seed, each once, at any moment.
-    pub registrations: usize,
+    /// Use cases of registration, by an application or an operator, each once, at any moment.
+    pub use_cases: Vec<UseCase>,
     /// Whether the device was in use at the first moment.
     pub first: Status,
     /// How many `authId`s; each is issued at any moment.
@@ -138,12 +138,13 @@ impl Setup {
     pub(crate) const CLOCKS_APART: Duration = Duration::from_secs(1);
     /// How long a pending seed waits for its first code.
     pub(crate) const PENDING_LIFE: Duration = Duration::from_mins(1);
+    const VERSIONS: u32 = 40;
     const FIRST_STEP: u64 = 1_000_000;
 
     /// Setups that are small enough to be explored to their end. Together they have everything that the protocol guards
     /// against.
     #[must_use]
-    pub fn all() -> [(&'static str, Self); 12] {
+    pub fn all() -> [(&'static str, Self); 16] {
         [
             (
                 "one device is unlocked, given a new seed and registered again",
@@ -175,6 +176,16 @@ impl Setup {
                 "a device is locked and disabled while a new seed is activated",
                 Self::activated_when_closed(),
             ),
+            ("two register the same device at once", Self::registered_at_once()),
+            ("a device is removed, and two register another", Self::removed()),
+            (
+                "a device is removed while it is disabled and given a new seed",
+                Self::removed_when_disabled(),
+            ),
+            (
+                "a device that was never in use gives way to another one",
+                Self::evicted(),
+            ),
         ]
     }
 
@@ -183,7 +194,7 @@ impl Setup {
         Self {
             requests: requests.iter().map(|offers| offers.to_vec()).collect(),
             commands: Vec::new(),
-            registrations: 0,
+            use_cases: Vec::new(),
             first: Status::Active,
             auths: 2,
             moments: vec![Duration::from_secs(29)],
@@ -300,7 +311,7 @@ impl Setup {
         let new = Offer::single(0).of_second_seed();
         Self {
             commands: vec![vec![vec![new, Offer::single(0), WRONG]]],
-            registrations: 1,
+            use_cases: vec![UseCase::Register],
             ..Self::of(&[&[Offer::single(0), new], &[Offer::pair(0)]])
         }
     }
@@ -311,7 +322,7 @@ impl Setup {
         let (first, second) = (Offer::single(1).of_seed(1), Offer::single(1).of_seed(2));
         Self {
             commands: vec![vec![vec![first, second]]],
-            registrations: 2,
+            use_cases: vec![UseCase::Register; 2],
             auths: 1,
             moments: [0, 60].map(Duration::from_secs).to_vec(),
             ..Self::of(&[&[Offer::single(1)]])
@@ -326,7 +337,7 @@ impl Setup {
                 vec![vec![Offer::single(0), WRONG]],
                 vec![vec![Offer::pair(0).of_second_seed(), Offer::single(1)]],
             ],
-            registrations: 1,
+            use_cases: vec![UseCase::Register],
             first: Status::ActivationRequired,
             auths: 1,
             ..Self::of(&[&[Offer::single(0), Offer::single(1).of_second_seed()]])
@@ -339,7 +350,7 @@ impl Setup {
         let (single, pair) = (Offer::single(0).of_second_seed(), Offer::pair(0).of_second_seed());
         Self {
             commands: vec![vec![vec![WRONG, WRONG_PAIR], vec![single, pair]]],
-            registrations: 1,
+            use_cases: vec![UseCase::Register],
             auths: 1,
             losses: false,
             operations: vec![
@@ -354,6 +365,60 @@ impl Setup {
         }
     }
 
+    /// A device in use is removed, and two register another.
+    #[must_use]
+    pub fn removed() -> Self {
+        let second = Offer::single(0).of_second_seed();
+        Self {
+            commands: vec![vec![vec![second, Offer::single(0).of_seed(2)]]],
+            use_cases: vec![UseCase::Remove, UseCase::Register, UseCase::Register],
+            auths: 0,
+            ..Self::of(&[])
+        }
+    }
+
+    /// Two register a device anew that was never in use, and both registrations are activated.
+    #[must_use]
+    pub fn registered_at_once() -> Self {
+        Self {
+            commands: vec![
+                vec![vec![Offer::single(0), Offer::single(0).of_second_seed()]],
+                vec![vec![Offer::pair(0).of_seed(2), WRONG]],
+            ],
+            use_cases: vec![UseCase::Register; 2],
+            first: Status::ActivationRequired,
+            auths: 0,
+            ..Self::of(&[])
+        }
+    }
+
+    /// A device in use is removed while it is disabled and given a new seed.
+    #[must_use]
+    pub fn removed_when_disabled() -> Self {
+        Self {
+            commands: vec![vec![vec![Offer::single(0).of_second_seed()]]],
+            use_cases: vec![UseCase::Remove, UseCase::Register],
+            auths: 1,
+            operations: vec![Operation::Disable, Operation::Enable],
+            ..Self::of(&[&[Offer::single(0), WRONG]])
+        }
+    }
+
+    /// A device that was never in use gives way to another one, while it is activated and registered again.
+    #[must_use]
+    pub fn evicted() -> Self {
+        Self {
+            commands: vec![
+                vec![vec![Offer::single(0), WRONG]],
+                vec![vec![Offer::pair(0).of_second_seed()]],
+            ],
+            use_cases: vec![UseCase::Evict, UseCase::Register],
+            first: Status::ActivationRequired,
+            auths: 1,
+            ..Self::of(&[&[Offer::single(1), Offer::single(1).of_second_seed()]])
+        }
+    }
+
     /// Too large to be explored, with everything that operators do to seeds: for random orders of events.
     #[must_use]
     pub fn large_with_operators() -> Self {
@@ -363,16 +428,18 @@ impl Setup {
         Self {
             requests: vec![offers.clone(); 4],
             commands: vec![vec![offers; 4]; 2],
-            registrations: 2,
+            use_cases: vec![
+                UseCase::Register,
+                UseCase::Register,
+                UseCase::Register,
+                UseCase::Remove,
+                UseCase::Remove,
+                UseCase::Evict,
+            ],
             auths: 3,
             moments: [0, 29, 31, 61].map(Duration::from_secs).to_vec(),
             clock_set_back: true,
-            operations: vec![
-                Operation::Unlock,
-                Operation::Disable,
-                Operation::Enable,
-                Operation::Reregister,
-            ],
+            operations: vec![Operation::Unlock, Operation::Disable, Operation::Enable],
             failed_before: 2,
             singles_left: 6,
             ..Self::of(&[])
@@ -400,7 +467,7 @@ impl Setup {
             .collect();
         Self {
             commands: Vec::new(),
-            registrations: 0,
+            use_cases: Vec::new(),
             first: Status::Active,
             // Fewer than the wrong pairs that are allowed at a time.
             requests: vec![offers; 8],
@@ -435,7 +502,7 @@ impl Setup {
     }
 
     pub(crate) fn has_operators(&self) -> bool {
-        self.registrations > 0 || !self.commands.is_empty()
+        !self.use_cases.is_empty() || !self.commands.is_empty()
     }
 
     /// The command of an attempt.
@@ -450,6 +517,16 @@ impl Setup {
     pub(crate) fn offers(&self, number: usize) -> Option<&[Offer]> {
         let attempts = self.commands.iter().flatten();
         self.requests.iter().chain(attempts).nth(number).map(Vec::as_slice)
+    }
+
+    /// The version that a registration begins with: as far from that of every other one as a random one.
+    pub(crate) fn first_version(seed: u8) -> u64 {
+        u64::from(seed) << Self::VERSIONS
+    }
+
+    /// Which registration a device is of.
+    pub(crate) const fn registration_of(device: &Device) -> u64 {
+        device.version >> Self::VERSIONS
     }
 
     pub(crate) fn parameters() -> OtpParameters {

@@ -2,8 +2,10 @@
 //! `registry`.
 
 use shared::clock::Timestamp;
-use shared::device::{Device, Verdict};
+use shared::device::{Device, PendingSeed, Verdict};
+use shared::names::SeedRef;
 use shared::otp::Step;
+use shared::policy::Policy;
 use shared::settlement::DeviceWrite;
 
 use crate::part::Part;
@@ -48,8 +50,8 @@ pub enum Action {
         /// Which of its offers.
         offer: usize,
     },
-    /// Something happens to a registration.
-    Registration(usize, Event),
+    /// Something happens to a use case of registration.
+    Task(usize, Event),
     /// A secret that a command no longer needs is removed.
     Discard(u8),
     /// A request's write reaches the table, and its answer arrives.
@@ -62,7 +64,7 @@ pub enum Action {
     GiveUp(usize),
     /// The operator acts.
     Operate(Operation),
-    /// A removed device is registered again.
+    /// The device that an operator removed is registered again.
     Register,
     /// Time passes to the next moment.
     Tick,
@@ -180,6 +182,16 @@ pub(crate) struct Ledger {
     pub(crate) broken: Broken,
 }
 
+impl Ledger {
+    /// A device is gone; the next one of its name begins anew.
+    pub(crate) fn device_removed(&mut self, device: &Device) {
+        self.counted_before += device.total_failures;
+        self.singles.fill(0);
+        self.singles_allowed = Policy::MOST_CONSECUTIVE;
+        self.last_writer = None;
+    }
+}
+
 /// Where everything is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
@@ -204,6 +216,12 @@ impl State {
         self.ledger.broken
     }
 
+    /// What the table holds.
+    pub(crate) fn item(&self) -> Option<Item> {
+        let pending = self.desk.pending;
+        self.table.clone().map(|device| Item { device, pending })
+    }
+
     /// How many successes have taken effect.
     #[must_use]
     pub const fn successes(&self) -> usize {
@@ -217,10 +235,21 @@ impl State {
     }
 }
 
-/// What happens to a registration.
+/// A use case of `shared::registration`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UseCase {
+    /// `register`: a device, another seed for one that was never active, or a pending seed for an active one.
+    Register,
+    /// `remove`.
+    Remove,
+    /// `make_room` for another device of the same user.
+    Evict,
+}
+
+/// What happens to a use case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// It reads the device and stores a new seed.
+    /// It reads the device; a registration has stored a new seed before.
     Begin,
     /// Its write reaches the table, and its answer arrives.
     Write,
@@ -228,7 +257,7 @@ pub enum Event {
     Lose,
     /// A write that was given up reaches the table after all.
     Stray,
-    /// It has no time left for its write, and reads the device.
+    /// It has no time left for its write.
     GiveUp,
 }
 
@@ -271,29 +300,28 @@ pub(crate) struct Desk {
     pub(crate) created: u8,
     /// Seeds that are in an app.
     pub(crate) shown: Seeds,
-    /// Seeds that a command is about to remove.
+    /// Seeds that a use case leaves behind, and is about to remove.
     pub(crate) unwanted: Seeds,
     pub(crate) removed: Seeds,
-    pub(crate) registrations: Vec<Registration>,
+    pub(crate) tasks: Vec<Task>,
 }
 
 impl Desk {
-    pub(crate) fn of(registrations: usize) -> Self {
+    pub(crate) fn of(use_cases: &[UseCase]) -> Self {
         Self {
             pending: None,
             created: 0,
             shown: Seeds::of(0),
             unwanted: Seeds::default(),
             removed: Seeds::default(),
-            registrations: vec![Registration::of(RegistrationPhase::Awaited); registrations],
+            tasks: use_cases.iter().copied().map(Task::awaited).collect(),
         }
     }
 
-    /// Whether no registration is on its way.
+    /// Whether no use case is on its way.
     pub(crate) fn over(&self) -> bool {
-        let over =
-            |registration: &Registration| registration.phase == RegistrationPhase::Over && registration.stray.is_none();
-        self.unwanted == Seeds::default() && self.registrations.iter().all(over)
+        let over = |task: &Task| task.over && task.stray.is_none();
+        self.unwanted == Seeds::default() && self.tasks.iter().all(over)
     }
 
     pub(crate) fn pends(&self, seed: u8) -> bool {
@@ -301,43 +329,86 @@ impl Desk {
     }
 }
 
-/// A registration of a device that is there.
+/// A use case, as the answers that it got.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Registration {
-    pub(crate) phase: RegistrationPhase,
-    pub(crate) seed: u8,
-    /// The seed that was pending when it read the device.
-    pub(crate) former: Option<u8>,
-    pub(crate) stray: Option<Part<RegistryWrite>>,
+pub(crate) struct Task {
+    pub(crate) use_case: UseCase,
+    pub(crate) begun: Option<Part<Begun>>,
+    pub(crate) answers: Vec<Answer>,
+    /// The write that it waits for.
+    pub(crate) asks: Option<Part<Write>>,
+    pub(crate) stray: Option<Part<Write>>,
     pub(crate) lost: bool,
+    pub(crate) over: bool,
 }
 
-impl Registration {
-    pub(crate) const fn of(phase: RegistrationPhase) -> Self {
+impl Task {
+    pub(crate) const fn awaited(use_case: UseCase) -> Self {
         Self {
-            phase,
-            seed: 0,
-            former: None,
+            use_case,
+            begun: None,
+            answers: Vec::new(),
+            asks: None,
             stray: None,
             lost: false,
+            over: false,
         }
     }
 }
 
+/// How a use case began.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum RegistrationPhase {
-    Awaited,
-    /// The seed is to be named as pending.
-    Offering(Part<RegistryWrite>),
-    /// The pending seed is to replace the one of a device that was never in use.
-    Swapping(Part<RegistryWrite>),
-    Over,
+pub(crate) struct Begun {
+    /// The device as it was read.
+    pub(crate) read: Option<Item>,
+    /// The new seed of a registration.
+    pub(crate) seed: u8,
+    pub(crate) at: Timestamp,
 }
 
+/// What the table holds of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct RegistryWrite {
-    pub(crate) held: Part<Device>,
-    pub(crate) new: Device,
-    /// What is pending afterwards; if nothing is, what was pending is swapped in.
+pub(crate) struct Item {
+    pub(crate) device: Part<Device>,
+    /// The pending seed, and its end.
     pub(crate) pending: Option<(u8, Timestamp)>,
+}
+
+impl Item {
+    pub(crate) fn of(device: Device) -> Self {
+        Self {
+            device: Part::new(device),
+            pending: None,
+        }
+    }
+}
+
+/// A call of the port `DeviceRegistry`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Call {
+    Read,
+    Write(Write),
+}
+
+/// A conditional write of the port `DeviceRegistry`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Write {
+    Create(Device),
+    Reseed { held: Device, new: Device },
+    SetPending { held: Device, pending: PendingSeed },
+    RemoveHeld(Device),
+    RemoveSeeded(SeedRef),
+}
+
+/// What a call of that port was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Answer {
+    /// The write took effect.
+    Yes,
+    /// The removal took effect, on this device.
+    Removed(Item),
+    /// This is what is stored: what was read, or what the condition failed on.
+    Is(Option<Item>),
+    /// None came in time.
+    Lost,
 }

@@ -2,7 +2,7 @@
 //! a device that was registered again.
 
 use super::Leftovers;
-use crate::device::{DeviceRecord, Status};
+use crate::device::{Device, DeviceRecord, Status};
 use crate::error::StoreError;
 use crate::names::DeviceKey;
 use crate::ports::registry::{DeviceRegistry, Removed};
@@ -65,6 +65,11 @@ pub async fn remove(
 /// Whether a later state is of the same registration, and not of a device that was registered again by the same name: that
 /// one has another random version.
 fn is_same_registration(earlier: &DeviceRecord, later: &DeviceRecord) -> bool {
-    let writes = later.device.version.checked_sub(earlier.device.version);
-    earlier.created_at == later.created_at && writes.is_some_and(|writes| writes < MOST_WRITES)
+    earlier.created_at == later.created_at && is_counted_from(earlier.device.version, &later.device)
+}
+
+/// Whether a device has a version that counts on from another one: each registration begins with a random one.
+pub(super) fn is_counted_from(version: u64, later: &Device) -> bool {
+    let writes = later.version.checked_sub(version);
+    writes.is_some_and(|writes| writes < MOST_WRITES)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::removal::is_counted_from;
 use super::{KeptBecause, Leftovers, may_still_take_effect};
 use crate::clock::Timestamp;
 use crate::device::{Device, DeviceRecord, NewSeed, PendingSeed, RegisteredBy, Registration, Status};
@@ -140,8 +141,8 @@ pub enum NotRegistered {
     /// It may not be.
     #[error("the device may not be registered")]
     Refused(RegistrationRefusal),
-    /// Others wrote first each time.
-    #[error("others wrote first {MOST_TRIES} times")]
+    /// Others wrote first, each time or so that the seed must not be used any more.
+    #[error("others wrote first")]
     Contention,
     /// The store failed, and the device does not have the seed.
     #[error(transparent)]
@@ -149,7 +150,7 @@ pub enum NotRegistered {
 }
 
 /// Registers a device, or a new seed for it, in one conditional write on what is stored: the device is read again after a
-/// write that others forestalled.
+/// write that others forestalled, and the write made again unless an earlier try of it may have been superseded.
 ///
 /// # Errors
 /// [`NotRegistered`]; the new seed is among the leftovers then.
@@ -169,35 +170,54 @@ pub async fn register(
                 return Err(NotRegistered::Refused(refusal));
             }
         };
-        let written = match make(devices, request, &write).await {
-            Ok(written) => written,
+        let mut written = make(devices, request, &write).await;
+        let mut now = None;
+        if matches!(written, Ok(false)) {
+            written = devices.record(&request.key).await.map(|record| {
+                now = record;
+                // An earlier try of the write may have taken effect.
+                now.iter().flat_map(DeviceRecord::seeds).any(|named| named == seed)
+            });
+        }
+        match written {
+            Ok(true) => {}
+            Ok(false) if may_be_superseded(stored.as_ref(), request.version, now.as_ref()) => break,
+            Ok(false) => {
+                stored = now;
+                continue;
+            }
             Err(error) => {
                 if !names_seed(devices, &request.key, write.held(), seed, leftovers).await {
                     return Err(error.into());
                 }
-                true
             }
-        };
-        if written {
-            let former = stored.iter().flat_map(DeviceRecord::seeds);
-            // An active device keeps its own.
-            let own = matches!(write, RegistrationWrite::SetPending { .. })
-                .then(|| write.held())
-                .flatten();
-            let former = former.filter(|former| own.is_none_or(|own| own.seed_ref != **former) && *former != seed);
-            leftovers.unwanted.extend(former.cloned());
-            return Ok(());
         }
-        stored = match devices.record(&request.key).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                leftovers.unwanted.push(seed.clone());
-                return Err(error.into());
-            }
-        };
+        let former = stored.iter().flat_map(DeviceRecord::seeds);
+        // An active device keeps its own.
+        let own = matches!(write, RegistrationWrite::SetPending { .. })
+            .then(|| write.held())
+            .flatten();
+        let former = former.filter(|former| own.is_none_or(|own| own.seed_ref != **former) && *former != seed);
+        leftovers.unwanted.extend(former.cloned());
+        return Ok(());
     }
     leftovers.unwanted.push(seed.clone());
     Err(NotRegistered::Contention)
+}
+
+/// After a refused write: whether an earlier try of it may have taken effect, and another registration or a removal then
+/// ended it, and removes its seed. Such a seed must not be named again. `planned_on` is what the write was made on, `version`
+/// the one of a new device.
+fn may_be_superseded(planned_on: Option<&DeviceRecord>, version: u64, stored: Option<&DeviceRecord>) -> bool {
+    match (planned_on, stored) {
+        (_, None) => true,
+        // A device that counts on from this version began as this one.
+        (None, Some(stored)) => is_counted_from(version, &stored.device),
+        // One write came since, and that was not this one: the device does not name its seed.
+        (Some(read), Some(stored)) => {
+            stored.device.version != read.device.version.saturating_add(1) && !stored.seeds().eq(read.seeds())
+        }
+    }
 }
 
 /// Makes the write; whether it took effect.
@@ -282,4 +302,107 @@ pub async fn store_seed(
         leftovers.unwanted.push(seed_ref);
     }
     Err(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::names::{DeviceName, Owner, UserName};
+    use crate::otp::OtpParameters;
+    use crate::testing::memory::{Fault, MemoryDevices, Op};
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_575_600);
+
+    fn seed(number: u8) -> Result<SeedRef, Box<dyn Error>> {
+        Ok(SeedRef::new(&format!("mfa/seed/{number}"), "1")?)
+    }
+
+    fn request() -> Result<RegisterRequest, Box<dyn Error>> {
+        Ok(RegisterRequest {
+            key: DeviceKey {
+                owner: Owner::parse("client")?,
+                user: UserName::parse("user")?,
+                device: DeviceName::parse("phone")?,
+            },
+            seed: NewSeed {
+                seed_ref: seed(1)?,
+                parameters: OtpParameters::default(),
+            },
+            replace: true,
+            status: Status::ActivationRequired,
+            by: RegisteredBy::Http,
+            version: 1 << 50,
+            now: NOW,
+            pending_until: NOW.plus(Duration::from_mins(10)),
+            activate_within: Duration::from_hours(24),
+        })
+    }
+
+    /// Registers; between the first try of the write, whose answer is lost, and the second one the device changes.
+    async fn register_twice(
+        devices: &MemoryDevices,
+        op: Op,
+        change: impl FnOnce(&mut Device) + Send,
+    ) -> Result<(Result<(), NotRegistered>, Leftovers), Box<dyn Error>> {
+        let request = request()?;
+        let stored = devices.peek_record(&request.key);
+        devices.inject(op, Fault::LostThenRepeated);
+        let mut leftovers = Leftovers::default();
+        let (registered, ()) = tokio::join!(register(devices, stored, &request, &mut leftovers), async {
+            yield_now().await;
+            if let Some(held) = devices.peek(&request.key) {
+                let mut new = held.clone();
+                change(&mut new);
+                devices.swap_seed(&request.key, &held, &new);
+            }
+        });
+        Ok((registered, leftovers))
+    }
+
+    #[tokio::test]
+    async fn a_seed_that_was_named_and_superseded_is_not_named_again() -> Result<(), Box<dyn Error>> {
+        let (key, another) = (request()?.key, seed(2)?);
+        for op in [Op::Register, Op::Reseed] {
+            let devices = MemoryDevices::default();
+            if op == Op::Reseed {
+                let device = Device::registered(7, Status::ActivationRequired, seed(0)?, OtpParameters::default());
+                devices.put(&key, &device);
+            }
+            let (registered, leftovers) = register_twice(&devices, op, |device| {
+                assert_eq!(
+                    device.seed_ref.name(),
+                    "mfa/seed/1",
+                    "{op:?}: the first try took effect"
+                );
+                device.version += 1;
+                device.seed_ref = another.clone();
+            })
+            .await?;
+            // The other registration removes it.
+            assert!(
+                matches!(registered, Err(NotRegistered::Contention)),
+                "{op:?}: {registered:?}"
+            );
+            assert_eq!(leftovers.unwanted, [seed(1)?], "{op:?}");
+            assert_eq!(devices.peek(&key).map(|device| device.seed_ref), Some(another.clone()));
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_registration_that_took_effect_keeps_its_seed_whatever_came_after_it() -> Result<(), Box<dyn Error>> {
+        let devices = MemoryDevices::default();
+        let (registered, leftovers) = register_twice(&devices, Op::Register, |device| {
+            device.version += 1;
+            device.status = Status::Disabled;
+        })
+        .await?;
+        assert!(registered.is_ok(), "{registered:?}");
+        assert_eq!(leftovers.unwanted, []);
+        Ok(())
+    }
 }
