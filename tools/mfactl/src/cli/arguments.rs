@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::names::{DeviceName, UserName};
 use shared::otp::{Digits, Period};
+use shared::otpauth::Issuer;
 
-use crate::formats::otpauth::Issuer;
 use crate::formats::parameters;
 use crate::ports::clients::{ClientName, Scope};
 use crate::target::{Setting, Settings};
