@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use shared::clock::Clock;
 use shared::device::{DeviceRecord, Status};
 use shared::error::StoreError;
-use shared::names::{ClientId, DeviceKey};
+use shared::names::{DeviceKey, Owner};
 use shared::ports::operator::{DeviceInventory, SeedInventory};
 use shared::random::Random;
 use subtle::ConstantTimeEq as _;
@@ -37,8 +37,8 @@ const TERMS: Terms = Terms {
 /// What `import` was asked for.
 #[derive(Debug)]
 pub struct ImportRequest<'a> {
-    /// The client that the devices belong to.
-    pub client: ClientId,
+    /// Whom the devices belong to.
+    pub owner: Owner,
     pub options: ImportOptions<'a>,
     /// Whether to report only.
     pub dry_run: bool,
@@ -95,7 +95,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 }
             };
             let key = DeviceKey {
-                owner: request.client.clone().into(),
+                owner: request.owner.clone(),
                 user: row.user.clone(),
                 device: row.device.clone(),
             };

@@ -67,10 +67,10 @@ async fn orphans_are_reported_and_nothing_is_changed_without_fix() -> Result<()>
     for words in [
         format!("no device names the secret {}", unnamed.name()),
         format!("delete-secret --secret-id {}", unnamed.name()),
-        "the secret of the device my phone of bob (client shop) was removed".to_owned(),
+        "the secret of the device my phone of bob (owner shop) was removed".to_owned(),
         format!("restore-secret --secret-id {}", removed.name()),
-        "the secret of the device my phone of carol's (client shop) is gone".to_owned(),
-        "mfactl --stack mfa device register --client 'shop' --user 'carol'\\''s' --device 'my phone' --replace"
+        "the secret of the device my phone of carol's (owner shop) is gone".to_owned(),
+        "mfactl --stack mfa device register --owner 'shop' --user 'carol'\\''s' --device 'my phone' --replace"
             .to_owned(),
     ] {
         assert!(output.contains(&words), "{words}\n{output}");
@@ -111,7 +111,7 @@ async fn a_fix_asks_once_and_then_fixes_all_orphans() -> Result<()> {
         doctor
             .terminal
             .notes
-            .contains("To be removed: the device my phone of carol (client shop).")
+            .contains("To be removed: the device my phone of carol (owner shop).")
     );
     assert!(world.seeds.has(&removed) && !world.seeds.has(&unnamed));
     assert!(world.devices.peek(&dead).is_none());
@@ -344,12 +344,12 @@ async fn a_device_whose_secret_is_elsewhere_is_reported_and_left() -> Result<()>
     assert_eq!(world.devices.count(), 5);
     let output = &doctor.terminal.output;
     for words in [
-        "of bob (client shop) has other versions",
-        "of erin (client shop) has other versions",
+        "of bob (owner shop) has other versions",
+        "of erin (owner shop) has other versions",
         "update-secret-version-stage --secret-id",
-        "of carol (client shop) names a secret of another stack",
-        "of dave (client shop) is gone\n",
-        "mfactl --stack mfa device remove --client 'shop' --user 'dave'",
+        "of carol (owner shop) names a secret of another stack",
+        "of dave (owner shop) is gone\n",
+        "mfactl --stack mfa device remove --owner 'shop' --user 'dave'",
     ] {
         assert!(output.contains(words), "{words}\n{output}");
     }
