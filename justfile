@@ -65,7 +65,7 @@ long-run seed="1":
 template:
     tests/template/check
 
-# Build both functions for deployment (needs the tools in tests/deploy/requirements.txt)
+# Build the functions for deployment (needs the tools in tests/deploy/requirements.txt)
 deploy-build:
     sam build
 

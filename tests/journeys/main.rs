@@ -7,6 +7,7 @@ mod errors;
 mod events;
 mod leaks;
 mod lifecycle;
+mod registration;
 mod sign_in;
 
 /// What attackers and other clients try.

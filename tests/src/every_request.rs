@@ -17,7 +17,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use shared::aws::sdk::Clients;
 use shared::clock::{SystemClock, Timestamp};
-use shared::device::Status;
+use shared::device::{Registration, Status};
 use shared::http::error::Failure;
 use shared::http::response::Success;
 use shared::http::{ApiRequest, Boundary, Endpoint, Notes};
@@ -418,7 +418,11 @@ impl Requests {
         // It is removed although it cannot be read.
         anyhow::ensure!(self.world.stack.devices().remove(&key).await.is_err(), "it was read");
         let now = Timestamp::from_secs(1);
-        self.world.stack.devices().register(&key, &intact, now).await?;
+        self.world
+            .stack
+            .devices()
+            .register(&key, &intact, &Registration::by_operator(now))
+            .await?;
         self.rest().await
     }
 

@@ -53,6 +53,7 @@ impl SampleEvent {
             function: match function {
                 "init-auth" => Function::InitAuth,
                 "validate-otp" => Function::ValidateOtp,
+                "manage-devices" => Function::ManageDevices,
                 other => anyhow::bail!("unknown function: {other}"),
             },
             status: status.parse().with_context(|| format!("not a status: {answer}"))?,

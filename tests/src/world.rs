@@ -37,6 +37,8 @@ pub struct WorldOptions {
     pub running: bool,
     /// Settings of the functions.
     pub settings: BTreeMap<String, String>,
+    /// Which owner's devices the two clients use, as [`Options::client_owners`].
+    pub client_owners: Option<String>,
     /// The seed of the demo's device; otherwise a new one.
     pub demo_seed: Option<Seed>,
     /// Where log lines go.
@@ -216,6 +218,7 @@ impl World {
             functions_dynamodb_url: dynamodb.as_ref().map(StoreProxy::url),
             functions_secrets_manager_url: secrets_manager.as_ref().map(StoreProxy::url),
             settings: options.settings,
+            client_owners: options.client_owners,
             demo_seed: options.demo_seed,
             log_to: options.log_to,
             ..Options::default()

@@ -28,6 +28,10 @@ struct Arguments {
     /// Read the demo device's seed in base32 from this file, `-` for standard input; otherwise generate one.
     #[arg(long, value_name = "FILE")]
     seed_file: Option<PathBuf>,
+    /// Let clients use the devices of an owner instead of their own: clientId=owner pairs between commas; `first` and `second`
+    /// stand for the stack's two clients.
+    #[arg(long, value_name = "PAIRS")]
+    client_owners: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -54,6 +58,8 @@ enum EventFor {
         #[arg(long)]
         pair: bool,
     },
+    /// The first code of a device of the sample events that waits for it, which activates the device.
+    ManageDevices,
 }
 
 #[tokio::main]
@@ -61,9 +67,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Demo) => run_demo().await,
-        Some(Command::Event {
-            function: EventFor::ValidateOtp { auth_id, pair },
-        }) => print_event(auth_id.as_deref(), pair).await,
+        Some(Command::Event { function }) => print_event(function).await,
         None => serve(&arguments).await,
     };
     match outcome {
@@ -83,9 +87,14 @@ async fn run_demo() -> Result<()> {
     outcome
 }
 
-async fn print_event(auth_id: Option<&str>, pair: bool) -> Result<()> {
+async fn print_event(function: EventFor) -> Result<()> {
     let origin = usage::running_origin(Path::new(LOCAL_FILES))?;
-    let event = sample_event::validate_otp(&origin, auth_id, pair).await?;
+    let event = match function {
+        EventFor::ValidateOtp { auth_id, pair } => {
+            sample_event::validate_otp(&origin, auth_id.as_deref(), pair).await?
+        }
+        EventFor::ManageDevices => sample_event::manage_devices(&origin).await?,
+    };
     write!(io::stdout(), "{}", *event)?;
     Ok(())
 }
@@ -103,6 +112,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     let stack = Stack::start(Options {
         port: arguments.port,
         data_dir: arguments.data_dir.as_deref().map(DataDir::open).transpose()?,
+        client_owners: arguments.client_owners.clone(),
         demo_seed: arguments.seed_file.as_deref().map(read_seed).transpose()?,
         log_to: LogTo::StandardOutput,
         ..Options::default()

@@ -69,6 +69,8 @@ pub enum Function {
     InitAuth,
     /// Step 3.
     ValidateOtp,
+    /// Registration over HTTP, which runs here whatever `DeviceApi` says.
+    ManageDevices,
 }
 
 /// A method of the API.
@@ -175,6 +177,15 @@ pub(crate) struct ResourceServer {
     pub(crate) scopes: Vec<Scope>,
 }
 
+impl ResourceServer {
+    fn scope_names(&self) -> Vec<String> {
+        let names = self.scopes.iter();
+        names
+            .map(|scope| format!("{}/{}", self.identifier, scope.scope_name))
+            .collect()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Scope {
@@ -190,7 +201,7 @@ pub(crate) struct Template {
     pub(crate) routes: Vec<Route>,
     pub(crate) responses: BTreeMap<Refusal, GatewayResponse>,
     pub(crate) tables: Vec<Table>,
-    /// The scopes that clients may have.
+    /// The scopes that clients may have; those of this stack have all of them, unlike the first client of a deployment.
     pub(crate) scopes: Vec<String>,
     pub(crate) resource_server: ResourceServer,
     pub(crate) token_life: Duration,
@@ -218,6 +229,7 @@ impl Template {
             let response = response.with_context(|| format!("template.yaml: GatewayResponses has no {name}"))?;
             responses.insert(refusal, response.read().context(name)?);
         }
+        let resource_server: ResourceServer = document.only("AWS::Cognito::UserPoolResourceServer")?;
         let tables = document.resources::<Resource<Table>>("AWS::DynamoDB::Table")?;
         let tables = tables.into_iter().map(|(name, table)| Table {
             name,
@@ -228,9 +240,9 @@ impl Template {
             routes,
             responses,
             tables: tables.collect(),
-            resource_server: document.only("AWS::Cognito::UserPoolResourceServer")?,
+            scopes: resource_server.scope_names(),
+            resource_server,
             token_life: client.token_validity_units.access_token.duration() * client.access_token_validity,
-            scopes: client.scopes,
         })
     }
 
@@ -415,8 +427,6 @@ impl ServerlessFunction {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Client {
-    #[serde(rename = "AllowedOAuthScopes")]
-    scopes: Vec<String>,
     access_token_validity: u32,
     token_validity_units: TokenValidityUnits,
 }
@@ -465,28 +475,36 @@ mod tests {
             .iter()
             .map(|r| (r.method.as_str(), r.resource.as_str(), r.function))
             .collect();
+        let devices = "/users/{userName}/mfadevices";
+        let (activate, remove) = (
+            format!("{devices}/{{authId}}"),
+            format!("{devices}/TOTP/{{deviceName}}"),
+        );
         assert_eq!(
             routes,
             [
                 ("POST", "/deviceAuthentications", Function::InitAuth),
+                ("POST", &*activate, Function::ManageDevices),
+                ("GET", devices, Function::ManageDevices),
+                ("POST", devices, Function::ManageDevices),
+                ("DELETE", &*remove, Function::ManageDevices),
                 ("POST", "/deviceAuthentications/{authId}", Function::ValidateOtp),
             ]
         );
         for route in &template.routes {
+            let scope = match route.function {
+                Function::ManageDevices => "mfa/devices",
+                _ => "mfa/authenticate",
+            };
             assert_eq!(
                 (route.scopes.as_slice(), route.timeout.as_secs()),
-                (["mfa/authenticate".to_owned()].as_slice(), 5)
+                ([scope.to_owned()].as_slice(), 5)
             );
         }
         assert_eq!((template.stage.as_str(), template.token_life.as_secs()), ("v1", 3_600));
-        assert_eq!(template.scopes, ["mfa/authenticate"]);
+        assert_eq!(template.scopes, ["mfa/authenticate", "mfa/devices"]);
         let server = &template.resource_server;
         assert_eq!((server.identifier.as_str(), server.name.as_str()), ("mfa", "mfa"));
-        let scopes = server
-            .scopes
-            .iter()
-            .map(|scope| format!("{}/{}", server.identifier, scope.scope_name));
-        assert_eq!(scopes.collect::<Vec<_>>(), template.scopes);
         Ok(())
     }
 

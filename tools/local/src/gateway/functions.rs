@@ -1,4 +1,4 @@
-//! Both functions in this process, with the settings that they get from their environment on Lambda.
+//! The functions in this process, with the settings that they get from their environment on Lambda.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,8 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::{Context as _, Result};
 use init_auth::InitAuth;
 use lambda_http::{Body, Response};
+use manage_devices::ManageDevices;
 use shared::aws::sdk::Limits;
-use shared::config::{InitAuthConfig, ValidateOtpConfig};
+use shared::config::{InitAuthConfig, ManageDevicesConfig, ValidateOtpConfig};
 use shared::http::Event;
 use shared::random::SystemRandom;
 use validate_otp::ValidateOtp;
@@ -22,6 +23,7 @@ type Clock = Arc<LocalClock>;
 struct Instances {
     init_auth: init_auth::OnAws<Clock, SystemRandom, Arc<Log>>,
     validate_otp: validate_otp::OnAws<Clock, SystemRandom, Arc<Log>>,
+    manage_devices: manage_devices::OnAws<Clock, SystemRandom, Arc<Log>>,
 }
 
 /// The functions, and how to start them again.
@@ -78,6 +80,7 @@ impl Functions {
             match function {
                 Function::InitAuth => instances.init_auth.handle(event).await,
                 Function::ValidateOtp => instances.validate_otp.handle(event).await,
+                Function::ManageDevices => instances.manage_devices.handle(event).await,
             }
         };
         tokio::spawn(work).await.context("the function panicked")
@@ -95,15 +98,12 @@ impl Instances {
         let clients = clients(dynamodb_url, secrets_manager_url, Limits::REQUEST);
         let init_auth = InitAuthConfig::read(settings)?;
         let validate_otp = ValidateOtpConfig::read(settings)?;
+        let manage_devices = ManageDevicesConfig::read(settings)?;
+        let (clock, log) = (|| Arc::clone(clock), || Arc::clone(log));
         Ok(Self {
-            init_auth: InitAuth::on_aws(&init_auth, &clients, Arc::clone(clock), SystemRandom, Arc::clone(log)),
-            validate_otp: ValidateOtp::on_aws(
-                &validate_otp,
-                &clients,
-                Arc::clone(clock),
-                SystemRandom,
-                Arc::clone(log),
-            ),
+            init_auth: InitAuth::on_aws(&init_auth, &clients, clock(), SystemRandom, log()),
+            validate_otp: ValidateOtp::on_aws(&validate_otp, &clients, clock(), SystemRandom, log()),
+            manage_devices: ManageDevices::on_aws(&manage_devices, &clients, clock(), SystemRandom, log()),
         })
     }
 }

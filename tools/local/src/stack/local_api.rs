@@ -15,7 +15,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 use shared::clock::Clock as _;
-use shared::names::ClientId;
+use shared::names::{ClientId, ClientOwners};
 
 use crate::clock::{LocalClock, OutOfRange};
 use crate::stores::devices::{Registry, device_key};
@@ -27,6 +27,7 @@ pub(crate) struct LocalApi {
     pub(crate) clock: Arc<LocalClock>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) first_client: ClientId,
+    pub(crate) owners: ClientOwners,
 }
 
 pub(crate) fn router(api: Arc<LocalApi>) -> Router {
@@ -96,7 +97,7 @@ async fn code(State(api): State<Arc<LocalApi>>, query: Result<Query<DeviceQuery>
             Some(id) => ClientId::parse(&id).ok()?,
             None => api.first_client.clone(),
         };
-        device_key(&client, &query.user_name, &query.device_name).ok()
+        device_key(&api.owners.owner_of(&client), &query.user_name, &query.device_name).ok()
     });
     let Some(key) = key else {
         return problem(StatusCode::BAD_REQUEST, "send userName and deviceName of a device");

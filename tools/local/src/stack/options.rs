@@ -30,6 +30,9 @@ pub struct Options {
     pub functions_secrets_manager_url: Option<String>,
     /// Settings of the functions that differ from the local ones, such as `GUESS_POLICY`; see `shared::config`.
     pub settings: BTreeMap<String, String>,
+    /// Which owner's devices a client uses instead of its own, as `CLIENT_OWNERS`; `first` and `second` stand for the ids of the
+    /// two clients, which are new with every stack.
+    pub client_owners: Option<String>,
     /// The seed of the demo's device; otherwise a new one.
     pub demo_seed: Option<Seed>,
     /// Where log lines go.

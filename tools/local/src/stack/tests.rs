@@ -439,7 +439,7 @@ async fn the_sdk_can_describe_the_pool() -> Result<()> {
         .iter()
         .map(|scope| format!("mfa/{}", scope.scope_name()))
         .collect();
-    assert_eq!(scopes, ["mfa/authenticate"]);
+    assert_eq!(scopes, ["mfa/authenticate", "mfa/devices"]);
     let none = server("other").await.err().context("another resource server")?;
     assert!(none.into_service_error().is_resource_not_found_exception());
 

@@ -1,0 +1,234 @@
+//! Users set up their own devices: registration over HTTP against the whole service.
+
+use std::time::Duration;
+
+use acceptance::{Answer, Outcome, World, WorldOptions};
+use anyhow::{Context as _, Result};
+use futures_util::future::try_join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use shared::otp::{OtpParameters, Period, Seed, Step};
+
+const USER: &str = "me%2Btag@example.com";
+
+fn require(status: u16, answer: &Answer) -> Outcome {
+    anyhow::ensure!(
+        answer.status == status,
+        "expected {status}, got {} {}",
+        answer.status,
+        answer.text
+    );
+    Ok(())
+}
+
+/// The operations of a user's devices, with the token of one client.
+struct Devices<'a> {
+    world: &'a World,
+    token: String,
+}
+
+impl<'a> Devices<'a> {
+    fn new(world: &'a World) -> Self {
+        let token = world.token().to_owned();
+        Self { world, token }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
+        let request = self.world.request(method, &format!("/users/{USER}/mfadevices{path}"));
+        let request = request.bearer_auth(&self.token);
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        self.world.send(request).await
+    }
+
+    async fn register(&self, device: &str, replace: bool) -> Result<Answer> {
+        let body = json!({ "deviceType": "TOTP", "deviceName": device, "replace": replace });
+        self.send(Method::POST, "", Some(body)).await
+    }
+
+    async fn activate(&self, registered: &Answer, code: &str) -> Result<Answer> {
+        // As a client does it: at the path that the answer names.
+        let path = registered.header("location").to_owned();
+        let url = format!("{}{path}", self.world.stack.origin());
+        let request = self.world.at(Method::POST, &url).bearer_auth(&self.token);
+        self.world.send(request.json(&json!({ "otp": code }))).await
+    }
+
+    async fn list(&self) -> Result<Answer> {
+        self.send(Method::GET, "", None).await
+    }
+
+    async fn remove(&self, device: &str) -> Result<Answer> {
+        self.send(Method::DELETE, &format!("/TOTP/{device}"), None).await
+    }
+
+    fn code(&self, registered: &Answer, ahead: i64) -> Result<String> {
+        let secret = registered.member("secret");
+        let seed = Seed::from_base32(secret.as_str().context("no secret")?, OtpParameters::default())?;
+        let step = Step::at(shared::clock::Clock::now(&**self.world.stack.clock()), Period::Thirty);
+        let step = Step(step.0.saturating_add_signed(ahead));
+        Ok(seed.code(step).reveal().to_owned())
+    }
+
+    async fn sign_in(&self, registered: &Answer) -> Result<Answer> {
+        let started = self.world.try_start_with("me+tag@example.com", "phone").await?;
+        let auth_id = started.member("authId");
+        let auth_id = auth_id.as_str().context("no authId")?;
+        self.world.otp(auth_id, &self.code(registered, 0)?).await
+    }
+}
+
+#[tokio::test]
+async fn a_user_registers_signs_in_replaces_and_removes_a_device() -> Outcome {
+    let world = World::new().await?;
+    let devices = Devices::new(&world);
+    assert_eq!(devices.list().await?.text, "[]");
+    let first = devices.register("phone", false).await?;
+    require(201, &first)?;
+    let not_active = world.try_start_with("me+tag@example.com", "phone").await?;
+    not_active.expect(423, "DEVICE_NOT_ACTIVE")?;
+    devices
+        .activate(&first, &devices.code(&first, 40)?)
+        .await?
+        .expect(422, "OTP_REJECTED")?;
+    require(200, &devices.activate(&first, &devices.code(&first, 0)?).await?)?;
+    let used = devices.sign_in(&first).await?;
+    used.expect(422, "OTP_REPLAYED")?;
+    world.advance(Duration::from_secs(30))?;
+    devices.sign_in(&first).await?.success(200)?;
+
+    devices.register("phone", false).await?.expect(409, "DEVICE_EXISTS")?;
+    let second = devices.register("phone", true).await?;
+    require(201, &second)?;
+    world.advance(Duration::from_secs(30))?;
+    devices.sign_in(&first).await?.success(200)?;
+    world.advance(Duration::from_secs(30))?;
+    require(200, &devices.activate(&second, &devices.code(&second, 0)?).await?)?;
+    world.advance(Duration::from_secs(30))?;
+    devices.sign_in(&first).await?.expect(422, "OTP_REJECTED")?;
+    devices.sign_in(&second).await?.success(200)?;
+
+    let listed: Value = serde_json::from_str(&devices.list().await?.text)?;
+    assert_eq!(
+        (
+            &listed[0]["deviceName"],
+            &listed[0]["status"],
+            listed.as_array().map(Vec::len)
+        ),
+        (&json!("phone"), &json!("ACTIVE"), Some(1))
+    );
+    let removed = devices.remove("phone").await?;
+    assert_eq!((removed.status, removed.text.as_str()), (204, ""));
+    devices.remove("phone").await?.expect(404, "DEVICE_NOT_FOUND")?;
+    let gone = world.try_start_with("me+tag@example.com", "phone").await?;
+    gone.expect(404, "DEVICE_NOT_FOUND")?;
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn clients_of_one_owner_share_its_devices_each_with_its_own_scope() -> Outcome {
+    let world = World::with(WorldOptions {
+        client_owners: Some("first=bank,second=bank".to_owned()),
+        ..WorldOptions::default()
+    })
+    .await?;
+    let [sign_in, settings] = world.stack.clients();
+    let token = |client: &local::Client, scope: &str| -> Result<String> {
+        let mut claims = world.stack.claims(client)?;
+        claims.scope = scope.to_owned();
+        Ok(world.stack.sign(&claims)?.to_string())
+    };
+    let devices = Devices {
+        world: &world,
+        token: token(settings, "mfa/devices")?,
+    };
+    let registered = devices.register("phone", false).await?;
+    require(201, &registered)?;
+    require(
+        200,
+        &devices.activate(&registered, &devices.code(&registered, 0)?).await?,
+    )?;
+    world.advance(Duration::from_secs(30))?;
+    let names = json!({ "userName": "me+tag@example.com", "deviceName": "phone", "deviceType": "TOTP" });
+    let sign_in = token(sign_in, "mfa/authenticate")?;
+    let started = world.init_auth(&sign_in, &names).await?;
+    let auth_id = started.member("authId").as_str().context("no authId")?.to_owned();
+    let body = json!({ "otp": devices.code(&registered, 0)? });
+    world.validate_otp(&sign_in, &auth_id, &body).await?.success(200)?;
+
+    // Each scope is refused on the routes of the other.
+    let refused = Devices {
+        world: &world,
+        token: sign_in.clone(),
+    };
+    for answer in [
+        refused.list().await?,
+        refused.register("phone", true).await?,
+        refused.remove("phone").await?,
+        world.init_auth(&devices.token, &names).await?,
+    ] {
+        answer.expect(403, "FORBIDDEN")?;
+    }
+    // A third client sees nothing of it.
+    let mut claims = world.stack.claims(settings)?;
+    claims.client_id = "stranger".to_owned();
+    let stranger = Devices {
+        world: &world,
+        token: world.stack.sign(&claims)?.to_string(),
+    };
+    assert_eq!(stranger.list().await?.text, "[]");
+    stranger.remove("phone").await?.expect(404, "DEVICE_NOT_FOUND")?;
+    let again = devices.register("phone", true).await?;
+    stranger
+        .activate(&again, "123456")
+        .await?
+        .expect(404, "AUTH_NOT_FOUND")?;
+    world
+        .init_auth(&stranger.token, &names)
+        .await?
+        .expect(404, "DEVICE_NOT_FOUND")?;
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_fifty_parallel_registrations_of_a_name_exactly_one_can_be_activated() -> Outcome {
+    let world = World::new().await?;
+    let devices = Devices::new(&world);
+    let all = try_join_all((0..50).map(|_| devices.register("phone", false))).await?;
+    let mut outcomes = Vec::new();
+    for registered in all.iter().filter(|answer| answer.status == 201) {
+        outcomes.push(devices.activate(registered, &devices.code(registered, 0)?).await?);
+    }
+    for answer in all.iter().filter(|answer| answer.status != 201) {
+        answer.expect(503, "SERVICE_UNAVAILABLE")?;
+    }
+    let activated = outcomes.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!(activated, 1);
+    for answer in outcomes.iter().filter(|answer| answer.status != 200) {
+        answer.expect(409, "AUTH_SUPERSEDED")?;
+    }
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_double_click_activates_once_and_counts_nothing() -> Outcome {
+    let world = World::new().await?;
+    let devices = Devices::new(&world);
+    for replace in [false, true] {
+        let registered = devices.register("phone", replace).await?;
+        let code = devices.code(&registered, 0)?;
+        for answer in try_join_all((0..30).map(|_| devices.activate(&registered, &code))).await? {
+            require(200, &answer)?;
+        }
+        world.advance(Duration::from_secs(30))?;
+        devices.sign_in(&registered).await?.success(200)?;
+        world.advance(Duration::from_secs(30))?;
+    }
+    world.end().await;
+    Ok(())
+}
