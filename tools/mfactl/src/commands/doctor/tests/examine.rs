@@ -295,6 +295,72 @@ async fn a_notice_is_not_a_problem() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_stack_with_the_device_api_has_its_routes_scope_and_alarms() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let mut doctor = doctor(&world, []);
+    doctor
+        .stack
+        .parameters
+        .insert("DeviceApi".to_owned(), "true".to_owned());
+    doctor.clients.put_with("settings", "mfa/devices");
+    let routes = [
+        ("POST", "/users/{userName}/mfadevices"),
+        ("GET", "/users/{userName}/mfadevices"),
+        ("POST", "/users/{userName}/mfadevices/{authId}"),
+        ("DELETE", "/users/{userName}/mfadevices/TOTP/{deviceName}"),
+    ];
+    let alarms = ["ManageDevicesErrorsAlarm", "DeviceChangesAlarm"];
+    let (_, output) = check(&mut doctor).await;
+    let missing = routes.iter().map(|(verb, path)| format!("{verb} {path}"));
+    for missing in missing.chain(alarms.map(str::to_owned)) {
+        assert!(
+            output.contains(&format!("{missing} does not exist")),
+            "{missing}\n{output}"
+        );
+    }
+    assert!(output.contains("does not have the scope mfa/devices"), "{output}");
+    assert_eq!(
+        output.matches("PROBLEM").count(),
+        routes.len() + alarms.len() + 1,
+        "{output}"
+    );
+
+    let known = access(&mut doctor).methods.first().cloned().context("a method")?;
+    access(&mut doctor).methods.extend(routes.map(|(verb, path)| Method {
+        verb: verb.to_owned(),
+        path: path.to_owned(),
+        scopes: vec!["mfa/devices".to_owned()],
+        ..known.clone()
+    }));
+    pool(&mut doctor).scopes.push("mfa/devices".to_owned());
+    for logical in alarms {
+        doctor.inspector.alarms.push(alarm(logical));
+        doctor.stack.resources.push(Resource {
+            logical_id: logical.to_owned(),
+            physical_id: format!("mfa-{logical}"),
+        });
+    }
+    let (healthy, output) = check(&mut doctor).await;
+    assert!(healthy && !output.contains("notice"), "{output}");
+    assert!(output.contains("with mfa/authenticate or mfa/devices"), "{output}");
+
+    // Neither scope opens the routes of the other.
+    for (index, scope) in [(1, "mfa/devices"), (2, "mfa/authenticate")] {
+        let methods = &mut access(&mut doctor).methods;
+        let method = methods.get_mut(index).context("a method")?;
+        let own = std::mem::replace(&mut method.scopes, vec![scope.to_owned()]);
+        let (healthy, output) = check(&mut doctor).await;
+        assert!(
+            !healthy && output.contains(&format!("takes the scopes {scope}")),
+            "{output}"
+        );
+        access(&mut doctor).methods.get_mut(index).context("a method")?.scopes = own;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_stack_without_the_name_of_its_table_is_still_checked() -> Result<()> {
     let world = World::new()?;
     let mut doctor = doctor(&world, []);
