@@ -396,10 +396,10 @@ pub(super) struct RotateArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArguments {
-    /// Fix orphans, after a question
+    /// Fix orphans and remove abandoned registrations, after a question
     ///
     /// Removes secrets that no device names (each can be restored for 30 days), restores secrets that devices name, and removes
-    /// devices whose secret is gone for good.
+    /// devices whose secret is gone for good, or that were not activated in time.
     #[arg(long)]
     pub(super) fix: bool,
     /// Print JSON

@@ -125,17 +125,12 @@ async fn an_expired_device_that_is_activated_or_registered_again_during_the_fix_
         world.clock.advance(world.request()?.activate_within);
         let written = |when| {
             if when == Before::Removal {
-                let mut device = world
-                    .devices
-                    .peek(&world.key)
-                    .unwrap_or_else(|| unreachable!("a device"));
-                device.version += 1;
                 if registered_again {
-                    world.devices.take(&world.key);
+                    put(&world, world.key.user.as_str(), 9).unwrap_or_else(|_| unreachable!("a device"));
                 } else {
-                    device.status = Status::Active;
+                    let active = world.set(|device| device.status = Status::Active);
+                    active.unwrap_or_else(|_| unreachable!("a device"));
                 }
-                world.devices.put(&world.key, &device);
             }
         };
         let error = fix_with_hook(&world, written).await;

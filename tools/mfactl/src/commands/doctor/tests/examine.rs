@@ -1,12 +1,12 @@
 //! Every part: healthy, wrong, and worth knowing.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use super::memory_stack::{CHECK, FIX, MemoryDoctor, MemoryInspector, NoDelay, check, doctor, put, stack};
+use super::memory_stack::{CHECK, FIX, MemoryDoctor, MemoryInspector, NoDelay, alarm, check, doctor, put, stack};
 use crate::commands::doctor::{Place, stack_by_name, stack_with_resources};
 use crate::commands::testing::pool::MemoryPool;
 use crate::commands::testing::world::{World, error_text};
-use crate::ports::stack::{ApiAccess, ClockOffset, DeployedStack, Method, Table, UserPool};
+use crate::ports::stack::{ApiAccess, ClockOffset, DeployedStack, Method, Resource, Table, UserPool};
 
 #[tokio::test]
 async fn a_healthy_stack_has_no_problem() -> Result<()> {
