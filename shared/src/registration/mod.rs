@@ -41,11 +41,61 @@ pub enum KeptBecause {
 
 /// Whether a conditional write that was never answered would still take effect on what is stored now. `held` is what it
 /// was made on; `None` if it was to create the device.
-#[must_use]
-pub fn may_still_take_effect(held: Option<&Device>, stored: Option<&DeviceRecord>) -> bool {
+fn may_still_take_effect(held: Option<&Device>, stored: Option<&DeviceRecord>) -> bool {
     match (held, stored) {
         (None, None) => true,
         (Some(held), Some(stored)) => stored.device.version == held.version && stored.device.seed_ref == held.seed_ref,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::device::{RegisteredBy, Status};
+    use crate::names::{DeviceKey, DeviceName, NameError, Owner, UserName};
+    use crate::otp::OtpParameters;
+
+    fn record(change: fn(&mut Device)) -> Result<DeviceRecord, NameError> {
+        let seed = SeedRef::new("mfa/seed/a", "1")?;
+        let mut device = Device::registered(7, Status::Active, seed, OtpParameters::default());
+        change(&mut device);
+        Ok(DeviceRecord {
+            key: DeviceKey {
+                owner: Owner::parse("shop")?,
+                user: UserName::parse("alice")?,
+                device: DeviceName::parse("phone")?,
+            },
+            device,
+            pending: None,
+            created_at: Timestamp::EPOCH,
+            by: RegisteredBy::Operator,
+            activate_by: None,
+            last_used_at: None,
+        })
+    }
+
+    #[test]
+    fn a_write_that_was_not_answered_may_take_effect_on_the_version_and_seed_that_it_was_made_on()
+    -> Result<(), NameError> {
+        let held = record(|_| ())?;
+        let other_version = record(|device| device.version += 1)?;
+        let mut other_seed = held.clone();
+        other_seed.device.seed_ref = SeedRef::new("mfa/seed/b", "1")?;
+        // Counters alone are never written without a new version.
+        let other_counters = record(|device| device.total_failures += 1)?;
+        for (held, stored, expected) in [
+            (None, None, true),
+            (None, Some(&held), false),
+            (Some(&held.device), None, false),
+            (Some(&held.device), Some(&held), true),
+            (Some(&held.device), Some(&other_counters), true),
+            (Some(&held.device), Some(&other_version), false),
+            (Some(&held.device), Some(&other_seed), false),
+        ] {
+            assert_eq!(may_still_take_effect(held, stored), expected, "{stored:?}");
+        }
+        Ok(())
     }
 }

@@ -113,16 +113,21 @@ pub fn plan(
     };
     let held = held.clone();
     match held.status {
-        Status::ActivationRequired => Ok(RegistrationWrite::Reseed {
-            new: Device {
-                version: held.version.saturating_add(1),
-                status: request.status,
-                seed_ref: request.seed.seed_ref.clone(),
-                parameters: request.seed.parameters,
-                ..held.clone()
-            },
-            held,
-        }),
+        Status::ActivationRequired => {
+            let version = held.version.saturating_add(1);
+            let NewSeed { seed_ref, parameters } = request.seed.clone();
+            let new = match request.status {
+                // Wrong codes of the unfinished registration do not count against a seed that is in use at once.
+                Status::Active => Device::registered(version, Status::Active, seed_ref, parameters),
+                Status::ActivationRequired | Status::Disabled => Device {
+                    version,
+                    seed_ref,
+                    parameters,
+                    ..held.clone()
+                },
+            };
+            Ok(RegistrationWrite::Reseed { held, new })
+        }
         Status::Active if request.replace => Ok(RegistrationWrite::SetPending {
             held,
             pending: PendingSeed {

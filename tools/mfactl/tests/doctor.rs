@@ -106,7 +106,7 @@ async fn a_new_stack_is_healthy_and_what_it_lacks_is_reported() -> Outcome {
         "ok      clients  2 clients may request mfa/authenticate",
         "notice  alarms   not checked: the local stack has no alarms",
         "ok      clock    the local stack's clock agrees with this machine's",
-        "ok      orphans  11 devices, 11 secrets: each device has its own, and each secret its device",
+        "ok      orphans  22 devices, 22 secrets: each device has its own, and each secret its device",
     ] {
         assert!(output.lines().any(|shown| shown.starts_with(line)), "{line}\n{output}");
     }

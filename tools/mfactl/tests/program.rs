@@ -254,7 +254,7 @@ async fn a_check_asks_for_codes_and_a_restored_table_is_made_safe() -> Result<()
     for arguments in [&["device", "restored", "--yes"][..], &["device", "list"]] {
         let (status, _, notes) = text(&run(folder, &[&["--local"], arguments].concat())?);
         assert!(
-            status == Some(1) && notes.contains("phone of bob (client shop) cannot be read"),
+            status == Some(1) && notes.contains("phone of bob (owner shop) cannot be read"),
             "{notes}"
         );
     }

@@ -10,7 +10,7 @@ use local::LocalClock;
 use mfactl::commands::Delay;
 use mfactl::commands::device::{DeviceAdmin, ImportRequest, ListRequest, RegisterRequest, Removal};
 use mfactl::formats::import_file::ImportOptions;
-use mfactl::formats::otpauth::{self, Issuer};
+use mfactl::formats::otpauth;
 use mfactl::terminal::Terminal;
 use serde_json::Value;
 use shared::aws::devices::DynamoDevices;
@@ -21,6 +21,7 @@ use shared::config::{Environment, Source as _};
 use shared::device::Status;
 use shared::names::{DeviceKey, DeviceName, Owner, UserName};
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
+use shared::otpauth::Issuer;
 use shared::policy::Policy;
 use shared::ports::operator::{DeviceFilter, DeviceInventory as _};
 use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
@@ -121,6 +122,7 @@ fn request(key: &DeviceKey) -> Result<RegisterRequest> {
         parameters: OtpParameters::default(),
         replace: false,
         pending_for: Duration::from_hours(1),
+        activate_within: Duration::from_hours(24),
         activate: true,
         png: None,
         svg: None,
@@ -295,7 +297,7 @@ fn exported(output: &str) -> Result<Vec<DeviceKey>> {
         let device: Value = serde_json::from_str(line)?;
         let member = |name| device.get(name).and_then(Value::as_str).context("no such member");
         anyhow::Ok(DeviceKey {
-            owner: Owner::parse(member("clientId")?)?,
+            owner: Owner::parse(member("owner")?)?,
             user: UserName::parse(member("userName")?)?,
             device: DeviceName::parse(member("deviceName")?)?,
         })
@@ -311,7 +313,7 @@ async fn hundreds_of_devices_are_imported_listed_in_pages_and_removed_without_a_
     let world = World::new().await?;
     let file = csv_of(many);
     let import = ImportRequest {
-        client: world.client().clone(),
+        owner: world.client().into(),
         options: ImportOptions::default(),
         dry_run: false,
     };

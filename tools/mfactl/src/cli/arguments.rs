@@ -1,12 +1,13 @@
 //! What can be typed. Doc comments are the help of the program.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use shared::names::{DeviceName, UserName};
+use shared::names::{ClientId, DeviceName, Owner, UserName};
 use shared::otp::{Digits, Period};
+use shared::otpauth::Issuer;
 
-use crate::formats::otpauth::Issuer;
 use crate::formats::parameters;
 use crate::ports::clients::{ClientName, Scope};
 use crate::target::{Setting, Settings};
@@ -174,12 +175,24 @@ pub(super) enum DeviceCommand {
     },
 }
 
+/// Names an owner of devices.
+#[derive(Debug, Clone, Args)]
+pub(super) struct OwnerArguments {
+    /// Client whose devices are meant, by its id; with --local, the first one by default
+    #[arg(long, value_name = "ID", value_parser = ClientId::parse)]
+    pub(super) client: Option<ClientId>,
+    /// Owner whose devices are meant; without this, the one that the client acts for
+    #[arg(long, value_name = "NAME", value_parser = Owner::parse, conflicts_with = "client")]
+    pub(super) owner: Option<Owner>,
+    #[command(flatten)]
+    owners: OwnersOption,
+}
+
 /// Names a device.
 #[derive(Debug, Clone, Args)]
 pub(super) struct DeviceArguments {
-    /// Id of the client that the device belongs to; with --local, the first one by default
-    #[arg(long)]
-    pub(super) client: Option<String>,
+    #[command(flatten)]
+    pub(super) owner: OwnerArguments,
     /// User who has the device
     #[arg(long, value_parser = UserName::parse)]
     pub(super) user: UserName,
@@ -190,10 +203,9 @@ pub(super) struct DeviceArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct FilterArguments {
-    /// Only devices of the client with this id
-    #[arg(long)]
-    pub(super) client: Option<String>,
-    /// Only devices of this user; requires --client, or --local
+    #[command(flatten)]
+    pub(super) owner: OwnerArguments,
+    /// Only devices of this user; requires --client, --owner or --local
     #[arg(long, value_parser = UserName::parse)]
     pub(super) user: Option<UserName>,
 }
@@ -230,6 +242,9 @@ pub(super) struct RegisterArguments {
     /// With --replace, how long the new seed waits for its first code
     #[arg(long, default_value = "60", value_name = "MINUTES", value_parser = clap::value_parser!(u16).range(1..=10_080))]
     pub(super) pending_minutes: u16,
+    /// How long a device that gets no first code is kept, in hours or days; then `doctor --fix` removes it
+    #[arg(long, default_value = "7d", value_name = "TIME", value_parser = hours_or_days)]
+    pub(super) activate_within: Duration,
     /// Do not ask for the first code; `device activate` does
     #[arg(long)]
     pub(super) no_activate: bool,
@@ -260,9 +275,8 @@ pub(super) enum DeviceSource {
 pub(super) struct ImportArguments {
     /// File to import; - is standard input
     pub(super) file: PathBuf,
-    /// Id of the client that the devices belong to; with --local, the first one by default
-    #[arg(long)]
-    pub(super) client: Option<String>,
+    #[command(flatten)]
+    pub(super) owner: OwnerArguments,
     /// Device name for rows that have none
     #[arg(long, value_parser = DeviceName::parse)]
     pub(super) device: Option<DeviceName>,
@@ -337,7 +351,7 @@ pub(super) enum ClientCommand {
         /// Name or id of the client
         #[arg(value_name = "NAME|ID")]
         client: String,
-        /// Remove it even if it has devices, which can never be used again
+        /// Remove it even if it has devices that no other client acts for
         #[arg(long)]
         with_devices_left: bool,
         #[command(flatten)]
@@ -346,6 +360,8 @@ pub(super) enum ClientCommand {
         pool: PoolOption,
         #[command(flatten)]
         table: TableOption,
+        #[command(flatten)]
+        owners: OwnersOption,
     },
 }
 
@@ -380,10 +396,10 @@ pub(super) struct RotateArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArguments {
-    /// Fix orphans, after a question
+    /// Fix orphans and remove abandoned registrations, after a question
     ///
     /// Removes secrets that no device names (each can be restored for 30 days), restores secrets that devices name, and removes
-    /// devices whose secret is gone for good.
+    /// devices whose secret is gone for good, or that were not activated in time.
     #[arg(long)]
     pub(super) fix: bool,
     /// Print JSON
@@ -434,6 +450,12 @@ pub(super) struct TableOption {
     devices_table: Option<String>,
 }
 
+#[derive(Debug, Clone, Args)]
+pub(super) struct OwnersOption {
+    #[arg(help = "Owners that clients act for, if the stack has them (ClientOwners) [env: CLIENT_OWNERS]", long, value_name = "CLIENT=OWNER,…", help_heading = DEPLOYMENT)]
+    client_owners: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct SeedOptions {
     #[arg(help = "Prefix of the names of secrets [env: SEED_PREFIX]", long, value_name = "PREFIX", help_heading = DEPLOYMENT)]
@@ -459,6 +481,12 @@ type Given<'a> = (Setting, &'a Option<String>);
 impl TableOption {
     fn given(&self) -> [Given<'_>; 1] {
         [(Setting::DEVICES_TABLE, &self.devices_table)]
+    }
+}
+
+impl OwnersOption {
+    fn given(&self) -> [Given<'_>; 1] {
+        [(Setting::CLIENT_OWNERS, &self.client_owners)]
     }
 }
 
@@ -488,7 +516,37 @@ impl PolicyOptions {
     }
 }
 
+/// `36h` or `7d`, up to a year.
+fn hours_or_days(raw: &str) -> Result<Duration, &'static str> {
+    let (number, unit) = match (raw.strip_suffix('h'), raw.strip_suffix('d')) {
+        (Some(hours), _) => (hours, 1),
+        (_, Some(days)) => (days, 24),
+        (None, None) => ("", 0),
+    };
+    let hours = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let hours = hours.filter(|hours| (1..=365 * 24).contains(hours));
+    let expected = "hours or days, such as 36h or 7d, up to 365d";
+    hours.map(Duration::from_hours).ok_or(expected)
+}
+
 impl DeviceCommand {
+    /// Whose devices are meant.
+    pub(super) const fn owner(&self) -> Option<&OwnerArguments> {
+        match self {
+            Self::Register(given) => Some(&given.device.owner),
+            Self::Import(given) => Some(&given.owner),
+            Self::Activate { device, .. }
+            | Self::Show { device, .. }
+            | Self::Disable { device, .. }
+            | Self::Enable { device, .. }
+            | Self::Unlock { device, .. }
+            | Self::Remove { device, .. }
+            | Self::Check { device, .. } => Some(&device.owner),
+            Self::List { filter, .. } | Self::Export { filter, .. } => Some(&filter.owner),
+            Self::Restored { .. } => None,
+        }
+    }
+
     /// The settings that were given.
     pub(super) fn settings(&self) -> Settings {
         let (table, seeds, policy) = match self {
@@ -506,6 +564,7 @@ impl DeviceCommand {
             | Self::Restored { table, .. } => (table, None, None),
         };
         let given = table.given().into_iter();
+        let given = given.chain(self.owner().into_iter().flat_map(|owner| owner.owners.given()));
         let given = given.chain(seeds.into_iter().flat_map(SeedOptions::given));
         Settings::from_options(given.chain(policy.into_iter().flat_map(PolicyOptions::given)))
     }
@@ -538,12 +597,20 @@ impl DeviceCommand {
 impl ClientCommand {
     /// The settings that were given.
     pub(super) fn settings(&self) -> Settings {
-        let (pool, table) = match self {
+        let (pool, stores) = match self {
             Self::Add { pool, .. } | Self::List { pool, .. } | Self::Rotate { pool, .. } => (pool, None),
-            Self::Remove { pool, table, .. } => (pool, Some(table)),
+            Self::Remove {
+                pool, table, owners, ..
+            } => (pool, Some((table, owners))),
         };
         let given = pool.given().into_iter();
-        Settings::from_options(given.chain(table.into_iter().flat_map(TableOption::given)))
+        Settings::from_options(
+            given.chain(
+                stores
+                    .into_iter()
+                    .flat_map(|(table, owners)| table.given().into_iter().chain(owners.given())),
+            ),
+        )
     }
 
     pub(super) fn token_url(&self) -> Option<String> {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use shared::clock::Clock;
-use shared::names::ClientId;
 use shared::otp::{Algorithm, OtpParameters};
 use shared::ports::operator::{DeviceInventory, SeedInventory};
 use shared::random::Random;
@@ -15,6 +14,7 @@ use super::arguments::{
     AlgorithmName, Arguments, ClientCommand, Command, DeviceCommand, DoctorArguments, ImportArguments,
     RegisterArguments,
 };
+use super::input::Owners;
 use super::{input, manual};
 use crate::commands::Delay;
 use crate::commands::client::{ClientAdmin, Rotation, SecretOutput};
@@ -47,7 +47,7 @@ async fn run_on(deployment: &Deployment, command: &Command) -> Result<bool> {
     match command {
         Command::Device(command) => {
             if matches!(deployment, Deployment::Aws { .. }) {
-                command.require_client(None)?;
+                command.require_owner()?;
             }
             let needs = Needs::Stores(command.required_settings());
             let target = Target::open(deployment, command.settings(), needs).await?;
@@ -55,9 +55,11 @@ async fn run_on(deployment: &Deployment, command: &Command) -> Result<bool> {
             if let Some(note) = target.clock_note() {
                 admin.terminal.note(&note)?;
             }
-            command
-                .run(&mut admin, target.default_client().as_ref(), &TokioDelay)
-                .await?;
+            let owners = Owners {
+                of_clients: target.client_owners()?,
+                default: target.default_client(),
+            };
+            command.run(&mut admin, &owners, &TokioDelay).await?;
             return Ok(!admin.left_behind);
         }
         Command::Client(command) => {
@@ -115,14 +117,14 @@ impl DeviceCommand {
     async fn run<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal>(
         &self,
         admin: &mut DeviceAdmin<D, S, C, R, T>,
-        default: Option<&ClientId>,
+        owners: &Owners,
         delay: &impl Delay,
     ) -> Result<()> {
         match self {
-            Self::Register(given) => admin.register(&given.request(default)?).await,
-            Self::Activate { device, .. } => admin.activate(&device.key(default)?).await,
+            Self::Register(given) => admin.register(&given.request(owners)?).await,
+            Self::Activate { device, .. } => admin.activate(&device.key(owners)?).await,
             Self::List { filter, json, .. } => {
-                let (filter, json) = (filter.filter(default)?, *json);
+                let (filter, json) = (filter.filter(owners)?, *json);
                 let request = ListRequest {
                     filter,
                     json,
@@ -130,19 +132,19 @@ impl DeviceCommand {
                 };
                 admin.list(&request).await
             }
-            Self::Show { device, json, .. } => admin.show(&device.key(default)?, *json).await,
-            Self::Disable { device, .. } => admin.disable(&device.key(default)?).await,
-            Self::Enable { device, .. } => admin.enable(&device.key(default)?).await,
+            Self::Show { device, json, .. } => admin.show(&device.key(owners)?, *json).await,
+            Self::Disable { device, .. } => admin.disable(&device.key(owners)?).await,
+            Self::Enable { device, .. } => admin.enable(&device.key(owners)?).await,
             Self::Unlock {
                 device, reset_budget, ..
-            } => admin.unlock(&device.key(default)?, *reset_budget).await,
+            } => admin.unlock(&device.key(owners)?, *reset_budget).await,
             Self::Remove { device, now, .. } => {
                 let how = if *now { Removal::ForGood } else { Removal::Recoverable };
-                admin.remove(&device.key(default)?, how).await
+                admin.remove(&device.key(owners)?, how).await
             }
-            Self::Import(given) => given.run(admin, default, delay).await,
+            Self::Import(given) => given.run(admin, owners, delay).await,
             Self::Export { filter, .. } => {
-                let (filter, json) = (filter.filter(default)?, true);
+                let (filter, json) = (filter.filter(owners)?, true);
                 let request = ListRequest {
                     filter,
                     json,
@@ -159,7 +161,7 @@ impl DeviceCommand {
                 ..
             } => {
                 let request = CheckRequest {
-                    key: device.key(default)?,
+                    key: device.key(owners)?,
                     json: *json,
                     expected: seed_file.as_deref().map(input::seed).transpose()?,
                     codes: *codes,
@@ -171,9 +173,9 @@ impl DeviceCommand {
 }
 
 impl RegisterArguments {
-    fn request(&self, default: Option<&ClientId>) -> Result<RegisterRequest, Usage> {
+    fn request(&self, owners: &Owners) -> Result<RegisterRequest, Usage> {
         Ok(RegisterRequest {
-            key: self.device.key(default)?,
+            key: self.device.key(owners)?,
             issuer: self.issuer.clone(),
             parameters: OtpParameters {
                 algorithm: match self.algorithm {
@@ -186,6 +188,7 @@ impl RegisterArguments {
             },
             replace: self.replace,
             pending_for: Duration::from_mins(self.pending_minutes.into()),
+            activate_within: self.activate_within,
             activate: !self.no_activate,
             png: self.png.clone(),
             svg: self.svg.clone(),
@@ -197,10 +200,10 @@ impl ImportArguments {
     async fn run<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal>(
         &self,
         admin: &mut DeviceAdmin<D, S, C, R, T>,
-        default: Option<&ClientId>,
+        owners: &Owners,
         delay: &impl Delay,
     ) -> Result<()> {
-        let client = input::client(self.client.as_deref(), default)?;
+        let owner = self.owner.resolve(owners)?;
         let key = self
             .pre_shared_key_file
             .as_deref()
@@ -209,7 +212,7 @@ impl ImportArguments {
         let users = self.users.as_deref().map(input::users).transpose()?;
         let file = input::content(&self.file)?;
         let request = ImportRequest {
-            client,
+            owner,
             options: ImportOptions {
                 device: self.device.clone(),
                 device_from_issuer: self.device_from.is_some(),

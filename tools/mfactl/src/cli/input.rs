@@ -4,52 +4,59 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use shared::names::{ClientId, DeviceKey};
+use shared::names::{ClientId, ClientOwners, DeviceKey, Owner};
 use shared::otp::{OtpParameters, Seed};
 use shared::ports::operator::DeviceFilter;
 use zeroize::Zeroizing;
 
-use super::arguments::{DeviceArguments, DeviceCommand, FilterArguments};
+use super::arguments::{DeviceArguments, DeviceCommand, FilterArguments, OwnerArguments};
 use crate::formats::csv::Users;
 use crate::formats::encodings::seed_from_base32;
 use crate::formats::import_file;
 use crate::usage::Usage;
 
-/// The client that was given, or the default one.
-pub(super) fn client(given: Option<&str>, default: Option<&ClientId>) -> Result<ClientId, Usage> {
-    match (given, default) {
-        (Some(raw), _) => ClientId::parse(raw).map_err(|error| Usage(format!("--client is not a client id: {error}"))),
-        (None, Some(default)) => Ok(default.clone()),
-        (None, None) => Err(Usage("--client is missing: give the id of the client".to_owned())),
-    }
+/// Whose devices are meant on a deployment.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    pub(super) of_clients: ClientOwners,
+    /// The client that is meant unless another one is named.
+    pub(super) default: Option<ClientId>,
 }
 
 impl DeviceCommand {
-    /// Checks, before anything is asked over the network, that the device is named completely. `default` is the client that a
-    /// deployment has by itself.
+    /// Checks, before anything is asked over the network, that the device is named completely.
     ///
     /// # Errors
-    /// [`Usage`] if the client is missing or invalid.
-    pub(super) fn require_client(&self, default: Option<&ClientId>) -> Result<(), Usage> {
-        let device = match self {
-            Self::Register(given) => &given.device,
-            Self::Activate { device, .. }
-            | Self::Show { device, .. }
-            | Self::Disable { device, .. }
-            | Self::Enable { device, .. }
-            | Self::Unlock { device, .. }
-            | Self::Remove { device, .. }
-            | Self::Check { device, .. } => device,
-            Self::List { .. } | Self::Import(_) | Self::Export { .. } | Self::Restored { .. } => return Ok(()),
-        };
-        device.key(default).map(drop)
+    /// [`Usage`] if neither owner nor client is given.
+    pub(super) fn require_owner(&self) -> Result<(), Usage> {
+        match self {
+            Self::List { .. } | Self::Import(_) | Self::Export { .. } | Self::Restored { .. } => Ok(()),
+            _ => self
+                .owner()
+                .map_or(Ok(()), |owner| owner.resolve(&Owners::default()).map(drop)),
+        }
+    }
+}
+
+impl OwnerArguments {
+    /// The owner that was given, or that of the client.
+    pub(super) fn resolve(&self, owners: &Owners) -> Result<Owner, Usage> {
+        let client = self.client.as_ref().or(owners.default.as_ref());
+        let owner = self.owner.clone();
+        owner
+            .or_else(|| client.map(|client| owners.of_clients.owner_of(client)))
+            .ok_or_else(|| Usage("--client is missing: give the id of the client, or --owner".to_owned()))
+    }
+
+    const fn is_given(&self) -> bool {
+        self.client.is_some() || self.owner.is_some()
     }
 }
 
 impl DeviceArguments {
-    pub(super) fn key(&self, default: Option<&ClientId>) -> Result<DeviceKey, Usage> {
+    pub(super) fn key(&self, owners: &Owners) -> Result<DeviceKey, Usage> {
         Ok(DeviceKey {
-            owner: client(self.client.as_deref(), default)?.into(),
+            owner: self.owner.resolve(owners)?,
             user: self.user.clone(),
             device: self.device.clone(),
         })
@@ -57,14 +64,11 @@ impl DeviceArguments {
 }
 
 impl FilterArguments {
-    pub(super) fn filter(&self, default: Option<&ClientId>) -> Result<DeviceFilter, Usage> {
-        match (&self.client, &self.user) {
-            (None, None) => Ok(DeviceFilter::All),
-            (Some(raw), None) => Ok(DeviceFilter::Owner(client(Some(raw), None)?.into())),
-            (raw, Some(user)) => Ok(DeviceFilter::User(
-                client(raw.as_deref(), default)?.into(),
-                user.clone(),
-            )),
+    pub(super) fn filter(&self, owners: &Owners) -> Result<DeviceFilter, Usage> {
+        match &self.user {
+            Some(user) => Ok(DeviceFilter::User(self.owner.resolve(owners)?, user.clone())),
+            None if self.owner.is_given() => Ok(DeviceFilter::Owner(self.owner.resolve(owners)?)),
+            None => Ok(DeviceFilter::All),
         }
     }
 }
@@ -111,20 +115,69 @@ pub(super) fn pre_shared_key(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use shared::names::UserName;
+    use clap::Parser as _;
 
     use super::*;
+    use crate::cli::arguments::{Arguments, Command};
+
+    /// Of `device list` with these options.
+    fn filter(options: &[&str], owners: &Owners) -> Result<DeviceFilter> {
+        let line = ["mfactl", "device", "list"].iter().chain(options);
+        let Command::Device(command) = Arguments::try_parse_from(line)?.command else {
+            anyhow::bail!("another command");
+        };
+        let DeviceCommand::List { filter, .. } = *command else {
+            anyhow::bail!("another command");
+        };
+        Ok(filter.filter(owners)?)
+    }
 
     #[test]
-    fn a_user_without_a_client_is_refused_unless_there_is_a_default() -> Result<()> {
-        let arguments = FilterArguments {
-            client: None,
-            user: Some(UserName::parse("alice")?),
+    fn devices_are_those_of_the_owner_that_the_client_acts_for() -> Result<()> {
+        let owners = Owners {
+            of_clients: ClientOwners::parse("settings=bank,sign-in=bank")?,
+            default: Some(ClientId::parse("sign-in")?),
         };
-        assert!(arguments.filter(None).is_err());
-        let shop = ClientId::parse("shop")?;
-        let expected = DeviceFilter::User((&shop).into(), UserName::parse("alice")?);
-        assert_eq!(arguments.filter(Some(&shop))?, expected);
+        let of = |owner: &str| Owner::parse(owner).map(DeviceFilter::Owner);
+        assert_eq!(filter(&["--client", "settings"], &owners)?, of("bank")?);
+        assert_eq!(filter(&["--client", "shop"], &owners)?, of("shop")?);
+        assert_eq!(filter(&["--owner", "settings"], &owners)?, of("settings")?);
+        assert!(filter(&["--owner", "bank", "--client", "shop"], &owners).is_err());
+        assert!(filter(&["--client", "a#b"], &owners).is_err() && filter(&["--owner", "a#b"], &owners).is_err());
+        assert_eq!(filter(&[], &owners)?, DeviceFilter::All);
+        let alice = ["--user", "alice"];
+        let expected = DeviceFilter::User(Owner::parse("bank")?, shared::names::UserName::parse("alice")?);
+        assert_eq!(filter(&alice, &owners)?, expected);
+        let error = filter(&alice, &Owners::default()).err();
+        assert!(error.is_some_and(|error| error.to_string().contains("--client is missing")));
         Ok(())
+    }
+
+    #[test]
+    fn a_time_to_activate_is_in_hours_or_days() {
+        for (raw, hours) in [
+            ("1h", Some(1)),
+            ("36h", Some(36)),
+            ("7d", Some(168)),
+            ("365d", Some(8_760)),
+            ("366d", None),
+            ("0h", None),
+            ("7", None),
+            ("d", None),
+            ("1.5d", None),
+            ("99999999999999999999d", None),
+            ("999999999999999999d", None),
+        ] {
+            let line = "mfactl device register --owner bank --user alice --device phone --activate-within";
+            let parsed = Arguments::try_parse_from(line.split(' ').chain([raw]));
+            let found = parsed.ok().and_then(|arguments| match arguments.command {
+                Command::Device(command) => match *command {
+                    DeviceCommand::Register(given) => Some(given.activate_within.as_secs() / 3_600),
+                    _ => None,
+                },
+                _ => None,
+            });
+            assert_eq!(found, hours, "{raw}");
+        }
     }
 }

@@ -7,14 +7,14 @@ use crate::terminal::{is_hidden, visible};
 
 /// A device as an operator names it.
 pub(super) fn name_of(key: &DeviceKey) -> String {
-    let [client, user, device] = [key.owner.as_str(), key.user.as_str(), key.device.as_str()];
-    format!("{device} of {user} (client {client})")
+    let [owner, user, device] = [key.owner.as_str(), key.user.as_str(), key.device.as_str()];
+    format!("{device} of {user} (owner {owner})")
 }
 
 /// The options that name a device, to be copied into a shell.
 pub(super) fn options_for(key: &DeviceKey) -> String {
-    let [client, user, device] = [key.owner.as_str(), key.user.as_str(), key.device.as_str()].map(quoted);
-    format!("--client {client} --user {user} --device {device}")
+    let [owner, user, device] = [key.owner.as_str(), key.user.as_str(), key.device.as_str()].map(quoted);
+    format!("--owner {owner} --user {user} --device {device}")
 }
 
 /// A word in single quotes, for a shell. One with hidden characters has their bytes in octal, which a shell that knows `$'…'`

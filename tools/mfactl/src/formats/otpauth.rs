@@ -1,26 +1,15 @@
-//! `otpauth://totp/…` URIs (the Key URI Format of Google Authenticator's wiki): written for an authenticator app, and
-//! read from the exports of other systems.
-//!
-//! The label is `issuer:user (device)`. Every part is percent-encoded (RFC 3986, section 2.1) down to the unreserved
-//! characters (section 2.3), a space as `%20`; the only raw colon is the one between issuer and account. Apps split the
-//! decoded label at its first colon, so an issuer has none ([`Issuer`]); a user name may have some: pyotp and Google
-//! Authenticator show it whole; Aegis, when there are several, shows the whole label as the account, and the codes stay
-//! right. The device is in the account because apps that keep one entry per issuer and account (Microsoft's) replace
-//! the entry of a user's first device with that of the second otherwise.
+//! Reads `otpauth://totp/…` URIs (the Key URI Format of Google Authenticator's wiki) from the exports of other systems.
+//! `shared::otpauth` writes them.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use shared::names::{DeviceName, UserName};
+use percent_encoding::percent_decode_str;
 use shared::otp::{OtpParameters, Seed};
-use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use super::encodings::{SeedTextError, looks_hexadecimal, seed_from_base32};
 use super::parameters::{self, or_default, shown_name};
 
-/// Everything but the unreserved characters (RFC 3986, section 2.3).
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// The parameters that are read.
 const READ: [&str; 5] = ["secret", "issuer", "algorithm", "digits", "period"];
 /// The parameters that only concern what an app shows: of `FreeOTP` (`image`, `color`, `lock`), Stratum (`icon`), andOTP
@@ -37,53 +26,6 @@ const DISPLAY_ONLY: [&str; 8] = [
 ];
 /// The most bytes of a URI that is read: three times that of the longest names.
 pub const LONGEST: usize = 16 * 1024;
-
-/// The issuer that an authenticator app shows: 1–64 characters after NFC, without a colon.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Issuer(String);
-
-/// Why an issuer was refused. Holds nothing of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum IssuerError {
-    /// Empty, or too long.
-    #[error("an issuer has 1 to 64 characters")]
-    Length,
-    /// Apps split the label at the first colon.
-    #[error("an issuer must not have a colon: authenticator apps would cut it there")]
-    Colon,
-    /// Control characters, or white space around it.
-    #[error("an issuer must not have control characters or outer white space")]
-    Character,
-}
-
-impl Issuer {
-    /// The most characters that an issuer may have.
-    pub const LONGEST: usize = 64;
-
-    /// Normalises and checks an issuer.
-    ///
-    /// # Errors
-    /// [`IssuerError`].
-    pub fn parse(raw: &str) -> Result<Self, IssuerError> {
-        let issuer: String = raw.nfc().collect();
-        if issuer.is_empty() || issuer.chars().count() > Self::LONGEST {
-            return Err(IssuerError::Length);
-        }
-        if issuer.contains(':') {
-            return Err(IssuerError::Colon);
-        }
-        if issuer.chars().any(char::is_control) || issuer.trim() != issuer {
-            return Err(IssuerError::Character);
-        }
-        Ok(Self(issuer))
-    }
-
-    /// The issuer in NFC.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// Why a URI was refused. Holds nothing of the input but the name of an unknown parameter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -139,18 +81,9 @@ pub enum UriError {
     /// Issuer and account cannot be told apart for certain.
     #[error("it is unclear which part of the label is the account: import a CSV file that names the user")]
     Label,
-    /// What was written is read differently.
-    #[error("the URI would be read differently from how it was written")]
-    NotReadBack,
 }
 
-/// What an app shows for a device: `user (device)`.
-#[must_use]
-pub fn account_of(user: &UserName, device: &DeviceName) -> String {
-    format!("{} ({})", user.as_str(), device.as_str())
-}
-
-/// The two names in an account that [`account_of`] wrote: the device is in the parentheses that close at the end.
+/// The two names in an account that [`shared::otpauth::account_of`] wrote: the device is in the parentheses that close at the end.
 ///
 /// Exact for every user name, and for every device name with balanced parentheses. `None` if there are none.
 #[must_use]
@@ -170,50 +103,6 @@ pub fn names_in(account: &str) -> Option<(&str, &str)> {
         }
     }
     None
-}
-
-/// Writes the URI of a device, reads it back, and compares.
-///
-/// Algorithm, digits and period are always written: apps have different defaults.
-///
-/// # Errors
-/// [`UriError::NotReadBack`]: a bug, found before a user scans the code.
-pub fn build(
-    issuer: &Issuer,
-    user: &UserName,
-    device: &DeviceName,
-    seed: &Seed,
-) -> Result<Zeroizing<String>, UriError> {
-    const REST: usize = "otpauth://totp/:?secret=&issuer=&algorithm=SHA512&digits=8&period=60".len();
-    let account = account_of(user, device);
-    let secret = seed.to_base32();
-    let OtpParameters {
-        algorithm,
-        digits,
-        period,
-    } = seed.parameters();
-    let encoded = |part| utf8_percent_encode(part, ENCODED);
-    // Of its final size: a buffer that grows leaves copies behind.
-    let longest = REST + 3 * (2 * issuer.as_str().len() + account.len()) + secret.len();
-    let mut uri = Zeroizing::new(String::with_capacity(longest));
-    // Writing to a string does not fail.
-    let _ = write!(
-        uri,
-        "otpauth://totp/{}:{}?secret={}&issuer={}&algorithm={}&digits={}&period={}",
-        encoded(issuer.as_str()),
-        encoded(&account),
-        secret.as_str(),
-        encoded(issuer.as_str()),
-        algorithm.as_str(),
-        digits.count(),
-        period.seconds(),
-    );
-    let read = parse(&uri)?;
-    let same = read.issuer() == Some(issuer.as_str())
-        && read.account() == Ok(&account)
-        && read.seed.parameters() == seed.parameters()
-        && *read.seed.to_base32() == *secret;
-    if same { Ok(uri) } else { Err(UriError::NotReadBack) }
 }
 
 /// A parsed URI. Its `Debug` shows only the parameters.

@@ -9,7 +9,7 @@ use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::SystemClock;
 use shared::config;
-use shared::names::ClientId;
+use shared::names::{ClientId, ClientOwners};
 use shared::random::SystemRandom;
 
 use super::clock::StackClock;
@@ -143,6 +143,14 @@ impl Target {
         self.local.as_ref().and_then(LocalStack::first_client)
     }
 
+    /// Which owner each client acts for.
+    ///
+    /// # Errors
+    /// [`Usage`] if the setting is invalid.
+    pub fn client_owners(&self) -> Result<ClientOwners> {
+        Ok(config::client_owners(&self.settings).map_err(|error| Usage(shared::error::chain(&error)))?)
+    }
+
     /// What to say about this machine's clock: it differs from the store's by more than two seconds.
     #[must_use]
     pub fn clock_note(&self) -> Option<String> {
@@ -184,7 +192,7 @@ impl Target {
     /// The commands for clients. The table of devices is opened if its name is known.
     ///
     /// # Errors
-    /// [`Usage`] if the user pool is not known.
+    /// [`Usage`] if the user pool is not known, or the owners are invalid.
     pub fn client_admin<T>(
         &self,
         token_url: Option<String>,
@@ -199,6 +207,7 @@ impl Target {
         Ok(ClientAdmin {
             clients: self.cognito(pool, token_url),
             devices: table.map(|table| DynamoDevices::new(&self.clients.dynamodb, table)),
+            owners: self.client_owners()?,
             terminal,
             yes,
         })

@@ -25,6 +25,7 @@ impl Setting {
     pub const GUESS_BURST: Self = Self::new(config::GUESS_BURST, "--policy-burst");
     pub const GUESS_REFILL_HOURS: Self = Self::new(config::GUESS_REFILL_HOURS, "--policy-refill-hours");
     pub const GUESS_PAIR_GAP_SECONDS: Self = Self::new(config::GUESS_PAIR_GAP_SECONDS, "--policy-pair-gap-seconds");
+    pub const CLIENT_OWNERS: Self = Self::new(config::CLIENT_OWNERS, "--client-owners");
     pub const USER_POOL_ID: Self = Self::new("USER_POOL_ID", "--user-pool");
 
     const fn new(name: &'static str, option: &'static str) -> Self {
@@ -72,6 +73,7 @@ impl Settings {
             (Setting::GUESS_REFILL_HOURS, "GuessRefillHours"),
             (Setting::GUESS_PAIR_GAP_SECONDS, "GuessPairGapSeconds"),
             (Setting::SEED_KEY, "SeedKey"),
+            (Setting::CLIENT_OWNERS, "ClientOwners"),
         ];
         let outputs = outputs.map(|(setting, name)| (setting, stack.outputs.get(name)));
         let parameters = parameters.map(|(setting, name)| (setting, stack.parameters.get(name)));
@@ -149,11 +151,12 @@ mod tests {
             status: "CREATE_COMPLETE".to_owned(),
             created_at: None,
             outputs: HashMap::from([("DevicesTable", "Theirs"), ("SeedPrefix", "mfa/seed/")].map(owned)),
-            parameters: HashMap::from([("SeedKey", "")].map(owned)),
+            parameters: HashMap::from([("SeedKey", ""), ("ClientOwners", "a=bank")].map(owned)),
             resources: Vec::new(),
         });
         assert_eq!(settings.get(Setting::DEVICES_TABLE).as_deref(), Some("Mine"));
         assert_eq!(settings.get(Setting::SEED_PREFIX).as_deref(), Some("mfa/seed/"));
         assert_eq!(settings.get(Setting::SEED_KEY), None);
+        assert_eq!(settings.get(Setting::CLIENT_OWNERS).as_deref(), Some("a=bank"));
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
-use shared::names::ClientId;
+use shared::names::{ClientId, ClientOwners};
 use shared::ports::operator::DeviceInventory;
 use zeroize::Zeroizing;
 
@@ -17,8 +17,10 @@ use crate::usage::Usage;
 #[derive(Debug)]
 pub struct ClientAdmin<P, D, T> {
     pub clients: P,
-    /// The devices that belong to them; only `remove` reads them.
+    /// The devices that they use; only `remove` reads them.
     pub devices: Option<D>,
+    /// Whose devices they are.
+    pub owners: ClientOwners,
     pub terminal: T,
     /// Whether every question is answered with yes.
     pub yes: bool,

@@ -5,6 +5,7 @@ use shared::ports::operator::{DeviceFilter, DeviceInventory};
 
 use super::admin::{ClientAdmin, name_of};
 use crate::commands::confirm::confirm;
+use crate::commands::text::quoted;
 use crate::ports::clients::{ClientRegistry, ClientSummary};
 use crate::terminal::Terminal;
 use crate::usage::Usage;
@@ -23,11 +24,11 @@ impl<P: ClientRegistry, D: DeviceInventory, T: Terminal> ClientAdmin<P, D, T> {
             return Ok(self.terminal.say(&text)?);
         };
         if !with_devices_left {
-            self.require_no_devices(&client).await?;
+            self.require_no_devices_left(&client).await?;
         }
         let question = format!(
-            "Remove the client {}? Its devices, if it has any, can never be used again: a new client has a new id. Its tokens \
-             stay valid for up to an hour.",
+            "Remove the client {}? A new client has a new id, so it does not act for the devices of this one. Its tokens stay \
+             valid for up to an hour.",
             name_of(&client)
         );
         confirm(&mut self.terminal, self.yes, &question)?;
@@ -42,7 +43,12 @@ impl<P: ClientRegistry, D: DeviceInventory, T: Terminal> ClientAdmin<P, D, T> {
         Ok(self.terminal.say(&text)?)
     }
 
-    async fn require_no_devices(&mut self, client: &ClientSummary) -> Result<()> {
+    async fn require_no_devices_left(&mut self, client: &ClientSummary) -> Result<()> {
+        let owner = self.owners.owner_of(&client.id);
+        let others = self.all().await?.into_iter().filter(|other| other.id != client.id);
+        if others.into_iter().any(|other| self.owners.owner_of(&other.id) == owner) {
+            return Ok(());
+        }
         let Some(devices) = &self.devices else {
             return Err(Usage(
                 "DEVICES_TABLE is not set, so it is unknown whether the client has devices: give --devices-table, the variable, \
@@ -53,16 +59,16 @@ impl<P: ClientRegistry, D: DeviceInventory, T: Terminal> ClientAdmin<P, D, T> {
         };
         self.terminal
             .note("Looking for devices of the client; this may read the whole table.")?;
-        let (filter, mut after) = (DeviceFilter::Owner(client.id.clone().into()), None);
+        let (filter, mut after) = (DeviceFilter::Owner(owner.clone()), None);
         loop {
             let page = devices.page(&filter, after.as_ref(), PAGE).await;
             let page = page.context("cannot read the table of devices; nothing was removed")?;
             if !page.records.is_empty() {
                 bail!(
-                    "the client {} has devices, which could never be used again: `mfactl device list --client {}` lists them. \
-                     Remove them first, or give --with-devices-left",
+                    "the client {} has devices that no other client acts for: `mfactl device list --owner {owner}` lists them. \
+                     Remove them first, let another client act for {owner} (ClientOwners), or give --with-devices-left",
                     name_of(client),
-                    client.id.as_str()
+                    owner = quoted(owner.as_str())
                 );
             }
             match page.next {

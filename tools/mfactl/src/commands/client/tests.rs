@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use serde_json::Value;
-use shared::names::DeviceKey;
+use shared::names::{ClientOwners, DeviceKey, Owner};
 use shared::testing::memory::MemoryDevices;
 
 use super::{ClientAdmin, Rotation, SecretOutput};
@@ -23,6 +23,7 @@ fn admin(pool: &MemoryPool, replies: impl IntoIterator<Item = Reply>) -> Result<
     Ok(ClientAdmin {
         clients: pool.clone(),
         devices: Some(admin.devices),
+        owners: ClientOwners::default(),
         terminal: admin.terminal,
         yes: false,
     })
@@ -230,6 +231,37 @@ async fn a_client_with_devices_is_removed_only_with_the_flag() -> Result<()> {
     again.remove("shop", false).await?;
     assert!(again.terminal.output.contains("nothing was removed"));
     Ok(())
+}
+
+#[tokio::test]
+async fn a_client_is_removed_while_another_one_acts_for_its_devices() -> Result<()> {
+    let pool = MemoryPool::default();
+    let (settings, sign_in) = (pool.put("settings"), pool.put("sign-in"));
+    pool.put("shop");
+    let world = World::new()?;
+    let owner = Owner::parse("bank")?;
+    let request = RegisterRequest {
+        key: DeviceKey {
+            owner: owner.clone(),
+            ..world.key.clone()
+        },
+        activate: false,
+        ..world.request()?
+    };
+    world.admin([]).register(&request).await?;
+    let owners = format!("{}=bank,{}=bank", settings.as_str(), sign_in.as_str());
+    let with_owners = || -> Result<MemoryClientAdmin> {
+        Ok(ClientAdmin {
+            devices: Some(world.devices.clone()),
+            owners: ClientOwners::parse(&owners)?,
+            ..admin(&pool, [text("y")])?
+        })
+    };
+    with_owners()?.remove("settings", false).await?;
+    // The last one that acts for them.
+    let error = error_text(with_owners()?.remove("sign-in", false).await);
+    assert!(error.contains("mfactl device list --owner 'bank'"), "{error}");
+    with_owners()?.remove("shop", false).await
 }
 
 /// Interrupts a command at every call in every way. Returns the number of points. `check` gets the outcome, `None` if the

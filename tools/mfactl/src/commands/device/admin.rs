@@ -1,15 +1,17 @@
 //! What the commands for devices share: reading and changing a device, and storing one with its seed.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, anyhow, bail};
 use shared::clock::Clock;
-use shared::device::{Device, DeviceRecord, RegisteredBy, Registration, Status};
-use shared::names::{DeviceKey, SeedRef, seed_name};
-use shared::otp::{OtpParameters, Seed};
+use shared::device::{Device, DeviceRecord, NewSeed, RegisteredBy, Status};
+use shared::names::{DeviceKey, SeedRef};
+use shared::otp::Seed;
 use shared::policy::Policy;
+use shared::ports::Written;
 use shared::ports::operator::{DeviceInventory, SeedInventory};
-use shared::ports::{Stored, Written};
 use shared::random::Random;
-use zeroize::Zeroizing;
+use shared::registration::{Leftovers, NotRegistered, NotStored, RegisterRequest, register, store_seed};
 
 use crate::commands::confirm::confirm;
 use crate::commands::text::{name_of, options_for};
@@ -23,6 +25,19 @@ pub enum Removal {
     Recoverable,
     /// It cannot be restored.
     ForGood,
+}
+
+/// How a device is registered with a seed.
+#[derive(Debug)]
+pub(super) struct Terms {
+    /// The status of a device that was never active.
+    pub(super) status: Status,
+    /// Whether an active device gets a new seed.
+    pub(super) replace: bool,
+    /// How long the seed of an active device waits for its first code.
+    pub(super) pending_for: Duration,
+    /// How long a device that was never active is kept from cleaning up.
+    pub(super) activate_within: Duration,
 }
 
 /// How often a change is tried while others write the same device.
@@ -106,35 +121,6 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         )
     }
 
-    pub(super) fn new_seed(&self, parameters: OtpParameters) -> Result<Seed> {
-        let mut bytes = Zeroizing::new([0; 20]);
-        for chunk in bytes.chunks_mut(16) {
-            let fresh = Zeroizing::new(self.random.sixteen_bytes()?);
-            for (to, from) in chunk.iter_mut().zip(fresh.iter()) {
-                *to = *from;
-            }
-        }
-        Ok(Seed::from_bytes(bytes.as_slice(), parameters)?)
-    }
-
-    /// Stores a seed under a new name.
-    pub(super) async fn create_seed(&mut self, seed: &Seed) -> Result<SeedRef> {
-        let prefix = self.seed_prefix.as_deref();
-        let prefix = prefix.ok_or_else(|| Usage("SEED_PREFIX is not set".to_owned()))?;
-        let name = seed_name(prefix, self.random.sixteen_bytes()?);
-        let error = match self.seeds.create(&name, seed).await {
-            Ok(seed_ref) => return Ok(seed_ref),
-            Err(error) => error,
-        };
-        // It may be stored anyway, and no device names it. Its version is unknown, and removing it needs none.
-        if !error.is_throttled()
-            && let Ok(seed_ref) = SeedRef::new(&name, "unknown")
-        {
-            self.discard(&seed_ref, Removal::ForGood).await?;
-        }
-        Err(anyhow!(error).context("cannot store the seed; no device was changed"))
-    }
-
     /// Removes a seed that no device names any more. A failure does not end the command: it is reported, and remembered.
     pub(super) async fn discard(&mut self, seed: &SeedRef, how: Removal) -> Result<()> {
         let removed = match how {
@@ -152,70 +138,75 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         Ok(())
     }
 
-    /// After a write failed that names a seed and was made on `held` (or on no device): whether the device names the seed
-    /// anyway. If it does not, and the write cannot take effect any more, the seed is removed. Otherwise it stays, since a
-    /// device that works must have its secret: docs/decisions/0010.
-    pub(super) async fn names_or_discard(
+    /// Stores a seed and registers a device with it, which was read before. Removes the seeds that the device does not name
+    /// any more.
+    pub(super) async fn store(
         &mut self,
         key: &DeviceKey,
-        held: Option<&Device>,
-        seed: &SeedRef,
-    ) -> Result<bool> {
-        let why = match self.devices.record(key).await {
-            Ok(Some(record)) if record.seeds().any(|named| named == seed) => return Ok(true),
-            Ok(record) if may_still_take_effect(held, record.as_ref()) => {
-                "the write that names it may still take effect".to_owned()
-            }
-            Ok(_) => {
-                self.discard(seed, Removal::ForGood).await?;
-                return Ok(false);
-            }
-            Err(error) => format!("cannot read whether the device names it ({error})"),
-        };
-        self.left_behind = true;
-        self.terminal.note(&format!(
-            "The secret {} was not removed: {why}. If no device names it in an hour, `mfactl doctor --fix` removes it.",
-            seed.name()
-        ))?;
-        Ok(false)
-    }
-
-    /// Stores a new device with a new seed; `None` if there already is a device with that name.
-    pub(super) async fn store_new(&mut self, key: &DeviceKey, seed: &Seed, status: Status) -> Result<Option<SeedRef>> {
-        let seed_ref = self.create_seed(seed).await?;
-        let outcome = self.store_device(key, &seed_ref, seed.parameters(), status).await;
-        match outcome {
-            Ok(Stored::Yes) => Ok(Some(seed_ref)),
-            Ok(Stored::Taken) => {
-                self.discard(&seed_ref, Removal::ForGood).await?;
-                Ok(None)
-            }
-            Err(error) if self.names_or_discard(key, None, &seed_ref).await? => {
-                drop(error);
-                Ok(Some(seed_ref))
-            }
-            Err(error) => Err(error.context(format!("cannot store the device {}", name_of(key)))),
+        stored: Option<DeviceRecord>,
+        seed: &Seed,
+        terms: &Terms,
+    ) -> Result<NewSeed> {
+        let mut leftovers = Leftovers::default();
+        let outcome = self.store_with(key, stored, seed, terms, &mut leftovers).await;
+        // None of them was ever in use.
+        for seed in &leftovers.unwanted {
+            self.discard(seed, Removal::ForGood).await?;
         }
+        // A device that works must have its secret: docs/decisions/0010.
+        if let Some((seed, why)) = leftovers.kept {
+            self.left_behind = true;
+            self.terminal.note(&format!(
+                "The secret {} was not removed: {}. If no device names it in an hour, `mfactl doctor --fix` removes it.",
+                seed.name(),
+                shared::error::chain(&why)
+            ))?;
+        }
+        outcome
     }
 
-    async fn store_device(
+    async fn store_with(
         &self,
         key: &DeviceKey,
-        seed_ref: &SeedRef,
-        parameters: OtpParameters,
-        status: Status,
-    ) -> Result<Stored> {
-        // A random version tells this call's own repeated write from another registration; half the range is left to
-        // count up.
-        let random = u128::from_be_bytes(self.random.sixteen_bytes()?);
-        let version = u64::try_from(random >> 65)?;
-        let device = Device::registered(version, status, seed_ref.clone(), parameters);
-        let registration = Registration {
-            created_at: self.clock.now(),
+        stored: Option<DeviceRecord>,
+        seed: &Seed,
+        terms: &Terms,
+        leftovers: &mut Leftovers,
+    ) -> Result<NewSeed> {
+        let prefix = self.seed_prefix.as_deref();
+        let prefix = prefix.ok_or_else(|| Usage("SEED_PREFIX is not set".to_owned()))?;
+        let version = RegisterRequest::random_version(&self.random)?;
+        let seed_ref = store_seed(&self.seeds, &self.random, prefix, seed, leftovers).await;
+        let seed_ref = seed_ref.map_err(|error| match error {
+            NotStored::Random(error) => anyhow!(error),
+            NotStored::Store(error) => anyhow!(error).context("cannot store the seed; no device was changed"),
+        })?;
+        let now = self.clock.now();
+        let request = RegisterRequest {
+            key: key.clone(),
+            seed: NewSeed {
+                seed_ref,
+                parameters: seed.parameters(),
+            },
+            replace: terms.replace,
+            status: terms.status,
             by: RegisteredBy::Operator,
-            activate_by: None,
+            version,
+            now,
+            pending_until: now.plus(terms.pending_for),
+            activate_within: terms.activate_within,
         };
-        Ok(self.devices.register(key, &device, &registration).await?)
+        match register(&self.devices, stored, &request, leftovers).await {
+            Ok(()) => Ok(request.seed),
+            Err(NotRegistered::Store(error)) => {
+                Err(anyhow!(error).context(format!("cannot write the device {}", name_of(key))))
+            }
+            // It was not so when it was read.
+            Err(NotRegistered::Refused(_) | NotRegistered::Contention) => Err(anyhow!(
+                "the device {} was changed concurrently: run it again",
+                name_of(key)
+            )),
+        }
     }
 }
 
@@ -233,13 +224,4 @@ pub(super) fn disabled(key: &DeviceKey) -> anyhow::Error {
         name_of(key),
         options = options_for(key)
     )
-}
-
-/// Whether a conditional write that was never answered would still take effect on what is stored now.
-pub(super) fn may_still_take_effect(held: Option<&Device>, stored: Option<&DeviceRecord>) -> bool {
-    match (held, stored) {
-        (None, None) => true,
-        (Some(held), Some(stored)) => stored.device.version == held.version && stored.device.seed_ref == held.seed_ref,
-        _ => false,
-    }
 }

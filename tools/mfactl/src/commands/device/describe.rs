@@ -48,7 +48,7 @@ pub(super) fn outlook(device: &Device, now: Timestamp, policy: &Policy) -> Strin
 pub(super) fn json(record: &DeviceRecord) -> Value {
     let device = &record.device;
     json!({
-        "clientId": record.key.owner.as_str(),
+        "owner": record.key.owner.as_str(),
         "userName": record.key.user.as_str(),
         "deviceName": record.key.device.as_str(),
         "status": device.status.as_str(),
@@ -58,6 +58,8 @@ pub(super) fn json(record: &DeviceRecord) -> Value {
         "seedRef": device.seed_ref.to_string(),
         "pendingSeedRef": record.pending.as_ref().map(|pending| pending.seed_ref.to_string()),
         "pendingUntil": record.pending.as_ref().map(|pending| pending.until.rfc3339()),
+        "registeredBy": record.by.as_str(),
+        "activateBy": record.activate_by.map(Timestamp::rfc3339),
         "createdAt": record.created_at.rfc3339(),
         "lastUsedAt": record.last_used_at.map(Timestamp::rfc3339),
         "consecutiveFailures": device.consecutive_failures,

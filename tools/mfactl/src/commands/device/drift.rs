@@ -146,7 +146,7 @@ fn require_open(key: &DeviceKey, device: &Device, now: Timestamp, policy: &Polic
         Status::Disabled => return Err(disabled(key)),
         Status::ActivationRequired => bail!(
             "the device {} waits for its first code: `mfactl device activate {}` asks for it, and tells how far the clock is \
-             off",
+             behind",
             name_of(key),
             options_for(key)
         ),

@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use shared::clock::Clock;
 use shared::device::{DeviceRecord, Status};
 use shared::error::StoreError;
-use shared::names::{ClientId, DeviceKey};
+use shared::names::{DeviceKey, Owner};
 use shared::ports::operator::{DeviceInventory, SeedInventory};
 use shared::random::Random;
 use subtle::ConstantTimeEq as _;
 
-use super::admin::{DeviceAdmin, disabled};
+use super::admin::{DeviceAdmin, Terms, disabled};
 use super::describe::check_command;
 use crate::commands::pace::{Delay, Pace};
 use crate::commands::text::{name_of, options_for};
@@ -26,14 +26,19 @@ use crate::terminal::Terminal;
 const BACKOFF_SECONDS: [u64; 6] = [1, 2, 4, 8, 16, 30];
 /// Rows that the store may fail one after the other; then the rows are not the reason.
 const MOST_FAILURES: usize = 5;
-/// How long the seed of a row may be pending: for a device that was never active it is replaced at once, whatever this is.
-const PENDING_FOR: Duration = Duration::from_hours(1);
+/// The device is active at once, so nothing waits.
+const TERMS: Terms = Terms {
+    status: Status::Active,
+    replace: false,
+    pending_for: Duration::ZERO,
+    activate_within: Duration::ZERO,
+};
 
 /// What `import` was asked for.
 #[derive(Debug)]
 pub struct ImportRequest<'a> {
-    /// The client that the devices belong to.
-    pub client: ClientId,
+    /// Whom the devices belong to.
+    pub owner: Owner,
     pub options: ImportOptions<'a>,
     /// Whether to report only.
     pub dry_run: bool,
@@ -90,7 +95,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 }
             };
             let key = DeviceKey {
-                owner: request.client.clone().into(),
+                owner: request.owner.clone(),
                 user: row.user.clone(),
                 device: row.device.clone(),
             };
@@ -186,20 +191,17 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 Status::ActivationRequired => Some(record),
             },
         };
+        let outcome = if unfinished.is_some() {
+            RowOutcome::TookOver
+        } else {
+            RowOutcome::Imported
+        };
         if state.dry_run {
-            return Ok(unfinished.map_or(RowOutcome::Imported, |_| RowOutcome::TookOver));
+            return Ok(outcome);
         }
         state.pace.keep(&self.clock, state.delay).await;
-        match unfinished {
-            None => match self.store_new(key, &row.seed, Status::Active).await? {
-                Some(_) => Ok(RowOutcome::Imported),
-                None => bail!("the device {} was registered concurrently: run it again", name_of(key)),
-            },
-            Some(record) => {
-                self.store_over(&record, &row.seed, PENDING_FOR, Status::Active).await?;
-                Ok(RowOutcome::TookOver)
-            }
-        }
+        self.store(key, unfinished, &row.seed, &TERMS).await?;
+        Ok(outcome)
     }
 
     /// Whether an active device already has the seed of its row.

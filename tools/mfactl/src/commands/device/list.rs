@@ -1,4 +1,4 @@
-//! `list`: the devices of a client, of a user, or all.
+//! `list`: the devices of an owner, of a user, or all.
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -53,8 +53,9 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         mut each: impl FnMut(&mut T, DeviceRecord) -> Result<()>,
     ) -> Result<usize> {
         if !matches!(request.filter, DeviceFilter::User(..)) {
-            self.terminal
-                .note("This reads the whole table. With --client and --user, only that user's devices are read.")?;
+            self.terminal.note(
+                "This reads the whole table. With --client or --owner, and --user, only that user's devices are read.",
+            )?;
         }
         let (mut after, mut unreadable) = (None, 0);
         loop {
@@ -102,31 +103,33 @@ fn names(key: &DeviceKey) -> [&str; 3] {
 }
 
 fn rows(all: &[DeviceRecord]) -> String {
-    const HEAD: [&str; 8] = [
-        "CLIENT",
+    const HEAD: [&str; 9] = [
+        "OWNER",
         "USER",
         "DEVICE",
         "STATUS",
         "CODES",
         "REGISTERED",
+        "BY",
         "LAST USED",
         "WRONG",
     ];
     let row = |record: &DeviceRecord| {
         let device = &record.device;
-        let [client, user, name] = names(&record.key).map(str::to_owned);
+        let [owner, user, name] = names(&record.key).map(str::to_owned);
         [
-            client,
+            owner,
             user,
             name,
             device.status.as_str().to_owned(),
             describe::parameters(device.parameters),
             record.created_at.rfc3339(),
+            record.by.as_str().to_owned(),
             record.last_used_at.map_or("never".to_owned(), Timestamp::rfc3339),
             format!("{}/{}", device.consecutive_failures, device.total_failures),
         ]
     };
     let head = [HEAD.map(str::to_owned)].into_iter();
-    let rows: Vec<[String; 8]> = head.chain(all.iter().map(row)).collect();
+    let rows: Vec<[String; 9]> = head.chain(all.iter().map(row)).collect();
     format!("{}\n{}", table(&rows), count(all.len(), "device"))
 }

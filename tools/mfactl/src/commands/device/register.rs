@@ -3,20 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use shared::clock::Clock;
-use shared::device::{Device, DeviceRecord, NewSeed, PendingSeed, Status};
-use shared::names::{DeviceKey, SeedRef};
+use shared::device::{DeviceRecord, Status};
+use shared::names::DeviceKey;
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed};
-use shared::ports::Written;
+use shared::otpauth::{self, Issuer};
 use shared::ports::operator::{DeviceInventory, SeedInventory};
 use shared::random::Random;
 use zeroize::Zeroizing;
 
-use super::admin::{DeviceAdmin, Removal, disabled};
+use super::admin::{DeviceAdmin, Terms, disabled};
 use crate::commands::output_file::OutputFile;
 use crate::commands::text::{name_of, options_for};
-use crate::formats::otpauth::{self, Issuer};
 use crate::formats::qr::{Qr, QrError};
 use crate::terminal::Terminal;
 use crate::usage::Usage;
@@ -32,6 +31,8 @@ pub struct RegisterRequest {
     pub replace: bool,
     /// How long a new seed waits for its first code.
     pub pending_for: Duration,
+    /// How long a device that was never active is kept from cleaning up.
+    pub activate_within: Duration,
     /// Whether to ask for the first code.
     pub activate: bool,
     /// Where to write the QR code as PNG.
@@ -54,30 +55,23 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         for warning in warnings(request.parameters) {
             self.terminal.note(warning)?;
         }
-        let seed = self.new_seed(request.parameters)?;
+        let seed = Seed::generate(&self.random, request.parameters)?;
+        let uri = otpauth::build(&request.issuer, &request.key.user, &request.key.device, &seed);
         // Before anything is stored, since this may fail.
-        let uri = otpauth::build(&request.issuer, &request.key.user, &request.key.device, &seed)?;
         let pictures = pictures.draw(&uri)?;
-        let seed_ref = match found {
-            None => self
-                .store_new(&request.key, &seed, Status::ActivationRequired)
-                .await?
-                .ok_or_else(|| anyhow!("the device {} was registered concurrently", name_of(&request.key)))?,
-            Some(record) => {
-                let status = Status::ActivationRequired;
-                self.store_over(&record, &seed, request.pending_for, status).await?
-            }
+        let terms = Terms {
+            status: Status::ActivationRequired,
+            replace: request.replace,
+            pending_for: request.pending_for,
+            activate_within: request.activate_within,
         };
+        let new = self.store(&request.key, found, &seed, &terms).await?;
         for (file, picture) in pictures {
             file.write(&picture)?;
         }
         self.show_seed(request, &uri)?;
         if request.activate {
-            let new = NewSeed {
-                seed_ref,
-                parameters: request.parameters,
-            };
-            self.activate_with(&request.key, new, &seed).await
+            self.activate_with(&request.key, &new).await
         } else {
             self.terminal.note(&format!(
                 "The seed is not in use until `mfactl device activate {}` accepts its first code.",
@@ -85,69 +79,6 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             ))?;
             Ok(())
         }
-    }
-
-    /// Stores a new seed for an existing device: as pending for an active one; in place of the old one for a device that
-    /// was never active, which then has a status as if it were new.
-    pub(super) async fn store_over(
-        &mut self,
-        record: &DeviceRecord,
-        seed: &Seed,
-        pending_for: Duration,
-        status: Status,
-    ) -> Result<SeedRef> {
-        let (key, held) = (&record.key, &record.device);
-        let seed_ref = self.create_seed(seed).await?;
-        let pending = PendingSeed {
-            seed_ref: seed_ref.clone(),
-            until: self.clock.now().plus(pending_for),
-        };
-        let conflict = || anyhow!("the device {} was changed concurrently: run it again", name_of(key));
-        let offered = match self.devices.set_pending_seed(key, held, &pending).await {
-            Ok(Written::Yes) => Ok(()),
-            Ok(Written::No(_) | Written::NotPending) => {
-                self.discard(&seed_ref, Removal::ForGood).await?;
-                Err(conflict())
-            }
-            Err(_) if self.names_or_discard(key, Some(held), &seed_ref).await? => Ok(()),
-            Err(error) => Err(anyhow!(error).context(format!("cannot write the device {}", name_of(key)))),
-        };
-        offered?;
-        // The previous pending seed was never in use, and the device does not name it any more.
-        if let Some(former) = &record.pending {
-            self.discard(&former.seed_ref, Removal::ForGood).await?;
-        }
-        if held.status == Status::ActivationRequired {
-            let held = Device {
-                version: held.version.saturating_add(1),
-                ..held.clone()
-            };
-            let version = held.version.saturating_add(1);
-            let new = match status {
-                // Wrong codes of the registration that was not finished do not count against the new seed.
-                Status::Active => Device::registered(version, status, seed_ref.clone(), seed.parameters()),
-                Status::ActivationRequired | Status::Disabled => Device {
-                    version,
-                    seed_ref: seed_ref.clone(),
-                    parameters: seed.parameters(),
-                    ..held.clone()
-                },
-            };
-            match self.devices.replace(key, &held, &new, None).await {
-                Ok(Written::Yes) => {}
-                Ok(Written::No(Some(stored))) if *stored == new => {}
-                Ok(Written::No(_) | Written::NotPending) => return Err(conflict()),
-                Err(error) => {
-                    let record = self.devices.record(key).await.ok().flatten();
-                    if record.is_none_or(|record| record.device.seed_ref != seed_ref) {
-                        let what = format!("cannot write the device {}: run it again", name_of(key));
-                        return Err(anyhow!(error).context(what));
-                    }
-                }
-            }
-            self.discard(&held.seed_ref, Removal::ForGood).await?;
-        }
-        Ok(seed_ref)
     }
 
     /// Shows the seed, the only time.

@@ -34,14 +34,21 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             device.consecutive_failures, device.total_failures
         );
         let lines = [
-            ("client", record.key.owner.as_str().to_owned()),
+            ("owner", record.key.owner.as_str().to_owned()),
             ("user", record.key.user.as_str().to_owned()),
             ("device", record.key.device.as_str().to_owned()),
             ("status", device.status.as_str().to_owned()),
             ("codes", describe::parameters(device.parameters)),
             ("seed", device.seed_ref.name().to_owned()),
             ("new seed", pending),
-            ("registered", record.created_at.rfc3339()),
+            (
+                "registered",
+                format!("{} by {}", record.created_at.rfc3339(), record.by.as_str()),
+            ),
+            (
+                "kept until",
+                record.activate_by.map_or("removed".to_owned(), Timestamp::rfc3339),
+            ),
             (
                 "last used",
                 record.last_used_at.map_or("never".to_owned(), Timestamp::rfc3339),

@@ -23,30 +23,45 @@ const OUTPUTS: [&str; 6] = [
 ];
 /// The TTL attribute of the table of auths.
 const EXPIRES_AT: &str = "expiresAt";
-const ROUTES: [(&str, &str); 2] = [
-    ("POST", "/deviceAuthentications"),
-    ("POST", "/deviceAuthentications/{authId}"),
+/// The routes of the API, each with the scope that it takes.
+const ROUTES: [(&str, &str, &str); 2] = [
+    ("POST", "/deviceAuthentications", SCOPE),
+    ("POST", "/deviceAuthentications/{authId}", SCOPE),
 ];
+/// Those that it has with `DeviceApi`.
+const DEVICE_ROUTES: [(&str, &str, &str); 4] = [
+    ("POST", "/users/{userName}/mfadevices", DEVICES_SCOPE),
+    ("GET", "/users/{userName}/mfadevices", DEVICES_SCOPE),
+    ("POST", "/users/{userName}/mfadevices/{authId}", DEVICES_SCOPE),
+    (
+        "DELETE",
+        "/users/{userName}/mfadevices/TOTP/{deviceName}",
+        DEVICES_SCOPE,
+    ),
+];
+const DEVICE_API: &str = "DeviceApi";
+const WATCH: &str = "Watch";
 const COGNITO: &str = "COGNITO_USER_POOLS";
 pub(super) const SERVER: &str = "mfa";
 const SCOPE: &str = "mfa/authenticate";
+const DEVICES_SCOPE: &str = "mfa/devices";
 /// How far the clock may be off without consequences: codes of the previous and next step are accepted too.
 const CLOCK_TOLERANCE_MS: u64 = 5_000;
 /// What cannot be measured: the answers have whole seconds.
 const CLOCK_RESOLUTION_MS: u64 = 1_000;
 
-/// The alarms of the template: logical id, row in `docs/operations.md`, and the parameters that must all be on for it.
+/// The alarms of the template: logical id, row in `docs/operations.md`, the parameters without which it does not exist.
 const ALARMS: [(&str, &str, &[&str]); 10] = [
     ("FailuresAlarm", "Failures", &[]),
     ("InitAuthErrorsAlarm", "Errors", &[]),
     ("ValidateOtpErrorsAlarm", "Errors", &[]),
-    ("ManageDevicesErrorsAlarm", "Errors", &["DeviceApi"]),
-    ("WrongPairsAlarm", "Wrong pairs", &["Watch"]),
-    ("GatedAlarm", "Gated attempts", &["Watch"]),
-    ("DeviceChangesAlarm", "Device changes", &["Watch", "DeviceApi"]),
-    ("SeedFailuresAlarm", "Seed failures", &["Watch"]),
-    ("LatencyAlarm", "Latency", &["Watch"]),
-    ("ThrottlesAlarm", "Throttles", &["Watch"]),
+    ("ManageDevicesErrorsAlarm", "Errors", &[DEVICE_API]),
+    ("WrongPairsAlarm", "Wrong pairs", &[WATCH]),
+    ("GatedAlarm", "Gated attempts", &[WATCH]),
+    ("DeviceChangesAlarm", "Device changes", &[WATCH, DEVICE_API]),
+    ("SeedFailuresAlarm", "Seed failures", &[WATCH]),
+    ("LatencyAlarm", "Latency", &[WATCH]),
+    ("ThrottlesAlarm", "Throttles", &[WATCH]),
 ];
 
 pub(super) fn stack(stack: &DeployedStack) -> Vec<Finding> {
@@ -189,11 +204,13 @@ pub(super) fn api_access(stack: &DeployedStack, api: &str, found: Option<&ApiAcc
     let own_pool = stack.outputs.get(USER_POOL_ID).map(|pool| format!(":userpool/{pool}"));
     let mut findings = Vec::new();
     let mut problem = |text: String| findings.push(Finding::problem(PART, text, by_hand.clone()));
-    for (verb, path) in ROUTES {
+    let device_routes = DEVICE_ROUTES.iter().filter(|_| stack.is_on(DEVICE_API));
+    let routes: Vec<_> = ROUTES.iter().chain(device_routes).collect();
+    for (verb, path, _) in &routes {
         if !found
             .methods
             .iter()
-            .any(|method| method.verb == verb && method.path == path)
+            .any(|method| method.verb == *verb && method.path == *path)
         {
             problem(format!("{verb} {path} does not exist"));
         }
@@ -225,18 +242,28 @@ pub(super) fn api_access(stack: &DeployedStack, api: &str, found: Option<&ApiAcc
             problem(format!(
                 "{verb} {path} requires no scope, so it expects ID tokens, which no client gets"
             ));
-        } else if scopes.iter().any(|scope| scope != SCOPE) {
+        } else if scopes.iter().any(|scope| scope != scope_of(verb, path)) {
             problem(format!("{verb} {path} takes the scopes {}", scopes.join(", ")));
         }
     }
     if findings.is_empty() {
+        let mut scopes: Vec<&str> = routes.iter().map(|(_, _, scope)| *scope).collect();
+        scopes.dedup();
         let text = format!(
-            "{} accept tokens of the stack's user pool with {SCOPE}",
-            count(found.methods.len(), "method")
+            "{} accept tokens of the stack's user pool with {}",
+            count(found.methods.len(), "method"),
+            scopes.join(" or ")
         );
         findings.push(Finding::ok(PART, text));
     }
     findings
+}
+
+/// The scope that a method takes.
+fn scope_of(verb: &str, path: &str) -> &'static str {
+    let mut routes = ROUTES.iter().chain(&DEVICE_ROUTES);
+    let route = routes.find(|route| (route.0, route.1) == (verb, path));
+    route.map_or(SCOPE, |(_, _, scope)| scope)
 }
 
 /// The paths that are called without a token: both steps, with an authId that cannot exist.
@@ -276,17 +303,19 @@ pub(super) fn user_pool(stack: &DeployedStack, id: &str, found: Option<&UserPool
         )];
     };
     let mut findings = Vec::new();
-    if !pool.scopes.iter().any(|scope| scope == SCOPE) {
+    let of_devices = stack.is_on(DEVICE_API).then_some(DEVICES_SCOPE);
+    for scope in [SCOPE].into_iter().chain(of_devices) {
+        if pool.scopes.iter().any(|known| known == scope) {
+            continue;
+        }
+        let name = scope.rsplit('/').next().unwrap_or(scope);
         let remedy = format!(
             "aws cognito-idp create-resource-server --user-pool-id {id} --identifier {SERVER} --name {SERVER} --scopes \
-             ScopeName=authenticate,ScopeDescription=authenticate (if it exists with other scopes, update-resource-server with \
-             all of them and this one)"
+             ScopeName={name},ScopeDescription={name} (if it exists with other scopes, update-resource-server with all of \
+             them and this one)"
         );
-        findings.push(Finding::problem(
-            PART,
-            format!("the user pool does not have the scope {SCOPE}"),
-            remedy,
-        ));
+        let text = format!("the user pool does not have the scope {scope}");
+        findings.push(Finding::problem(PART, text, remedy));
     }
     if stack.is_on("Protect") && !pool.protected {
         let remedy = "deploy with Protect=false, then with Protect=true: CloudFormation sets it only when it changes. The table of \
@@ -315,10 +344,15 @@ pub(super) fn clients(program: &str, clients: &[(ClientId, Vec<String>)]) -> Fin
         );
     }
     let text = format!("{} may request {SCOPE}", count(with.len(), "client"));
+    // An application that only registers devices needs no other scope.
+    let without: Vec<&str> = without
+        .iter()
+        .filter(|(_, scopes)| !scopes.iter().any(|scope| scope == DEVICES_SCOPE))
+        .map(|(id, _)| id.as_str())
+        .collect();
     if without.is_empty() {
         return Finding::ok(Part::Clients, text);
     }
-    let without: Vec<&str> = without.iter().map(|(id, _)| id.as_str()).collect();
     Finding::notice(Part::Clients, format!("{text}; without it: {}", without.join(", ")))
 }
 
@@ -333,13 +367,14 @@ pub(super) struct ExpectedAlarm {
 }
 
 pub(super) fn expected_alarms(stack: &DeployedStack) -> Vec<ExpectedAlarm> {
-    let exists = |parameters: &[&str]| parameters.iter().all(|parameter| stack.is_on(parameter));
-    let expected = ALARMS.into_iter().filter(|(_, _, parameters)| exists(parameters));
+    let expected = ALARMS
+        .into_iter()
+        .filter(|(_, _, parameters)| parameters.iter().all(|parameter| stack.is_on(parameter)));
     expected
         .map(|(logical, heading, parameters)| ExpectedAlarm {
             logical,
             heading,
-            watched: parameters.contains(&"Watch"),
+            watched: parameters.contains(&WATCH),
             name: stack.physical_id(logical).map(str::to_owned),
         })
         .collect()

@@ -77,8 +77,15 @@ impl Finding {
     pub(super) fn problem(part: Part, text: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             state: State::Problem,
+            ..Self::ok(part, text).with_remedy(remedy)
+        }
+    }
+
+    /// With what to do about it, if that is wanted.
+    pub(super) fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Self {
             remedy: Some(remedy.into()),
-            ..Self::ok(part, text)
+            ..self
         }
     }
 

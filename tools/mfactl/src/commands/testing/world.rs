@@ -9,6 +9,7 @@ use shared::clock::{Clock as _, Timestamp};
 use shared::device::{Device, DeviceRecord, Status};
 use shared::names::{DeviceKey, DeviceName, Owner, UserName};
 use shared::otp::{OtpParameters, Seed, Step};
+use shared::otpauth::Issuer;
 use shared::policy::Policy;
 use shared::testing::clock::ManualClock;
 use shared::testing::memory::{Fault, MemoryDevices, MemorySeeds, Op};
@@ -17,7 +18,7 @@ use shared::testing::random::SequenceRandom;
 use zeroize::Zeroizing;
 
 use crate::commands::device::{DeviceAdmin, RegisterRequest};
-use crate::formats::otpauth::{self, Issuer};
+use crate::formats::otpauth;
 use crate::terminal::{Terminal, visible_lines};
 
 /// The beginning of a step.
@@ -178,6 +179,7 @@ impl World {
             parameters: OtpParameters::default(),
             replace: false,
             pending_for: Duration::from_hours(1),
+            activate_within: Duration::from_hours(7 * 24),
             activate: true,
             png: None,
             svg: None,
@@ -291,9 +293,10 @@ pub(in crate::commands) enum Store {
 }
 
 /// Every call that a command may make.
-pub(in crate::commands) const OPS: [(Store, Op); 13] = [
+pub(in crate::commands) const OPS: [(Store, Op); 14] = [
     (Store::Devices, Op::Record),
     (Store::Devices, Op::Register),
+    (Store::Devices, Op::Reseed),
     (Store::Devices, Op::SetPendingSeed),
     (Store::Devices, Op::Replace),
     (Store::Devices, Op::Remove),

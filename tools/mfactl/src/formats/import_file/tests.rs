@@ -1,5 +1,6 @@
 use anyhow::{Context as _, Result};
 use proptest::prelude::*;
+use shared::otpauth::{Issuer, build};
 
 use super::*;
 
@@ -73,9 +74,9 @@ fn a_uri_of_this_program_is_imported_under_its_names() -> Result<()> {
         UserName::parse("urn:a (b) c@d/e")?,
         DeviceName::parse("my phone (old)")?,
     );
-    let issuer = otpauth::Issuer::parse("Big & Co")?;
+    let issuer = Issuer::parse("Big & Co")?;
     let seed = Seed::from_base32(STRONG, OtpParameters::default())?;
-    let file = otpauth::build(&issuer, &user, &device, &seed)?;
+    let file = build(&issuer, &user, &device, &seed);
     let row = read(file.as_bytes(), &ImportOptions::default())?
         .rows
         .pop()

@@ -67,7 +67,7 @@ async fn a_list_has_every_device_once_with_pages_of_any_length() -> Result<()> {
         "{}",
         admin.terminal.output
     );
-    assert!(admin.terminal.output.starts_with("CLIENT") && admin.terminal.output.ends_with("4 devices\n"));
+    assert!(admin.terminal.output.starts_with("OWNER") && admin.terminal.output.ends_with("4 devices\n"));
     Ok(())
 }
 

@@ -193,7 +193,7 @@ async fn an_unreadable_item_is_named_and_the_others_are_moved() -> Result<()> {
     assert!(error.contains("1 device not moved: run it again"), "{error}");
     let (notes, said) = (&admin.terminal.notes, &admin.terminal.output);
     assert!(
-        notes.contains("the device phone 3 of me+tag@example.com (client shop) cannot be read"),
+        notes.contains("the device phone 3 of me+tag@example.com (owner shop) cannot be read"),
         "{notes}"
     );
     assert!(

@@ -152,10 +152,7 @@ async fn a_device_that_does_not_exist_is_named_in_the_error() -> Result<()> {
         error_text(world.admin([]).unlock(key, true).await),
         error_text(world.admin([]).show(key, false).await),
     ] {
-        assert!(
-            error.contains("my phone of me+tag@example.com (client shop)"),
-            "{error}"
-        );
+        assert!(error.contains("my phone of me+tag@example.com (owner shop)"), "{error}");
     }
     Ok(())
 }

@@ -24,19 +24,20 @@ fn entries(section: &str) -> Vec<(&'static str, Vec<&'static str>)> {
 
 #[test]
 fn every_alarm_of_the_template_is_expected_under_its_condition() {
-    let parameters = |lines: &[&str]| -> &[&str] {
-        match lines.iter().find_map(|line| line.strip_prefix("Condition: ")) {
-            None => &[],
-            Some("Watched") => &["Watch"],
-            Some("HasDeviceApi") => &["DeviceApi"],
-            Some("WatchedDeviceApi") => &["Watch", "DeviceApi"],
-            Some(_) => &["a condition that this test does not know"],
-        }
-    };
     let found: Vec<(&str, &[&str])> = entries("Resources:")
         .into_iter()
         .filter(|(_, lines)| lines.contains(&"Type: AWS::CloudWatch::Alarm"))
-        .map(|(name, lines)| (name, parameters(&lines)))
+        .map(|(name, lines)| {
+            let condition = lines.iter().find_map(|line| line.strip_prefix("Condition: "));
+            let parameters: &[&str] = match condition {
+                None => &[],
+                Some("Watched") => &[WATCH],
+                Some("HasDeviceApi") => &[DEVICE_API],
+                Some("WatchedDeviceApi") => &[WATCH, DEVICE_API],
+                Some(other) => panic!("{name}: {other}"),
+            };
+            (name, parameters)
+        })
         .collect();
     let expected = ALARMS.map(|(logical, _, parameters)| (logical, parameters));
     assert_eq!(found, expected);
@@ -54,7 +55,9 @@ fn every_output_and_parameter_that_is_read_is_the_templates() {
     let parameters: Vec<&str> = entries("Parameters:").into_iter().map(|(name, _)| name).collect();
     for parameter in [
         "Protect",
-        "Watch",
+        WATCH,
+        DEVICE_API,
+        "ClientOwners",
         "GuessPolicy",
         "GuessBurst",
         "GuessRefillHours",
@@ -70,10 +73,25 @@ fn every_output_and_parameter_that_is_read_is_the_templates() {
 fn routes_scope_and_attributes_are_the_templates() {
     let resources = entries("Resources:");
     let has = |line: &str| resources.iter().filter(|(_, lines)| lines.contains(&line)).count();
-    for (_, path) in ROUTES {
-        assert_eq!(has(&format!("Path: {path}")), 1, "{path}");
+    let lines: Vec<&str> = resources.iter().flat_map(|(_, lines)| lines.iter().copied()).collect();
+    let is_route = |(verb, path, scope): &(&str, &str, &str)| {
+        let route = [
+            format!("Path: {path}"),
+            format!("Method: {verb}"),
+            "Auth:".to_owned(),
+            "Authorizer: Cognito".to_owned(),
+            format!("AuthorizationScopes: [{scope}]"),
+        ];
+        lines.windows(route.len()).any(|found| found == route)
+    };
+    for route in ROUTES.iter().chain(&DEVICE_ROUTES) {
+        assert!(is_route(route), "{route:?}");
     }
-    assert_eq!(has(&format!("AuthorizationScopes: [{SCOPE}]")), ROUTES.len());
+    let all = lines
+        .iter()
+        .filter(|line| line.starts_with("AuthorizationScopes: "))
+        .count();
+    assert_eq!(all, ROUTES.len() + DEVICE_ROUTES.len());
     assert_eq!(has(&format!("Identifier: {SERVER}")), 1);
     assert_eq!(has(&format!("AttributeName: {EXPIRES_AT}")), 1);
     assert_eq!(has("StageName: v1"), 1);

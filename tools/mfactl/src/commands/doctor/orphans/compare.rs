@@ -8,7 +8,7 @@ use shared::device::DeviceRecord;
 use shared::names::SeedRef;
 use shared::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedSummary};
 
-use super::report::{Absence, BrokenDevice, Orphans, is_young};
+use super::report::{Absence, BrokenDevice, Orphans, is_expired, is_young};
 use crate::commands::doctor::deployment::{Doctor, Stores};
 use crate::commands::text::name_of;
 use crate::ports::clients::ClientRegistry;
@@ -144,6 +144,9 @@ where
                     suspects.push(record);
                 } else {
                     found.complete += 1;
+                    if is_expired(&record, found.now) {
+                        found.expired.push(record);
+                    }
                 }
             })
             .await?;
@@ -166,6 +169,7 @@ where
                 found.unnamed.push(seed.name);
             }
         }
+        found.expired.sort_by_key(|record| record.activate_by);
         found.unnamed.sort();
         found.predating.sort();
         found

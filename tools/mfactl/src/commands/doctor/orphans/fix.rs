@@ -1,10 +1,11 @@
-//! Fixes orphans: restores secrets that devices name, removes devices whose secret is gone, removes secrets that no device
-//! names.
+//! Fixes orphans: restores secrets that devices name, removes devices whose secret is gone or that were not activated in
+//! time, removes secrets that no device names.
 
 use std::collections::HashSet;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use shared::clock::{Clock, Timestamp};
+use shared::device::DeviceRecord;
 use shared::names::SeedRef;
 use shared::ports::Written;
 use shared::ports::operator::{DeviceInventory, SeedInventory};
@@ -96,6 +97,16 @@ where
                 orphans.broken.push(kept);
             }
         }
+        for record in std::mem::take(&mut orphans.expired) {
+            pace.keep(&self.clock, delay).await;
+            match self.remove_expired(stores, &record, &mut orphans).await {
+                Ok(()) => {}
+                Err(error) => {
+                    failed.push(Finding::not_fixed(&error));
+                    orphans.expired.push(record);
+                }
+            }
+        }
         let unnamed = std::mem::take(&mut orphans.unnamed);
         let before = unnamed.len();
         orphans.unnamed = self
@@ -155,6 +166,33 @@ where
         Ok(None)
     }
 
+    /// Removes a device that was not activated in time, unless it was written since; then its seeds, which nothing names any
+    /// more. If that fails, the next run finds them.
+    async fn remove_expired(
+        &mut self,
+        stores: &Stores<D, S>,
+        record: &DeviceRecord,
+        orphans: &mut Orphans,
+    ) -> Result<()> {
+        let name = name_of(&record.key);
+        let removed = stores.devices.remove_held(&record.key, &record.device).await;
+        let removed = removed.with_context(|| format!("cannot remove the device {name}"))?;
+        if !matches!(removed, Written::Yes | Written::No(None)) {
+            let text = format!("The device {name} is in use after all, or was registered again.");
+            return Ok(self.terminal.note(&text)?);
+        }
+        orphans.devices -= 1;
+        orphans.complete -= 1;
+        self.terminal.note(&format!("The device {name} is removed."))?;
+        for seed in record.seeds() {
+            match stores.seeds.remove(seed).await {
+                Ok(()) => orphans.seeds -= 1,
+                Err(_) => orphans.unnamed.push(seed.name().to_owned()),
+            }
+        }
+        Ok(())
+    }
+
     /// A stack that is being changed or deleted is left alone.
     fn refuse_unsettled(&self) -> Option<Finding> {
         let settled = [
@@ -177,8 +215,9 @@ where
             .iter()
             .filter(|device| device.is_dead(orphans.now))
             .collect();
-        for device in &dead {
-            let text = format!("To be removed: the device {}.", name_of(&device.record.key));
+        let dead_records = dead.iter().map(|device| &device.record);
+        for record in dead_records.chain(&orphans.expired) {
+            let text = format!("To be removed: the device {}.", name_of(&record.key));
             self.terminal.note(&text)?;
         }
         let restorable = orphans.broken.iter().filter(|device| device.is_restorable()).count();
@@ -195,6 +234,12 @@ where
         if !dead.is_empty() {
             let devices = count(dead.len(), "device");
             parts.push(format!("remove {devices} whose secret is gone, which cannot be undone"));
+        }
+        if !orphans.expired.is_empty() {
+            let devices = count(orphans.expired.len(), "device");
+            parts.push(format!(
+                "remove {devices} not activated in time, with the secrets, which cannot be undone"
+            ));
         }
         let question = format!(
             "Stack {}, table {}: {}?",

@@ -124,13 +124,24 @@ pub(in crate::commands::doctor) struct Orphans {
     /// Secrets under the prefix whose names are not those of seeds.
     pub(super) foreign: usize,
     pub(super) broken: Vec<BrokenDevice>,
+    /// Devices that were never active, whose time to become so is over.
+    pub(super) expired: Vec<DeviceRecord>,
+}
+
+/// Whether a device was never active, and its time to become so is over. The time may be an hour and the device new.
+pub(super) fn is_expired(record: &DeviceRecord, now: Timestamp) -> bool {
+    record.device.status == Status::ActivationRequired
+        && record.activate_by.is_some_and(|until| until <= now)
+        && !is_young(record.created_at, now)
 }
 
 impl Orphans {
     /// Whether there is anything that `--fix` may fix.
     pub(in crate::commands::doctor) fn is_fixable(&self) -> bool {
         let mut broken = self.broken.iter();
-        !self.unnamed.is_empty() || broken.any(|device| device.is_restorable() || device.is_dead(self.now))
+        !self.unnamed.is_empty()
+            || !self.expired.is_empty()
+            || broken.any(|device| device.is_restorable() || device.is_dead(self.now))
     }
 
     /// The findings, at most so many of a kind.
@@ -158,6 +169,14 @@ impl Orphans {
         findings.extend(capped(predating, most, "more secrets that are older than the stack"));
         let broken = self.broken.iter().map(|device| device.finding(program, self.now));
         findings.extend(capped(broken, most, "more devices without their secret"));
+        let expired = self.expired.iter().map(|record| {
+            let until = record.activate_by.map(Timestamp::rfc3339).unwrap_or_default();
+            let text = format!("the device {} was not activated by {until}", name_of(&record.key));
+            let options = options_for(&record.key);
+            let remedy = format!("--fix, or {program} device remove {options}; {program} device activate still works");
+            Finding::notice(PART, text).with_remedy(remedy)
+        });
+        findings.extend(capped(expired, most, "more devices that were not activated in time"));
         if self.young > 0 {
             let text = format!(
                 "no device names {} of the last hour: a registration may be under way",
@@ -205,7 +224,11 @@ fn capped(all: impl ExactSizeIterator<Item = Finding>, most: usize, more: &str) 
     let mut shown: Vec<Finding> = all.take(most).collect();
     if number > most {
         let text = format!("{} {more}", number - most);
-        shown.push(Finding::problem(PART, text, "--json lists all"));
+        shown.push(if shown.iter().any(Finding::is_problem) {
+            Finding::problem(PART, text, "--json lists all")
+        } else {
+            Finding::notice(PART, text).with_remedy("--json lists all")
+        });
     }
     shown
 }

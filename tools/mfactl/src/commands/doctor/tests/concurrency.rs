@@ -118,6 +118,29 @@ async fn a_device_that_was_written_concurrently_is_left_for_the_next_run() -> Re
 }
 
 #[tokio::test]
+async fn an_expired_device_that_is_activated_or_registered_again_during_the_fix_keeps_its_secret() -> Result<()> {
+    for registered_again in [false, true] {
+        let world = World::waiting().await?;
+        put(&world, "alice", 1)?;
+        world.clock.advance(world.request()?.activate_within);
+        let written = |when| {
+            if when == Before::Removal {
+                if registered_again {
+                    put(&world, world.key.user.as_str(), 9).unwrap_or_else(|_| unreachable!("a device"));
+                } else {
+                    let active = world.set(|device| device.status = Status::Active);
+                    active.unwrap_or_else(|_| unreachable!("a device"));
+                }
+            }
+        };
+        let error = fix_with_hook(&world, written).await;
+        assert_eq!(error, "");
+        assert!(world.seeds.has(&world.record()?.device.seed_ref));
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_secret_that_a_device_names_by_the_time_of_the_answer_is_not_removed() -> Result<()> {
     let world = World::new()?;
     put(&world, "alice", 1)?;

@@ -1,12 +1,12 @@
 //! Every part: healthy, wrong, and worth knowing.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use super::memory_stack::{CHECK, FIX, MemoryDoctor, MemoryInspector, NoDelay, check, doctor, put, stack};
+use super::memory_stack::{CHECK, FIX, MemoryDoctor, MemoryInspector, NoDelay, alarm, check, doctor, put, stack};
 use crate::commands::doctor::{Place, stack_by_name, stack_with_resources};
 use crate::commands::testing::pool::MemoryPool;
 use crate::commands::testing::world::{World, error_text};
-use crate::ports::stack::{ApiAccess, ClockOffset, DeployedStack, Method, Table, UserPool};
+use crate::ports::stack::{ApiAccess, ClockOffset, DeployedStack, Method, Resource, Table, UserPool};
 
 #[tokio::test]
 async fn a_healthy_stack_has_no_problem() -> Result<()> {
@@ -290,6 +290,72 @@ async fn a_notice_is_not_a_problem() -> Result<()> {
         assert!(healthy, "{words}\n{output}");
         let line = output.lines().find(|line| line.starts_with("notice"));
         assert!(line.is_some() && output.contains(words), "{words}\n{output}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stack_with_the_device_api_has_its_routes_scope_and_alarms() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let mut doctor = doctor(&world, []);
+    doctor
+        .stack
+        .parameters
+        .insert("DeviceApi".to_owned(), "true".to_owned());
+    doctor.clients.put_with("settings", "mfa/devices");
+    let routes = [
+        ("POST", "/users/{userName}/mfadevices"),
+        ("GET", "/users/{userName}/mfadevices"),
+        ("POST", "/users/{userName}/mfadevices/{authId}"),
+        ("DELETE", "/users/{userName}/mfadevices/TOTP/{deviceName}"),
+    ];
+    let alarms = ["ManageDevicesErrorsAlarm", "DeviceChangesAlarm"];
+    let (_, output) = check(&mut doctor).await;
+    let missing = routes.iter().map(|(verb, path)| format!("{verb} {path}"));
+    for missing in missing.chain(alarms.map(str::to_owned)) {
+        assert!(
+            output.contains(&format!("{missing} does not exist")),
+            "{missing}\n{output}"
+        );
+    }
+    assert!(output.contains("does not have the scope mfa/devices"), "{output}");
+    assert_eq!(
+        output.matches("PROBLEM").count(),
+        routes.len() + alarms.len() + 1,
+        "{output}"
+    );
+
+    let known = access(&mut doctor).methods.first().cloned().context("a method")?;
+    access(&mut doctor).methods.extend(routes.map(|(verb, path)| Method {
+        verb: verb.to_owned(),
+        path: path.to_owned(),
+        scopes: vec!["mfa/devices".to_owned()],
+        ..known.clone()
+    }));
+    pool(&mut doctor).scopes.push("mfa/devices".to_owned());
+    for logical in alarms {
+        doctor.inspector.alarms.push(alarm(logical));
+        doctor.stack.resources.push(Resource {
+            logical_id: logical.to_owned(),
+            physical_id: format!("mfa-{logical}"),
+        });
+    }
+    let (healthy, output) = check(&mut doctor).await;
+    assert!(healthy && !output.contains("notice"), "{output}");
+    assert!(output.contains("with mfa/authenticate or mfa/devices"), "{output}");
+
+    // Neither scope opens the routes of the other.
+    for (index, scope) in [(1, "mfa/devices"), (2, "mfa/authenticate")] {
+        let methods = &mut access(&mut doctor).methods;
+        let method = methods.get_mut(index).context("a method")?;
+        let own = std::mem::replace(&mut method.scopes, vec![scope.to_owned()]);
+        let (healthy, output) = check(&mut doctor).await;
+        assert!(
+            !healthy && output.contains(&format!("takes the scopes {scope}")),
+            "{output}"
+        );
+        access(&mut doctor).methods.get_mut(index).context("a method")?.scopes = own;
     }
     Ok(())
 }

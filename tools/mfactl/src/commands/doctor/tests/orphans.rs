@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use shared::device::{Device, Status};
+use shared::clock::Timestamp;
+use shared::device::{Device, RegisteredBy, Registration, Status};
 use shared::names::{DeviceKey, SeedRef};
 use shared::otp::{OtpParameters, Seed};
 use shared::ports::operator::SeedInventory as _;
-use shared::ports::registry::SeedRegistry as _;
+use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
 use shared::testing::memory::{Fault, Op};
 
 use super::memory_stack::{CHECK, FIX, NoDelay, check, doctor, put, put_unnamed};
@@ -67,10 +68,10 @@ async fn orphans_are_reported_and_nothing_is_changed_without_fix() -> Result<()>
     for words in [
         format!("no device names the secret {}", unnamed.name()),
         format!("delete-secret --secret-id {}", unnamed.name()),
-        "the secret of the device my phone of bob (client shop) was removed".to_owned(),
+        "the secret of the device my phone of bob (owner shop) was removed".to_owned(),
         format!("restore-secret --secret-id {}", removed.name()),
-        "the secret of the device my phone of carol's (client shop) is gone".to_owned(),
-        "mfactl --stack mfa device register --client 'shop' --user 'carol'\\''s' --device 'my phone' --replace"
+        "the secret of the device my phone of carol's (owner shop) is gone".to_owned(),
+        "mfactl --stack mfa device register --owner 'shop' --user 'carol'\\''s' --device 'my phone' --replace"
             .to_owned(),
     ] {
         assert!(output.contains(&words), "{words}\n{output}");
@@ -111,7 +112,7 @@ async fn a_fix_asks_once_and_then_fixes_all_orphans() -> Result<()> {
         doctor
             .terminal
             .notes
-            .contains("To be removed: the device my phone of carol (client shop).")
+            .contains("To be removed: the device my phone of carol (owner shop).")
     );
     assert!(world.seeds.has(&removed) && !world.seeds.has(&unnamed));
     assert!(world.devices.peek(&dead).is_none());
@@ -344,12 +345,12 @@ async fn a_device_whose_secret_is_elsewhere_is_reported_and_left() -> Result<()>
     assert_eq!(world.devices.count(), 5);
     let output = &doctor.terminal.output;
     for words in [
-        "of bob (client shop) has other versions",
-        "of erin (client shop) has other versions",
+        "of bob (owner shop) has other versions",
+        "of erin (owner shop) has other versions",
         "update-secret-version-stage --secret-id",
-        "of carol (client shop) names a secret of another stack",
-        "of dave (client shop) is gone\n",
-        "mfactl --stack mfa device remove --client 'shop' --user 'dave'",
+        "of carol (owner shop) names a secret of another stack",
+        "of dave (owner shop) is gone\n",
+        "mfactl --stack mfa device remove --owner 'shop' --user 'dave'",
     ] {
         assert!(output.contains(words), "{words}\n{output}");
     }
@@ -375,6 +376,109 @@ async fn a_young_device_is_left_alone() -> Result<()> {
     world.clock.advance(GRACE_PERIOD);
     doctor.examine(&FIX, &NoDelay).await?;
     assert!(world.record().is_err());
+    Ok(())
+}
+
+/// Stores a device that has to be activated until then.
+async fn put_waiting(world: &World, user: &str, number: u8, activate_by: Timestamp) -> Result<(DeviceKey, SeedRef)> {
+    let (key, seed_ref) = put(world, user, number)?;
+    world.devices.take(&key);
+    let device = Device::registered(
+        number.into(),
+        Status::ActivationRequired,
+        seed_ref.clone(),
+        OtpParameters::default(),
+    );
+    let registration = Registration {
+        created_at: NOW,
+        by: RegisteredBy::Http,
+        activate_by: Some(activate_by),
+    };
+    world.devices.register(&key, &device, &registration).await?;
+    Ok((key, seed_ref))
+}
+
+#[tokio::test]
+async fn devices_that_were_not_activated_in_time_are_removed_with_their_secrets() -> Result<()> {
+    let world = World::new()?;
+    let (active, _) = put(&world, "alice", 1)?;
+    let (expired, seed) = put_waiting(&world, "bob", 2, NOW.plus(GRACE_PERIOD)).await?;
+    let (in_time, _) = put_waiting(&world, "carol", 3, NOW.plus(GRACE_PERIOD * 2)).await?;
+    world
+        .clock
+        .advance(GRACE_PERIOD.saturating_sub(Duration::from_millis(1)));
+    let mut doctor = doctor(&world, [text("y")]);
+    doctor.examine(&FIX, &NoDelay).await?;
+    assert!(doctor.terminal.questions.is_empty() && world.devices.count() == 3);
+    world.clock.advance(Duration::from_millis(1));
+    // It is reported, and no problem of the deployment.
+    let (healthy, output) = check(&mut doctor).await;
+    assert!(
+        healthy
+            && output.contains("the device my phone of bob (owner shop) was not activated by")
+            && output.contains("device remove --owner 'shop' --user 'bob'"),
+        "{output}"
+    );
+    doctor.examine(&FIX, &NoDelay).await?;
+    let [question] = doctor.terminal.questions.as_slice() else {
+        panic!("{:?}", doctor.terminal.questions)
+    };
+    assert!(question.contains("remove 1 device not activated in time"), "{question}");
+    assert!(
+        doctor
+            .terminal
+            .notes
+            .contains("To be removed: the device my phone of bob")
+    );
+    assert!(world.devices.peek(&expired).is_none() && !world.seeds.has(&seed));
+    assert!(world.devices.peek(&active).is_some() && world.devices.peek(&in_time).is_some());
+    assert!(
+        doctor
+            .terminal
+            .output
+            .ends_with("2 devices, 2 secrets: each device has its own, and each secret its device\n")
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_of_the_last_hour_is_kept_although_its_time_is_over() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    put_waiting(&world, "bob", 2, NOW.plus(GRACE_PERIOD / 2)).await?;
+    world
+        .clock
+        .advance(GRACE_PERIOD.saturating_sub(Duration::from_millis(1)));
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    doctor.examine(&FIX, &NoDelay).await?;
+    assert_eq!(world.devices.count(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_expired_device_is_removed_however_the_removal_is_interrupted() -> Result<()> {
+    for (op, fault) in [Fault::Before, Fault::After, Fault::LostThenRepeated]
+        .into_iter()
+        .flat_map(|fault| [(true, fault), (false, fault)])
+    {
+        let world = World::new()?;
+        put(&world, "alice", 1)?;
+        put_waiting(&world, "bob", 2, NOW.plus(GRACE_PERIOD)).await?;
+        world.clock.advance(GRACE_PERIOD);
+        if op {
+            world.devices.inject(Op::Remove, fault);
+        } else {
+            world.seeds.inject(Op::Remove, fault);
+        }
+        let mut doctor = doctor(&world, []);
+        doctor.yes = true;
+        let first = doctor.examine(&FIX, &NoDelay).await;
+        assert_eq!(first.is_err(), fault != Fault::LostThenRepeated && op, "{fault:?}");
+        world.assert_safe("after an interrupted fix");
+        doctor.examine(&FIX, &NoDelay).await?;
+        assert_eq!((world.devices.count(), world.seeds.count()), (1, 1), "{fault:?}");
+    }
     Ok(())
 }
 
