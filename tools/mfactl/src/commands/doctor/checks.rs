@@ -23,28 +23,40 @@ const OUTPUTS: [&str; 6] = [
 ];
 /// The TTL attribute of the table of auths.
 const EXPIRES_AT: &str = "expiresAt";
-const ROUTES: [(&str, &str); 2] = [
+const SIGN_IN_ROUTES: [(&str, &str); 2] = [
     ("POST", "/deviceAuthentications"),
     ("POST", "/deviceAuthentications/{authId}"),
+];
+/// With `DeviceApi` only.
+const DEVICE_ROUTES: [(&str, &str); 4] = [
+    ("POST", "/users/{userName}/mfadevices"),
+    ("POST", "/users/{userName}/mfadevices/{authId}"),
+    ("GET", "/users/{userName}/mfadevices"),
+    ("DELETE", "/users/{userName}/mfadevices/TOTP/{deviceName}"),
 ];
 const COGNITO: &str = "COGNITO_USER_POOLS";
 pub(super) const SERVER: &str = "mfa";
 const SCOPE: &str = "mfa/authenticate";
+const DEVICES_SCOPE: &str = "mfa/devices";
+const DEVICE_API: &str = "DeviceApi";
+const WATCH: &str = "Watch";
 /// How far the clock may be off without consequences: codes of the previous and next step are accepted too.
 const CLOCK_TOLERANCE_MS: u64 = 5_000;
 /// What cannot be measured: the answers have whole seconds.
 const CLOCK_RESOLUTION_MS: u64 = 1_000;
 
-/// The alarms of the template: logical id, row in `docs/operations.md`, whether it exists only with `Watch`.
-const ALARMS: [(&str, &str, bool); 8] = [
-    ("FailuresAlarm", "Failures", false),
-    ("InitAuthErrorsAlarm", "Errors", false),
-    ("ValidateOtpErrorsAlarm", "Errors", false),
-    ("WrongPairsAlarm", "Wrong pairs", true),
-    ("GatedAlarm", "Gated attempts", true),
-    ("SeedFailuresAlarm", "Seed failures", true),
-    ("LatencyAlarm", "Latency", true),
-    ("ThrottlesAlarm", "Throttles", true),
+/// The alarms of the template: logical id, row in `docs/operations.md`, the parameters that must be on for it to exist.
+const ALARMS: [(&str, &str, &[&str]); 10] = [
+    ("FailuresAlarm", "Failures", &[]),
+    ("InitAuthErrorsAlarm", "Errors", &[]),
+    ("ValidateOtpErrorsAlarm", "Errors", &[]),
+    ("ManageDevicesErrorsAlarm", "Errors", &[DEVICE_API]),
+    ("WrongPairsAlarm", "Wrong pairs", &[WATCH]),
+    ("GatedAlarm", "Gated attempts", &[WATCH]),
+    ("DeviceChangesAlarm", "Device changes", &[WATCH, DEVICE_API]),
+    ("SeedFailuresAlarm", "Seed failures", &[WATCH]),
+    ("LatencyAlarm", "Latency", &[WATCH]),
+    ("ThrottlesAlarm", "Throttles", &[WATCH]),
 ];
 
 pub(super) fn stack(stack: &DeployedStack) -> Vec<Finding> {
@@ -187,7 +199,8 @@ pub(super) fn api_access(stack: &DeployedStack, api: &str, found: Option<&ApiAcc
     let own_pool = stack.outputs.get(USER_POOL_ID).map(|pool| format!(":userpool/{pool}"));
     let mut findings = Vec::new();
     let mut problem = |text: String| findings.push(Finding::problem(PART, text, by_hand.clone()));
-    for (verb, path) in ROUTES {
+    let device_routes = DEVICE_ROUTES.iter().filter(|_| stack.is_on(DEVICE_API));
+    for &(verb, path) in SIGN_IN_ROUTES.iter().chain(device_routes) {
         if !found
             .methods
             .iter()
@@ -223,13 +236,16 @@ pub(super) fn api_access(stack: &DeployedStack, api: &str, found: Option<&ApiAcc
             problem(format!(
                 "{verb} {path} requires no scope, so it expects ID tokens, which no client gets"
             ));
-        } else if scopes.iter().any(|scope| scope != SCOPE) {
+        }
+        let for_devices = DEVICE_ROUTES.contains(&(verb.as_str(), path.as_str()));
+        let wanted = if for_devices { DEVICES_SCOPE } else { SCOPE };
+        if scopes.iter().any(|scope| scope != wanted) {
             problem(format!("{verb} {path} takes the scopes {}", scopes.join(", ")));
         }
     }
     if findings.is_empty() {
         let text = format!(
-            "{} accept tokens of the stack's user pool with {SCOPE}",
+            "{} accept tokens of the stack's user pool with the scope of each",
             count(found.methods.len(), "method")
         );
         findings.push(Finding::ok(PART, text));
@@ -274,15 +290,21 @@ pub(super) fn user_pool(stack: &DeployedStack, id: &str, found: Option<&UserPool
         )];
     };
     let mut findings = Vec::new();
-    if !pool.scopes.iter().any(|scope| scope == SCOPE) {
+    for (scope, name, needed) in [
+        (SCOPE, "authenticate", true),
+        (DEVICES_SCOPE, "devices", stack.is_on(DEVICE_API)),
+    ] {
+        if !needed || pool.scopes.iter().any(|found| found == scope) {
+            continue;
+        }
         let remedy = format!(
             "aws cognito-idp create-resource-server --user-pool-id {id} --identifier {SERVER} --name {SERVER} --scopes \
-             ScopeName=authenticate,ScopeDescription=authenticate (if it exists with other scopes, update-resource-server with \
-             all of them and this one)"
+             ScopeName={name},ScopeDescription={name} (if it exists with other scopes, update-resource-server with all of them \
+             and this one)"
         );
         findings.push(Finding::problem(
             PART,
-            format!("the user pool does not have the scope {SCOPE}"),
+            format!("the user pool does not have the scope {scope}"),
             remedy,
         ));
     }
@@ -331,15 +353,13 @@ pub(super) struct ExpectedAlarm {
 }
 
 pub(super) fn expected_alarms(stack: &DeployedStack) -> Vec<ExpectedAlarm> {
-    let watched = stack.is_on("Watch");
-    let expected = ALARMS
-        .into_iter()
-        .filter(|(_, _, only_watched)| watched || !only_watched);
+    let exists = |parameters: &[&str]| parameters.iter().all(|parameter| stack.is_on(parameter));
+    let expected = ALARMS.into_iter().filter(|(_, _, parameters)| exists(parameters));
     expected
-        .map(|(logical, heading, watched)| ExpectedAlarm {
+        .map(|(logical, heading, parameters)| ExpectedAlarm {
             logical,
             heading,
-            watched,
+            watched: parameters.contains(&WATCH),
             name: stack.physical_id(logical).map(str::to_owned),
         })
         .collect()
@@ -400,7 +420,7 @@ pub(super) fn alarms(stack: &DeployedStack, expected: &[ExpectedAlarm], found: &
             Finding::notice(PART, format!("{} no topic (AlarmTopicArn is empty)", has(silent)))
         });
     }
-    if !stack.is_on("Watch") {
+    if !stack.is_on(WATCH) {
         let text = "guessing, seed failures, latency and throttles have no alarms (Watch=false)";
         findings.push(Finding::notice(PART, text));
     }
