@@ -9,20 +9,20 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use acceptance::{Exchange, Fault, Outcome, Rule, Secrets, StoreProxy, World, WorldOptions, names};
+use acceptance::{Answer, Exchange, Fault, Outcome, Rule, Secrets, StoreProxy, World, WorldOptions, names};
 use anyhow::{Context as _, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use local::{LogTo, Registered};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::aws::sdk::Clients;
-use shared::clock::{SystemClock, Timestamp};
+use shared::clock::{Clock as _, SystemClock, Timestamp};
 use shared::device::{Registration, Status};
 use shared::http::error::Failure;
 use shared::http::response::Success;
 use shared::http::{ApiRequest, Boundary, Endpoint, Notes};
 use shared::names::SeedRef;
-use shared::otp::{Digits, OtpParameters, Seed};
+use shared::otp::{Digits, OtpParameters, Period, Seed, Step};
 use shared::ports::operator::DeviceInventory as _;
 use shared::ports::registry::DeviceRegistry as _;
 use shared::random::{Random as _, SystemRandom};
@@ -48,6 +48,7 @@ async fn main() -> Result<()> {
     requests.tokens().await?;
     requests.verdicts().await?;
     requests.gates().await?;
+    requests.registrations().await?;
     requests.bad_input().await?;
     requests.unknown().await?;
     requests.states().await?;
@@ -86,6 +87,11 @@ impl log::Log for Logger {
     }
 
     fn flush(&self) {}
+}
+
+fn text(answer: &Answer, name: &str) -> Result<String> {
+    let member = answer.member(name);
+    Ok(member.as_str().context("a text is missing")?.to_owned())
 }
 
 struct Requests {
@@ -233,6 +239,55 @@ impl Requests {
         }
         self.otps(0, 1, 429).await?;
         self.rest().await
+    }
+
+    /// A device's life over HTTP: its seed, its URI and its codes are secrets.
+    async fn registrations(&mut self) -> Outcome {
+        const TABLET: &str = "a tablet of someone";
+        let encoded = |name: &str| name.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        let users = format!("/users/{}/mfadevices", encoded(USER));
+        let named = json!({ "deviceType": "TOTP", "deviceName": TABLET, "replace": true });
+        for _ in 0..2 {
+            let answer = self.registration(Method::POST, &users, Some(&named), 201).await?;
+            let (secret, uri) = (text(&answer, "secret")?, text(&answer, "registrationUri")?);
+            self.secrets.add("a seed that was registered", &secret);
+            self.secrets.add("a URI that was registered", &uri);
+            let seed = Seed::from_base32(&secret, OtpParameters::default())?;
+            let auth_id = text(&answer, "authId")?;
+            self.secrets.add("an authId", &auth_id);
+            let step = Step::at(self.world.stack.clock().now(), Period::Thirty);
+            for (ahead, expected) in [(1_000, 422), (0, 200), (0, 200)] {
+                let code = seed.code(Step(step.0 + ahead)).reveal().to_owned();
+                self.secrets.add("a code", &code);
+                let path = format!("{users}/{auth_id}");
+                self.registration(Method::POST, &path, Some(&json!({ "otp": code })), expected)
+                    .await?;
+            }
+            self.world.advance(Duration::from_secs(30))?;
+        }
+        for body in [
+            json!({ "deviceType": USER }),
+            json!({ "deviceType": "TOTP", "deviceName": [USER] }),
+        ] {
+            self.registration(Method::POST, &users, Some(&body), 400).await?;
+        }
+        self.registration(Method::GET, &users, None, 200).await?;
+        let removal = format!("{users}/TOTP/{}", encoded(TABLET));
+        self.registration(Method::DELETE, &removal, None, 204).await?;
+        self.registration(Method::DELETE, &removal, None, 404).await?;
+        Ok(())
+    }
+
+    async fn registration(&self, method: Method, path: &str, body: Option<&Value>, status: u16) -> Result<Answer> {
+        let request = self.world.request(method, path).bearer_auth(self.world.token());
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let answer = self.world.send(request).await?;
+        // Its body may be a secret.
+        anyhow::ensure!(answer.status == status, "{status} expected, got {}", answer.status);
+        Ok(answer)
     }
 
     async fn bad_input(&mut self) -> Outcome {

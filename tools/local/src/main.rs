@@ -39,7 +39,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Perform the three steps once against a new stack; exit with 0 only if every answer is as documented.
-    Demo,
+    Demo {
+        /// Instead register a device over HTTP, activate it, sign in with it, replace it and remove it.
+        #[arg(long)]
+        register: bool,
+    },
     /// Print an event for `cargo lambda invoke` with a code that is valid now on the running stack.
     Event {
         #[command(subcommand)]
@@ -66,7 +70,7 @@ enum EventFor {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        Some(Command::Demo) => run_demo().await,
+        Some(Command::Demo { register }) => run_demo(register).await,
         Some(Command::Event { function }) => print_event(function).await,
         None => serve(&arguments).await,
     };
@@ -80,9 +84,13 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run_demo() -> Result<()> {
+async fn run_demo(register: bool) -> Result<()> {
     let stack = Stack::start(Options::default()).await?;
-    let outcome = demo::run(&stack, &mut io::stdout()).await;
+    let outcome = if register {
+        demo::run_registration(&stack, &mut io::stdout()).await
+    } else {
+        demo::run(&stack, &mut io::stdout()).await
+    };
     stack.shutdown().await;
     outcome
 }

@@ -1,5 +1,6 @@
-//! The three steps once against a new stack, shown and compared with the documentation.
+//! The three steps, or the life of a device, once against a new stack, shown and compared with the documentation.
 
+mod registration;
 pub mod sample_event;
 pub mod usage;
 
@@ -8,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::header::HeaderMap;
-use reqwest::{Client as Http, RequestBuilder};
+use reqwest::{Client as Http, Method, RequestBuilder};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::names::AuthId;
 use zeroize::Zeroizing;
 
@@ -41,111 +42,172 @@ struct CodeAnswer {
 /// # Errors
 /// If an answer differs from the documentation.
 pub async fn run(stack: &Stack, out: &mut impl Write) -> Result<()> {
-    let http = Http::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
-    let token = get_token(stack, &http, out).await?;
-    let auth_id = start(stack, &http, &token, out).await?;
-    validate(stack, &http, &token, auth_id, out).await?;
-    writeln!(out, "\nAll three steps succeeded as documented.")?;
+    let mut demo = Demo::new(stack, out)?;
+    demo.title("Step 1: an access token")?;
+    let token = demo.token("mfa/authenticate").await?;
+    demo.title("Step 2: start an authentication")?;
+    let auth_id = demo.start(&token, DEMO_USER, DEMO_DEVICE).await?;
+    let code = demo.code_of_the_app().await?;
+    demo.title("Step 3: send the code that the app shows")?;
+    demo.validate(&token, auth_id, &code).await?;
+    writeln!(demo.out, "\nAll three steps succeeded as documented.")?;
     Ok(())
 }
 
-async fn get_token(stack: &Stack, http: &Http, out: &mut impl Write) -> Result<Zeroizing<String>> {
-    let [client, _] = stack.clients();
-    let url = stack.token_url();
-    writeln!(out, "Step 1: an access token\n> POST {url}")?;
-    writeln!(
-        out,
-        "> Authorization: Basic base64({}:{})",
-        client.id().as_str(),
-        shortened(client.secret())
-    )?;
-    writeln!(out, "> grant_type=client_credentials&scope=mfa/authenticate")?;
-    let form = [("grant_type", "client_credentials"), ("scope", "mfa/authenticate")];
-    let request = http
-        .post(url)
-        .basic_auth(client.id().as_str(), Some(client.secret()))
-        .form(&form);
-    let (status, _, body) = send(request).await?;
-    // An answer without a token can be shown.
-    let Ok(answer) = serde_json::from_str::<TokenAnswer>(&body) else {
-        bail!("step 1 must answer with a token, not with {status} {}", *body);
-    };
-    writeln!(
-        out,
-        "< {status}\n< access_token={} expires_in={} token_type={}",
-        shortened(&answer.access_token),
-        answer.expires_in,
-        answer.token_type
-    )?;
-    ensure!(status == 200, "step 1 must answer 200");
-    let kind = (answer.expires_in, answer.token_type.as_str());
-    ensure!(kind == (3_600, "Bearer"), "step 1 must answer as Cognito does");
-    Ok(answer.access_token)
+/// Registers a device over HTTP, activates it, signs in, replaces it and removes it; shown as [`run`] does.
+///
+/// # Errors
+/// If an answer differs from the documentation.
+pub async fn run_registration(stack: &Stack, out: &mut impl Write) -> Result<()> {
+    Demo::new(stack, out)?.registration().await
 }
 
-async fn start(stack: &Stack, http: &Http, token: &str, out: &mut impl Write) -> Result<AuthId> {
-    let url = format!("{}/deviceAuthentications", stack.api_url());
-    let body = json!({ "userName": DEMO_USER, "deviceName": DEMO_DEVICE, "deviceType": "TOTP" }).to_string();
-    writeln!(out, "\nStep 2: start an authentication")?;
-    let (status, headers, body) = post(http, url, token, body, out).await?;
-    ensure!(status == 201, "step 2 must answer 201");
-    standard_headers(&headers)?;
-    let answer: StartAnswer = serde_json::from_str(&body).context("step 2 must answer with an authId")?;
-    let auth_id = AuthId::parse(&answer.auth_id).context("step 2 must answer with an authId")?;
-    let expected = format!(
-        "{{\"authId\":\"{auth_id}\",\"status\":\"SUCCESS\",\
-         \"message\":\"Please get the OTP from registered device to authenticate\"}}"
-    );
-    ensure!(*body == expected, "step 2 must answer exactly: {expected}");
-    let location = format!("/v1/deviceAuthentications/{auth_id}");
-    ensure!(
-        header(&headers, "location") == Some(&location),
-        "step 2 must name the path of step 3 as Location"
-    );
-    ensure!(
-        header(&headers, "auth-expires-at").is_some(),
-        "step 2 must have Auth-Expires-At"
-    );
-    Ok(auth_id)
+struct Demo<'a, W> {
+    stack: &'a Stack,
+    http: Http,
+    out: &'a mut W,
+    titles: usize,
 }
 
-async fn validate(stack: &Stack, http: &Http, token: &str, auth_id: AuthId, out: &mut impl Write) -> Result<()> {
-    let url = format!("{}/deviceAuthentications/{auth_id}", stack.api_url());
-    let code = format!(
-        "{}/_local/code?userName={DEMO_USER}&deviceName={DEMO_DEVICE}",
-        stack.origin()
-    );
-    let (_, _, code) = send(http.get(code)).await?;
-    let code: CodeAnswer = serde_json::from_str(&code).context("the local stack returned no code")?;
-    writeln!(out, "\nStep 3: send the code that the app shows")?;
-    let (status, headers, body) = post(http, url, token, json!({ "otp": code.otp }).to_string(), out).await?;
-    ensure!(status == 200, "step 3 must answer 200");
-    standard_headers(&headers)?;
-    let expected = "{\"status\":\"SUCCESS\",\"message\":\"OTP has been validated successfully\"}";
-    ensure!(*body == expected, "step 3 must answer exactly: {expected}");
-    Ok(())
+impl<'a, W: Write> Demo<'a, W> {
+    fn new(stack: &'a Stack, out: &'a mut W) -> Result<Self> {
+        let http = Http::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        Ok(Self {
+            stack,
+            http,
+            out,
+            titles: 0,
+        })
+    }
+
+    fn title(&mut self, text: &str) -> Result<()> {
+        let separator = if self.titles == 0 { "" } else { "\n" };
+        self.titles += 1;
+        Ok(writeln!(self.out, "{separator}{text}")?)
+    }
+
+    async fn token(&mut self, scope: &str) -> Result<Zeroizing<String>> {
+        let [client, _] = self.stack.clients();
+        let url = self.stack.token_url();
+        writeln!(self.out, "> POST {url}")?;
+        writeln!(
+            self.out,
+            "> Authorization: Basic base64({}:{})",
+            client.id().as_str(),
+            shortened(client.secret())
+        )?;
+        writeln!(self.out, "> grant_type=client_credentials&scope={scope}")?;
+        let form = [("grant_type", "client_credentials"), ("scope", scope)];
+        let request = self
+            .http
+            .post(url)
+            .basic_auth(client.id().as_str(), Some(client.secret()))
+            .form(&form);
+        let (status, _, body) = send(request).await?;
+        // An answer without a token can be shown.
+        let Ok(answer) = serde_json::from_str::<TokenAnswer>(&body) else {
+            bail!(
+                "the token endpoint must answer with a token, not with {status} {}",
+                *body
+            );
+        };
+        writeln!(
+            self.out,
+            "< {status}\n< access_token={} expires_in={} token_type={}",
+            shortened(&answer.access_token),
+            answer.expires_in,
+            answer.token_type
+        )?;
+        ensure!(status == 200, "the token endpoint must answer 200");
+        let kind = (answer.expires_in, answer.token_type.as_str());
+        ensure!(
+            kind == (3_600, "Bearer"),
+            "the token endpoint must answer as Cognito does"
+        );
+        Ok(answer.access_token)
+    }
+
+    async fn start(&mut self, token: &str, user: &str, device: &str) -> Result<AuthId> {
+        let url = format!("{}/deviceAuthentications", self.stack.api_url());
+        let body = json!({ "userName": user, "deviceName": device, "deviceType": "TOTP" });
+        let (status, headers, body) = self.call(Method::POST, &url, token, Some(body)).await?;
+        ensure!(status == 201, "step 2 must answer 201");
+        standard_headers(&headers)?;
+        let answer: StartAnswer = serde_json::from_str(&body).context("step 2 must answer with an authId")?;
+        let auth_id = AuthId::parse(&answer.auth_id).context("step 2 must answer with an authId")?;
+        let expected = format!(
+            "{{\"authId\":\"{auth_id}\",\"status\":\"SUCCESS\",\
+             \"message\":\"Please get the OTP from registered device to authenticate\"}}"
+        );
+        ensure!(*body == expected, "step 2 must answer exactly: {expected}");
+        let location = format!("/v1/deviceAuthentications/{auth_id}");
+        ensure!(
+            header(&headers, "location") == Some(&location),
+            "step 2 must name the path of step 3 as Location"
+        );
+        ensure!(
+            header(&headers, "auth-expires-at").is_some(),
+            "step 2 must have Auth-Expires-At"
+        );
+        Ok(auth_id)
+    }
+
+    /// The current code of the demo's device.
+    async fn code_of_the_app(&self) -> Result<String> {
+        let url = format!(
+            "{}/_local/code?userName={DEMO_USER}&deviceName={DEMO_DEVICE}",
+            self.stack.origin()
+        );
+        let (_, _, code) = send(self.http.get(url)).await?;
+        let code: CodeAnswer = serde_json::from_str(&code).context("the local stack returned no code")?;
+        Ok(code.otp)
+    }
+
+    async fn validate(&mut self, token: &str, auth_id: AuthId, code: &str) -> Result<()> {
+        let url = format!("{}/deviceAuthentications/{auth_id}", self.stack.api_url());
+        let body = json!({ "otp": code });
+        let (status, headers, body) = self.call(Method::POST, &url, token, Some(body)).await?;
+        ensure!(status == 200, "step 3 must answer 200");
+        standard_headers(&headers)?;
+        let expected = "{\"status\":\"SUCCESS\",\"message\":\"OTP has been validated successfully\"}";
+        ensure!(*body == expected, "step 3 must answer exactly: {expected}");
+        Ok(())
+    }
+
+    /// Sends a request and shows it with its answer.
+    async fn call(&mut self, method: Method, url: &str, token: &str, body: Option<Value>) -> Result<Answer> {
+        let answer = self.silent_call(method, url, token, body).await?;
+        if !answer.2.is_empty() {
+            writeln!(self.out, "< {}", *answer.2)?;
+        }
+        Ok(answer)
+    }
+
+    /// As [`Demo::call`], without the body of the answer.
+    async fn silent_call(&mut self, method: Method, url: &str, token: &str, body: Option<Value>) -> Result<Answer> {
+        writeln!(
+            self.out,
+            "> {method} {url}\n> Authorization: Bearer {}",
+            shortened(token)
+        )?;
+        let mut request = self.http.request(method, url).bearer_auth(token);
+        if let Some(body) = body {
+            let body = body.to_string();
+            writeln!(self.out, "> Content-Type: application/json\n> {body}")?;
+            request = request.header("content-type", "application/json").body(body);
+        }
+        let (status, headers, body) = send(request).await?;
+        writeln!(self.out, "< {status}")?;
+        for name in ["location", "auth-expires-at", "auth-codes-required"] {
+            if let Some(value) = header(&headers, name) {
+                writeln!(self.out, "< {name}: {value}")?;
+            }
+        }
+        Ok((status, headers, body))
+    }
 }
 
 type Answer = (u16, HeaderMap, Zeroizing<String>);
-
-async fn post(http: &Http, url: String, token: &str, body: String, out: &mut impl Write) -> Result<Answer> {
-    writeln!(out, "> POST {url}\n> Authorization: Bearer {}", shortened(token))?;
-    writeln!(out, "> Content-Type: application/json\n> {body}")?;
-    let request = http
-        .post(url)
-        .bearer_auth(token)
-        .header("content-type", "application/json")
-        .body(body);
-    let (status, headers, body) = send(request).await?;
-    writeln!(out, "< {status}")?;
-    for name in ["location", "auth-expires-at", "auth-codes-required"] {
-        if let Some(value) = header(&headers, name) {
-            writeln!(out, "< {name}: {value}")?;
-        }
-    }
-    writeln!(out, "< {}", *body)?;
-    Ok((status, headers, body))
-}
 
 async fn send(request: RequestBuilder) -> Result<Answer> {
     let response = request.send().await?;
@@ -189,6 +251,23 @@ mod tests {
         assert!(!shown.contains(stack.clients()[0].secret()), "{shown}");
         assert_eq!(stack.log_lines().len(), 2);
         assert_eq!(stack.access_lines().len(), 2);
+        stack.shutdown().await;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_demo_of_registration_succeeds_and_shows_no_secret() -> Result<()> {
+        let stack = Stack::start(Options {
+            clock: Some(std::sync::Arc::new(crate::LocalClock::running())),
+            ..Options::default()
+        })
+        .await?;
+        let mut shown = Vec::new();
+        run_registration(&stack, &mut shown).await?;
+        let shown = String::from_utf8(shown)?;
+        for secret in [stack.clients()[0].secret(), "otpauth://totp"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
         stack.shutdown().await;
         Ok(())
     }

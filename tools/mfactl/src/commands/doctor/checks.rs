@@ -38,25 +38,23 @@ const COGNITO: &str = "COGNITO_USER_POOLS";
 pub(super) const SERVER: &str = "mfa";
 const SCOPE: &str = "mfa/authenticate";
 const DEVICES_SCOPE: &str = "mfa/devices";
-const DEVICE_API: &str = "DeviceApi";
-const WATCH: &str = "Watch";
 /// How far the clock may be off without consequences: codes of the previous and next step are accepted too.
 const CLOCK_TOLERANCE_MS: u64 = 5_000;
 /// What cannot be measured: the answers have whole seconds.
 const CLOCK_RESOLUTION_MS: u64 = 1_000;
 
-/// The alarms of the template: logical id, row in `docs/operations.md`, the parameters that must be on for it to exist.
+/// The alarms of the template: logical id, row in `docs/operations.md`, and the parameters that must all be on for it.
 const ALARMS: [(&str, &str, &[&str]); 10] = [
     ("FailuresAlarm", "Failures", &[]),
     ("InitAuthErrorsAlarm", "Errors", &[]),
     ("ValidateOtpErrorsAlarm", "Errors", &[]),
-    ("ManageDevicesErrorsAlarm", "Errors", &[DEVICE_API]),
-    ("WrongPairsAlarm", "Wrong pairs", &[WATCH]),
-    ("GatedAlarm", "Gated attempts", &[WATCH]),
-    ("DeviceChangesAlarm", "Device changes", &[WATCH, DEVICE_API]),
-    ("SeedFailuresAlarm", "Seed failures", &[WATCH]),
-    ("LatencyAlarm", "Latency", &[WATCH]),
-    ("ThrottlesAlarm", "Throttles", &[WATCH]),
+    ("ManageDevicesErrorsAlarm", "Errors", &["DeviceApi"]),
+    ("WrongPairsAlarm", "Wrong pairs", &["Watch"]),
+    ("GatedAlarm", "Gated attempts", &["Watch"]),
+    ("DeviceChangesAlarm", "Device changes", &["Watch", "DeviceApi"]),
+    ("SeedFailuresAlarm", "Seed failures", &["Watch"]),
+    ("LatencyAlarm", "Latency", &["Watch"]),
+    ("ThrottlesAlarm", "Throttles", &["Watch"]),
 ];
 
 pub(super) fn stack(stack: &DeployedStack) -> Vec<Finding> {
@@ -199,7 +197,7 @@ pub(super) fn api_access(stack: &DeployedStack, api: &str, found: Option<&ApiAcc
     let own_pool = stack.outputs.get(USER_POOL_ID).map(|pool| format!(":userpool/{pool}"));
     let mut findings = Vec::new();
     let mut problem = |text: String| findings.push(Finding::problem(PART, text, by_hand.clone()));
-    let device_routes = DEVICE_ROUTES.iter().filter(|_| stack.is_on(DEVICE_API));
+    let device_routes = DEVICE_ROUTES.iter().filter(|_| stack.is_on("DeviceApi"));
     for &(verb, path) in SIGN_IN_ROUTES.iter().chain(device_routes) {
         if !found
             .methods
@@ -292,7 +290,7 @@ pub(super) fn user_pool(stack: &DeployedStack, id: &str, found: Option<&UserPool
     let mut findings = Vec::new();
     for (scope, name, needed) in [
         (SCOPE, "authenticate", true),
-        (DEVICES_SCOPE, "devices", stack.is_on(DEVICE_API)),
+        (DEVICES_SCOPE, "devices", stack.is_on("DeviceApi")),
     ] {
         if !needed || pool.scopes.iter().any(|found| found == scope) {
             continue;
@@ -359,7 +357,7 @@ pub(super) fn expected_alarms(stack: &DeployedStack) -> Vec<ExpectedAlarm> {
         .map(|(logical, heading, parameters)| ExpectedAlarm {
             logical,
             heading,
-            watched: parameters.contains(&WATCH),
+            watched: parameters.contains(&"Watch"),
             name: stack.physical_id(logical).map(str::to_owned),
         })
         .collect()
@@ -420,7 +418,7 @@ pub(super) fn alarms(stack: &DeployedStack, expected: &[ExpectedAlarm], found: &
             Finding::notice(PART, format!("{} no topic (AlarmTopicArn is empty)", has(silent)))
         });
     }
-    if !stack.is_on(WATCH) {
+    if !stack.is_on("Watch") {
         let text = "guessing, seed failures, latency and throttles have no alarms (Watch=false)";
         findings.push(Finding::notice(PART, text));
     }
