@@ -218,6 +218,10 @@ pub struct Attempt {
 }
 
 /// What to do about an attempt.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and a box would be one more allocation"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Decision {
     /// Nothing is written; this is the answer.

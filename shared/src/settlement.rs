@@ -14,6 +14,10 @@ use crate::ports::{DeviceStore, Written};
 pub const MOST_DECISIONS: u8 = 3;
 
 /// The state of an attempt between its first decision and its end.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and a box would be one more allocation"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Settlement {
     /// This write has to be made; without it there is no verdict.

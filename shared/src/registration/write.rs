@@ -46,8 +46,11 @@ impl RegisterRequest {
     /// # Errors
     /// [`RandomError`].
     pub fn random_version(random: &impl Random) -> Result<u64, RandomError> {
-        let [a, b, c, d, e, f, g, h, ..] = random.sixteen_bytes()?;
-        Ok(u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1)
+        let mut bytes = [0; 8];
+        for (to, from) in bytes.iter_mut().zip(random.sixteen_bytes()?) {
+            *to = from;
+        }
+        Ok(u64::from_be_bytes(bytes) >> 1)
     }
 
     fn activate_by(&self) -> Option<Timestamp> {

@@ -21,7 +21,7 @@ async fn a_healthy_stack_has_no_problem() -> Result<()> {
         "ok      stack    mfa: UPDATE_COMPLETE",
         "ok      tables   Auths-1: authIds are deleted by expiresAt",
         "ok      tables   Devices-1: can be restored to a point in time",
-        "ok      api      2 methods accept tokens of the stack's user pool with the scope of each",
+        "ok      api      2 methods accept tokens of the stack's user pool with mfa/authenticate",
         "ok      api      refuses a POST /deviceAuthentications without a token (401)",
         "ok      api      refuses a POST /deviceAuthentications/00000000-0000-0000-0000-000000000000 without a token (401)",
         "ok      clients  3 clients may request mfa/authenticate",
