@@ -2,6 +2,7 @@
 
 use lambda_http::http::StatusCode;
 use serde::Serialize;
+use shared::clock::Timestamp;
 use shared::device::DeviceRecord;
 use shared::http::body::Members;
 use shared::http::error::Failure;
@@ -120,7 +121,7 @@ impl<'a> ListedDevice<'a> {
             status: record.device.status.as_str(),
             device_name: record.key.device.as_str(),
             created_at: record.created_at.rfc3339(),
-            last_used_at: record.last_used_at.map(|used_at| used_at.rfc3339()),
+            last_used_at: record.last_used_at.map(Timestamp::rfc3339),
         }
     }
 }

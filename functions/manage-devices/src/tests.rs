@@ -488,7 +488,7 @@ async fn an_auth_id_belongs_to_its_user_and_client_and_expires() -> Outcome {
         );
     }
     assert_eq!(world.device("mydevice")?.total_failures, 0);
-    world.clock.advance(Duration::from_secs(600));
+    world.clock.advance(Duration::from_mins(10));
     assert_eq!(
         world.activate(&registered, 0).await?.outcome(),
         code(410, "AUTH_EXPIRED")
