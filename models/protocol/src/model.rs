@@ -675,7 +675,7 @@ impl Model for Protocol {
         if !Self::same_for_owner(state, &next) && !self.owner_gets_in(&next) {
             next.ledger.broken.add(Invariant::OwnerGetsIn);
         }
-        self.watch(state, &mut next, action);
+        Self::watch(state, &mut next, action);
         self.forget(&mut next);
         Some(next)
     }

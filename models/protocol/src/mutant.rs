@@ -85,7 +85,12 @@ pub enum Mutant {
 impl Mutant {
     /// Every mutant, an invariant that it must break, and a setup in which it does.
     #[must_use]
-    pub fn all() -> [(Self, Invariant, Setup); 37] {
+    pub fn all() -> Vec<(Self, Invariant, Setup)> {
+        let of_sign_ins = Self::of_sign_ins().into_iter();
+        of_sign_ins.chain(Self::of_registrations()).collect()
+    }
+
+    fn of_sign_ins() -> [(Self, Invariant, Setup); 16] {
         [
             (Self::VerdictBeforeWrite, Invariant::Counted, Setup::crowded()),
             (Self::CounterByReadThenWrite, Invariant::Counted, Setup::guessed_at()),
@@ -115,6 +120,11 @@ impl Mutant {
             ),
             (Self::StatusNotChecked, Invariant::Revoked, Setup::disabled()),
             (Self::SeedNotChecked, Invariant::Revoked, Setup::replaced()),
+        ]
+    }
+
+    fn of_registrations() -> [(Self, Invariant, Setup); 21] {
+        [
             (
                 Self::ActivationCodeStaysUnused,
                 Invariant::StepOnce,

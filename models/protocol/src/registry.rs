@@ -321,7 +321,7 @@ impl Protocol {
     }
 
     /// Checks what an event did to the device's seed and status against the invariants.
-    pub(crate) fn watch(&self, before: &State, after: &mut State, action: Action) {
+    pub(crate) fn watch(before: &State, after: &mut State, action: Action) {
         if let (Some(was), None, Action::Task(number, _)) = (&before.table, &after.table, action) {
             let task = before.desk.tasks.get(number);
             let read = task.and_then(|task| task.begun.as_ref()?.read.as_ref());
