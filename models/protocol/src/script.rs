@@ -25,6 +25,7 @@ use crate::state::{Answer, Call, Item, Task, UseCase, Write};
 use crate::{Mutant, Setup};
 
 /// How far a use case has come.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(crate) enum Progress {
     /// It waits for an answer.
     Asks(Call),

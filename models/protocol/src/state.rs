@@ -385,6 +385,10 @@ impl Item {
 
 /// A call of the port `DeviceRegistry`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a state has few, each behind a counted pointer"
+)]
 pub(crate) enum Call {
     Read,
     Write(Write),
