@@ -244,7 +244,13 @@ impl Requests {
     /// A device's life over HTTP: its seed, its URI and its codes are secrets.
     async fn registrations(&mut self) -> Outcome {
         const TABLET: &str = "a tablet of someone";
-        let encoded = |name: &str| name.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        let encoded = |name: &str| data_encoding::HEXUPPER.encode(name.as_bytes()).chars().enumerate().fold(
+            String::new(),
+            |mut path, (position, digit)| {
+                path.extend((position % 2 == 0).then_some('%').into_iter().chain([digit]));
+                path
+            },
+        );
         let users = format!("/users/{}/mfadevices", encoded(USER));
         let named = json!({ "deviceType": "TOTP", "deviceName": TABLET, "replace": true });
         for _ in 0..2 {

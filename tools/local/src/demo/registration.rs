@@ -64,9 +64,10 @@ impl<W: Write> Demo<'_, W> {
         let (status, headers, body) = self.call(Method::GET, &users, &devices, None).await?;
         ensure!(status == 200, "the list must answer 200");
         standard_headers(&headers)?;
-        let listed: Value = serde_json::from_str(&body).context("the list must be JSON")?;
+        let listed: Vec<Value> = serde_json::from_str(&body).context("the list must be an array")?;
+        let is_active = |device: &Value| device.get("status").is_some_and(|status| status == "ACTIVE");
         ensure!(
-            listed.as_array().is_some_and(|all| all.len() == 1) && listed[0]["status"] == "ACTIVE",
+            listed.len() == 1 && listed.iter().all(is_active),
             "the list must have one active device"
         );
         self.title("The device is removed")?;

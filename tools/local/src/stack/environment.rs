@@ -12,8 +12,11 @@ use crate::stores::devices::{AUTHS_TABLE, DEVICES_TABLE, SEED_PREFIX};
 pub(super) fn environment(
     identity: &Identity,
     stores: &Stores,
+    client_owners: Option<&str>,
     settings: BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
+    let owners = client_owners.map(|owners| with_client_ids(owners, identity));
+    let owners = owners.map(|owners| (config::CLIENT_OWNERS.to_owned(), owners));
     let local = [
         (config::AUTHS_TABLE, AUTHS_TABLE),
         (config::DEVICES_TABLE, DEVICES_TABLE),
@@ -30,5 +33,16 @@ pub(super) fn environment(
     let local = local
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    local.chain(settings).collect()
+    local.chain(owners).chain(settings).collect()
+}
+
+/// Owners of clients by their ids, where `first` and `second` stand for those of the stack.
+fn with_client_ids(owners: &str, identity: &Identity) -> String {
+    let [first, second] = identity.clients().map(|client| client.id().as_str());
+    let named = |pair: &str| match pair.trim().split_once('=') {
+        Some(("first", owner)) => format!("{first}={owner}"),
+        Some(("second", owner)) => format!("{second}={owner}"),
+        _ => pair.to_owned(),
+    };
+    owners.split(',').map(named).collect::<Vec<_>>().join(",")
 }

@@ -97,7 +97,7 @@ async fn code(State(api): State<Arc<LocalApi>>, query: Result<Query<DeviceQuery>
             Some(id) => ClientId::parse(&id).ok()?,
             None => api.first_client.clone(),
         };
-        device_key(&api.owners.owner_of(&client), &query.user_name, &query.device_name).ok()
+        device_key(api.owners.owner_of(&client), &query.user_name, &query.device_name).ok()
     });
     let Some(key) = key else {
         return problem(StatusCode::BAD_REQUEST, "send userName and deviceName of a device");

@@ -62,17 +62,6 @@ pub struct Stack {
     log: Arc<Log>,
 }
 
-/// Owners of clients by their ids, where `first` and `second` stand for those of the stack.
-fn with_client_ids(owners: &str, identity: &Identity) -> String {
-    let [first, second] = identity.clients().map(|client| client.id().as_str());
-    let named = |pair: &str| match pair.trim().split_once('=') {
-        Some(("first", owner)) => format!("{first}={owner}"),
-        Some(("second", owner)) => format!("{second}={owner}"),
-        _ => pair.to_owned(),
-    };
-    owners.split(',').map(named).collect::<Vec<_>>().join(",")
-}
-
 impl std::fmt::Debug for Stack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stack")
@@ -114,11 +103,8 @@ impl Stack {
         };
 
         let log = Arc::new(Log::new(options.log_to));
-        let mut settings = options.settings;
-        if let Some(owners) = options.client_owners {
-            settings.insert(config::CLIENT_OWNERS.to_owned(), with_client_ids(&owners, &identity));
-        }
-        let environment = environment::environment(&identity, &stores, settings);
+        let environment =
+            environment::environment(&identity, &stores, options.client_owners.as_deref(), options.settings);
         let owners = config::client_owners(&environment)?;
         let functions = Arc::new(Functions::start(
             environment.clone(),
@@ -137,8 +123,7 @@ impl Stack {
         let host = Host::new("local-stack", &clock)?;
         let [first, _] = identity.clients();
         let served_registry = Arc::new(Registry::new(&stores.clients(), &clock));
-        let owner = owners.owner_of(first.id());
-        let key = device_key(&owner, DEMO_USER, DEMO_DEVICE)?;
+        let key = device_key(owners.owner_of(first.id()), DEMO_USER, DEMO_DEVICE)?;
         let demo = host
             .run(first_devices(Arc::clone(&served_registry), key, options.demo_seed))
             .await?;
