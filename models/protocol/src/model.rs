@@ -447,7 +447,11 @@ impl Protocol {
         let issued = request.issued.as_ref()?;
         // An activation is superseded as soon as the device no longer waits for its seed.
         let same = if request.activates() {
-            device.is_some() && (state.seed == issued.seed || state.desk.pends(issued.seed))
+            device.is_some_and(|device| match device.status {
+                Status::ActivationRequired => state.seed == issued.seed,
+                Status::Active => state.desk.pends(issued.seed),
+                Status::Disabled => false,
+            })
         } else {
             device.is_some_and(|device| device.seed_ref == issued.snapshot.seed_ref)
         };
