@@ -13,6 +13,7 @@ use acceptance::{Answer, Exchange, Fault, Outcome, Rule, Secrets, StoreProxy, Wo
 use anyhow::{Context as _, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use local::{LogTo, Registered};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::aws::sdk::Clients;
@@ -244,13 +245,7 @@ impl Requests {
     /// A device's life over HTTP: its seed, its URI and its codes are secrets.
     async fn registrations(&mut self) -> Outcome {
         const TABLET: &str = "a tablet of someone";
-        let encoded = |name: &str| data_encoding::HEXUPPER.encode(name.as_bytes()).chars().enumerate().fold(
-            String::new(),
-            |mut path, (position, digit)| {
-                path.extend((position % 2 == 0).then_some('%').into_iter().chain([digit]));
-                path
-            },
-        );
+        let encoded = |name| utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
         let users = format!("/users/{}/mfadevices", encoded(USER));
         let named = json!({ "deviceType": "TOTP", "deviceName": TABLET, "replace": true });
         for _ in 0..2 {
