@@ -257,6 +257,8 @@ async fn attempts_at_once_on_stores_that_fail_are_each_decided_once_and_every_su
         ("GUESS_BURST", "50"),
         ("GUESS_REFILL_HOURS", "3"),
         ("GUESS_PAIR_GAP_SECONDS", "1"),
+        // With more, the odds of such a policy are too high for registration.
+        ("DEVICES_PER_USER", "1"),
     ];
     let world = World::with(WorldOptions {
         proxies: true,
