@@ -277,6 +277,12 @@ impl Device {
         self.pair_at.minus(policy.pair_slack())
     }
 
+    /// The beginning of the first step of a length that is not used up.
+    #[must_use]
+    pub fn used_until(&self, period: Period) -> Timestamp {
+        last_step_in(self, period).next().start(period)
+    }
+
     /// Wrong single codes of one authId, as far as they are remembered.
     #[must_use]
     pub fn failures_of(&self, auth_id: AuthId) -> u32 {

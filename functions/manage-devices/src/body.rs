@@ -6,6 +6,7 @@ use shared::clock::Timestamp;
 use shared::device::DeviceRecord;
 use shared::http::body::Members;
 use shared::http::error::Failure;
+use shared::http::path;
 use shared::http::response::Success;
 use shared::names::DeviceName;
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed};
@@ -13,7 +14,7 @@ use shared::otpauth::Issuer;
 use zeroize::Zeroizing;
 
 const DEVICE_NAME: &str = "deviceName must be a string of 1 to 64 characters, without control characters and without white \
-                           space at either end";
+                           space at either end, and neither . nor ..";
 const ISSUER: &str = "issuer must be a string of 1 to 64 characters, without colons and control characters and without white \
                       space at either end";
 const ALGORITHM: &str = "algorithm must be SHA1, SHA256 or SHA512";
@@ -39,7 +40,10 @@ impl RegistrationBody {
         let period = members.optional("period", PERIOD)?;
         let defaults = OtpParameters::default();
         Ok(Self {
-            device: DeviceName::parse(&device).map_err(|_| Failure::invalid(DEVICE_NAME))?,
+            device: DeviceName::parse(&device)
+                .ok()
+                .filter(|device| path::can_stand_in_path(device.as_str()))
+                .ok_or_else(|| Failure::invalid(DEVICE_NAME))?,
             issuer: parsed(issuer, ISSUER, |raw| Issuer::parse(&raw).ok())?,
             parameters: OtpParameters {
                 algorithm: parsed(algorithm, ALGORITHM, |raw| Algorithm::parse(&raw))?.unwrap_or(defaults.algorithm),

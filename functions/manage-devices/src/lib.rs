@@ -257,7 +257,15 @@ where
                 device,
                 seconds_late,
             } => {
-                let failure = Failure::wrong(verdict, offer.kind(), &device, activation.id, now, &self.policy);
+                let failure = Failure::wrong(
+                    verdict,
+                    offer.kind(),
+                    &device,
+                    activation.seed.parameters.period,
+                    activation.id,
+                    now,
+                    &self.policy,
+                );
                 Err(Failure {
                     clock_off_seconds: seconds_late.and_then(|late| i64::try_from(late).ok()).map(|late| -late),
                     ..failure
@@ -386,7 +394,9 @@ fn not_activated(error: NotActivated, now: Timestamp) -> Failure {
         NotActivated::TooLate(_) => Failure::new(Code::AuthExpired, "expired"),
         NotActivated::TooManyDevices => refused(RegistrationRefusal::TooManyDevices),
         NotActivated::Refused(refusal) => Failure::refused(refusal, now),
-        NotActivated::NoSeed(_) => Failure::unavailable("seed_unavailable", None),
+        NotActivated::NoSeed { error, .. } => {
+            Failure::unavailable("seed_unavailable", error.map(|error| Box::new(error).into()))
+        }
         NotActivated::Contention => Failure::unavailable("contention", None),
         NotActivated::Store(error) => error.into(),
     }

@@ -387,6 +387,54 @@ async fn an_activation_that_is_repeated_evaluates_no_code() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_double_click_at_the_limit_is_no_device_too_many() -> Outcome {
+    let world = World::with(&[(config::DEVICES_PER_USER, "1")])?;
+    let registered = world.register("mydevice").await?;
+    for answer in join_all((0..30).map(|_| world.activate(&registered, 0))).await {
+        assert_eq!(answer?.status, 200);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_seed_that_is_gone_is_a_503_unless_its_device_is_too() -> Outcome {
+    let world = World::new()?;
+    let registered = world.register("mydevice").await?;
+    let seed = world.device("mydevice")?.seed_ref;
+    SeedRegistry::remove(&world.seeds, &seed).await?;
+    let answer = world.activate(&registered, 0).await?;
+    assert_eq!(answer.outcome(), code(503, "SERVICE_UNAVAILABLE"));
+    assert_eq!(world.reasons().last().map(String::as_str), Some("seed_unavailable"));
+    // Someone registers it again, or removes it, between both reads of the device.
+    let key = World::key("mydevice")?;
+    let again = Device {
+        version: 1,
+        seed_ref: SeedRef::new("mfa/seed/again", "v")?,
+        ..world.device("mydevice")?
+    };
+    for (changed, outcome) in [(Some(again), (409, "AUTH_SUPERSEDED")), (None, (404, "AUTH_NOT_FOUND"))] {
+        let before = world.device("mydevice")?;
+        let (devices, held) = (world.devices.clone(), key.clone());
+        let reads = std::sync::atomic::AtomicUsize::new(0);
+        world.devices.before_each(move |op| {
+            let second = op == Op::Record && reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1;
+            match &changed {
+                Some(changed) if second => devices.put(&held, changed),
+                None if second => devices.take(&held),
+                _ => {}
+            }
+        });
+        assert_eq!(
+            world.activate(&registered, 0).await?.outcome(),
+            code(outcome.0, outcome.1)
+        );
+        world.devices.before_each(|_| ());
+        world.devices.put(&key, &before);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn of_fifty_registrations_of_a_name_exactly_one_can_be_activated() -> Outcome {
     let world = World::new()?;
     let all = join_all((0..50).map(|_| world.register("mydevice"))).await;
@@ -729,6 +777,7 @@ async fn bad_input_is_refused_and_names_what_to_fix() -> Outcome {
     for (event, names) in [
         (register().without("deviceName"), "deviceName"),
         (register().device(" x"), "deviceName"),
+        (register().device(".."), "deviceName"),
         (register().without("deviceType"), "deviceType"),
         (register().device_type("SMS"), "deviceType"),
         (register().member("issuer", "a:b"), "issuer"),

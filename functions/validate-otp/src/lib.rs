@@ -149,7 +149,11 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
         let (verdict, device) = self.settle(&auth, attempt, now).await?;
         match verdict {
             Verdict::Accepted => validated(offer.kind()),
-            wrong => Err(Failure::wrong(wrong, offer.kind(), &device, auth.id, now, &self.policy)),
+            wrong => {
+                let period = device.parameters.period;
+                let failure = Failure::wrong(wrong, offer.kind(), &device, period, auth.id, now, &self.policy);
+                Err(failure)
+            }
         }
     }
 }

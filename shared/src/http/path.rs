@@ -42,10 +42,15 @@ pub fn device_name(request: &Request) -> Result<DeviceName, Failure> {
         })
 }
 
+/// Whether a name can stand in a path: clients and proxies resolve the segments `.` and `..` away, encoded or not, so that
+/// the request would mean another path.
+#[must_use]
+pub fn can_stand_in_path(name: &str) -> bool {
+    !matches!(name, "." | "..")
+}
+
 fn name(request: &Request, parameter_name: &str) -> Option<String> {
-    let name = decoded(parameter(request, parameter_name)?)?;
-    // Clients and proxies resolve these segments away, so that the request would mean another path.
-    (!matches!(name.as_str(), "." | "..")).then_some(name)
+    decoded(parameter(request, parameter_name)?).filter(|name| can_stand_in_path(name))
 }
 
 /// Decodes a segment of a path (RFC 3986, section 2.1). A plus is a plus. `None` for a `%` without two hexadecimal digits,

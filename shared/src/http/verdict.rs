@@ -5,7 +5,7 @@ use super::error::{Code, Failure};
 use crate::clock::Timestamp;
 use crate::device::{Device, Refusal, Verdict};
 use crate::names::AuthId;
-use crate::otp::{Offer, OfferKind, OtpCode};
+use crate::otp::{Offer, OfferKind, OtpCode, Period};
 use crate::policy::Policy;
 
 /// A typed code; cleared on drop.
@@ -55,12 +55,14 @@ impl Failure {
         }
     }
 
-    /// The answer to an attempt that was not accepted; `device` is the state that its write left.
+    /// The answer to an attempt that was not accepted; `device` is the state that its write left, `period` that of the seed
+    /// whose codes were sent.
     #[must_use]
     pub fn wrong(
         verdict: Verdict,
         kind: OfferKind,
         device: &Device,
+        period: Period,
         auth_id: AuthId,
         now: Timestamp,
         policy: &Policy,
@@ -71,13 +73,10 @@ impl Failure {
             ..Self::new(code, reason)
         };
         match (verdict, kind) {
-            (Verdict::Replayed, _) => {
-                let next = device.last_step.next().start(device.parameters.period);
-                Self {
-                    retry_after_seconds: Some(next.seconds_from(now)),
-                    ..wrong(Code::OtpReplayed, "replayed")
-                }
-            }
+            (Verdict::Replayed, _) => Self {
+                retry_after_seconds: Some(device.used_until(period).seconds_from(now)),
+                ..wrong(Code::OtpReplayed, "replayed")
+            },
             (_, OfferKind::Single) => wrong(Code::OtpRejected, "wrong_code"),
             (_, OfferKind::Pair) => wrong(Code::OtpRejected, "wrong_pair"),
         }

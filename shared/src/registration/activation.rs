@@ -61,9 +61,15 @@ pub enum NotActivated {
     /// The attempt was not evaluated.
     #[error("the attempt was not evaluated")]
     Refused(Refusal),
-    /// The seed of a device that waits for it does not exist.
-    #[error("the secret {} does not exist", .0.name())]
-    NoSeed(SeedRef),
+    /// The seed of a device that waits for it does not exist, cannot be read, or was made for other parameters.
+    #[error("the secret {} does not exist or cannot be used", .seed.name())]
+    NoSeed {
+        /// Which seed.
+        seed: SeedRef,
+        /// Why it cannot be read.
+        #[source]
+        error: Option<StoreError>,
+    },
     /// Others wrote first too often.
     #[error("others wrote first too often")]
     Contention,
@@ -100,7 +106,14 @@ pub async fn activate(
     require_waiting(&record, &new.seed_ref, now)?;
     if let (Status::ActivationRequired, Some(limits)) = (record.device.status, limits) {
         let all = user_devices(devices, &key.owner, &key.user).await?;
-        if !limits.allow_one_more(&all) {
+        // It may have been activated since it was read.
+        if all
+            .iter()
+            .any(|other| other.key == *key && is_active_with(other, &new.seed_ref))
+        {
+            return Ok(Activated::AlreadyActive);
+        }
+        if !limits.allow_one_more(&all, key) {
             return Err(NotActivated::TooManyDevices);
         }
     }
@@ -108,8 +121,21 @@ pub async fn activate(
     // A gate that refuses answers without the seed.
     admit_activation(&record.device, id, activation.expires_at, offer.kind(), now, policy)
         .map_err(NotActivated::Refused)?;
-    let seed = seeds.read(&new.seed_ref).await?;
-    let seed = seed.ok_or_else(|| NotActivated::NoSeed(new.seed_ref.clone()))?;
+    let seed = match seeds.read(&new.seed_ref).await {
+        Ok(Some(seed)) if seed.parameters() == new.parameters => seed,
+        unusable => {
+            // Whoever registered or removed the device since may have removed its seed.
+            let record = devices.record(key).await?.ok_or(NotActivated::Gone)?;
+            if is_active_with(&record, &new.seed_ref) {
+                return Ok(Activated::AlreadyActive);
+            }
+            require_waiting(&record, &new.seed_ref, now)?;
+            return Err(NotActivated::NoSeed {
+                seed: new.seed_ref.clone(),
+                error: unusable.err(),
+            });
+        }
+    };
     let attempt = Attempt {
         auth_id: id,
         expires_at: activation.expires_at,

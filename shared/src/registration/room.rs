@@ -23,12 +23,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whether the user of these devices may have one more in use.
+    /// Whether the user of these devices may have this one in use besides the others.
     #[must_use]
-    pub fn allow_one_more(&self, devices: &[DeviceRecord]) -> bool {
+    pub fn allow_one_more(&self, devices: &[DeviceRecord], key: &DeviceKey) -> bool {
         let in_use = devices
             .iter()
-            .filter(|record| record.device.status != Status::ActivationRequired);
+            .filter(|record| record.key != *key && record.device.status != Status::ActivationRequired);
         in_use.count() < self.devices
     }
 }
@@ -71,7 +71,7 @@ pub async fn make_room(
     if own.is_some_and(|record| record.device.status != Status::ActivationRequired) {
         return Ok(());
     }
-    if !limits.allow_one_more(all) {
+    if !limits.allow_one_more(all, key) {
         return Err(NotRegistered::Refused(RegistrationRefusal::TooManyDevices));
     }
     let unfinished = all
@@ -83,21 +83,28 @@ pub async fn make_room(
     }
     let mut abandoned: Vec<_> = unfinished.filter(|record| record.by == RegisteredBy::Http).collect();
     abandoned.sort_by_key(|record| record.activate_by.unwrap_or(Timestamp::EPOCH));
-    let mut removed = 0;
-    for record in abandoned.into_iter().take(too_many.min(MOST_REMOVED)) {
+    let (wanted, candidates) = (too_many.min(MOST_REMOVED), abandoned.len());
+    let mut gone = 0;
+    for record in abandoned {
+        if gone == wanted {
+            break;
+        }
         match devices.remove_held(&record.key, &record.device).await? {
             Written::Yes => {
                 leftovers.unwanted.extend(record.seeds().cloned());
-                removed += 1;
+                gone += 1;
             }
             // Someone else removed it, and its seed.
-            Written::No(None) => removed += 1,
-            // It was registered again, or activated.
+            Written::No(None) => gone += 1,
+            // It was activated.
+            Written::No(Some(stored)) if stored.status != Status::ActivationRequired => gone += 1,
+            // It was registered again.
             Written::No(Some(_)) | Written::NotPending => {}
         }
     }
-    if removed == 0 {
-        return Err(NotRegistered::Refused(RegistrationRefusal::TooManyDevices));
+    match (gone, candidates) {
+        (0, 0) => Err(NotRegistered::Refused(RegistrationRefusal::TooManyDevices)),
+        (0, _) => Err(NotRegistered::Contention),
+        _ => Ok(()),
     }
-    Ok(())
 }

@@ -189,6 +189,11 @@ pub async fn register(
         }
         match written {
             Ok(true) => {}
+            // The write would still take effect, late.
+            Ok(false) if stored.is_none() && now.is_none() => {
+                leftovers.kept = Some((seed.clone(), KeptBecause::WriteMayTakeEffect));
+                return Err(NotRegistered::Contention);
+            }
             Ok(false) if may_be_superseded(stored.as_ref(), request.version, now.as_ref()) => break,
             Ok(false) => {
                 stored = now;

@@ -126,8 +126,10 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                     bail!("another registration of the device {} replaced this one", name_of(key))
                 }
                 Err(NotActivated::TooLate(until)) => return Err(too_late(key, until)),
-                Err(NotActivated::NoSeed(seed)) => return Err(no_seed(&seed)),
-                Err(NotActivated::Store(error)) => return Err(anyhow!(error).context(unfinished())),
+                Err(NotActivated::NoSeed { seed, error: None }) => return Err(no_seed(&seed)),
+                Err(NotActivated::NoSeed { error: Some(error), .. } | NotActivated::Store(error)) => {
+                    return Err(anyhow!(error).context(unfinished()));
+                }
                 Err(
                     error @ (NotActivated::Contention
                     | NotActivated::TooManyDevices
