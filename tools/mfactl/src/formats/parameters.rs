@@ -1,6 +1,6 @@
 //! Algorithm, digits and period as other systems write them: accepted or refused, never ignored.
 //!
-//! Whatever else a format says about a seed, and is not read, refuses the seed by its name ([`shown_name`]).
+//! Whatever else a format says about a seed, and is not read, refuses the seed by its name (`shown_name`).
 
 use shared::otp::{Algorithm, Digits, Period};
 

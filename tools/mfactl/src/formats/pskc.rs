@@ -2,7 +2,7 @@
 //!
 //! Reads TOTP keys, plain (section 4) or encrypted with a pre-shared key (section 6.1) by AES-CBC with a MAC or by AES key
 //! wrap. A key with a restriction that the service cannot enforce (section 5), or with anything else that is not in
-//! [`ELEMENTS`], is refused. The user is the key's `UserId`, else the device's; the device is its `SerialNo`, else the key's
+//! `ELEMENTS`, is refused. The user is the key's `UserId`, else the device's; the device is its `SerialNo`, else the key's
 //! `Id`. Signatures (section 7) are not verified: there is no list of trusted signers.
 //!
 //! Names of elements and attributes are read in any case, because privacyIDEA writes them in lower case.
@@ -177,7 +177,7 @@ pub enum KeyError {
     Algorithm,
     #[error("the key's Suite must be HMAC-SHA1, HMAC-SHA256 or HMAC-SHA512")]
     Suite,
-    /// Not in [`ELEMENTS`].
+    /// Not in `ELEMENTS`.
     #[error("the key package has {what}, which is unknown and may change its codes: remove it only if it does not")]
     Unknown { what: String },
     #[error("the key's ResponseFormat must be DECIMAL with 6 or 8 digits, without a check digit")]
