@@ -21,7 +21,7 @@ pub(super) fn environment(
         (config::AUTHS_TABLE, AUTHS_TABLE),
         (config::DEVICES_TABLE, DEVICES_TABLE),
         (config::SEED_PREFIX, SEED_PREFIX),
-        (config::ISSUER, "Local MFA"),
+        (config::ISSUER, "Local"), // no value has a space: `cargo lambda` would not read the file
         (config::DEVICE_HASH_KEY, identity.device_hash_key()),
         ("AWS_ENDPOINT_URL_DYNAMODB", stores.dynamodb_url()),
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", stores.secrets_manager_url()),
