@@ -16,7 +16,7 @@ use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::{Clock, Timestamp};
 use shared::config::ManageDevicesConfig;
-use shared::device::{DeviceRecord, NewSeed, RegisteredBy, Status, Verdict};
+use shared::device::{NewSeed, RegisteredBy, Status, Verdict};
 use shared::http::body::Members;
 use shared::http::error::{Code, Failure};
 use shared::http::response::Success;
@@ -30,7 +30,7 @@ use shared::ports::registry::{ActivationStore, DeviceRegistry, SeedRegistry};
 use shared::random::Random;
 use shared::registration::{
     Activated, Activation, Leftovers, Limits, NotActivated, NotRegistered, NotRemoved, NotStored, RegisterRequest,
-    RegistrationRefusal, activate, make_room, register, remove, store_seed, user_devices,
+    RegistrationRefusal, activate, make_room, register, remove, require_registrable, store_seed, user_devices,
 };
 use shared::telemetry::{DeviceHasher, RequestLog};
 use tokio::time::{Instant, timeout_at};
@@ -138,7 +138,11 @@ where
         notes.device = Some(key.clone());
         let all = user_devices(&self.devices, &key.owner, &key.user).await?;
         let stored = all.iter().find(|record| record.key == key).cloned();
-        let replaces = require_registrable(stored.as_ref(), wanted.replace)?;
+        // Before anything is stored.
+        require_registrable(stored.as_ref(), wanted.replace).map_err(refused)?;
+        let replaces = stored
+            .as_ref()
+            .is_some_and(|record| record.device.status == Status::Active);
         make_room(&self.devices, &key, &all, self.limits, leftovers)
             .await
             .map_err(not_registered)?;
@@ -358,16 +362,6 @@ where
         };
         self.clean_up(leftovers, request.deadline).await;
         answer
-    }
-}
-
-/// Whether the device is to be replaced; checked before anything is stored.
-fn require_registrable(stored: Option<&DeviceRecord>, replace: bool) -> Result<bool, Failure> {
-    match stored.map(|record| record.device.status) {
-        None | Some(Status::ActivationRequired) => Ok(false),
-        Some(Status::Active) if replace => Ok(true),
-        Some(Status::Active) => Err(refused(RegistrationRefusal::Exists)),
-        Some(Status::Disabled) => Err(refused(RegistrationRefusal::Disabled)),
     }
 }
 

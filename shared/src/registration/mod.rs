@@ -12,7 +12,8 @@ pub use activation::{Activated, Activation, NotActivated, activate};
 pub use removal::{NotRemoved, remove};
 pub use room::{Limits, make_room, user_devices};
 pub use write::{
-    NotRegistered, NotStored, RegisterRequest, RegistrationRefusal, RegistrationWrite, plan, register, store_seed,
+    NotRegistered, NotStored, RegisterRequest, RegistrationRefusal, RegistrationWrite, plan, register,
+    require_registrable, store_seed,
 };
 
 use crate::device::{Device, DeviceRecord};

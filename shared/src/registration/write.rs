@@ -101,6 +101,19 @@ impl RegistrationWrite {
     }
 }
 
+/// Whether a device as it is stored may be registered.
+///
+/// # Errors
+/// [`RegistrationRefusal`].
+pub fn require_registrable(stored: Option<&DeviceRecord>, replace: bool) -> Result<(), RegistrationRefusal> {
+    match stored.map(|record| record.device.status) {
+        None | Some(Status::ActivationRequired) => Ok(()),
+        Some(Status::Active) if replace => Ok(()),
+        Some(Status::Active) => Err(RegistrationRefusal::Exists),
+        Some(Status::Disabled) => Err(RegistrationRefusal::Disabled),
+    }
+}
+
 /// What registers a device, given what is stored.
 ///
 /// # Errors
@@ -109,6 +122,7 @@ pub fn plan(
     stored: Option<&DeviceRecord>,
     request: &RegisterRequest,
 ) -> Result<RegistrationWrite, RegistrationRefusal> {
+    require_registrable(stored, request.replace)?;
     let Some(DeviceRecord { device: held, .. }) = stored else {
         let NewSeed { seed_ref, parameters } = request.seed.clone();
         let device = Device::registered(request.version, request.status, seed_ref, parameters);
@@ -131,15 +145,13 @@ pub fn plan(
             };
             Ok(RegistrationWrite::Reseed { held, new })
         }
-        Status::Active if request.replace => Ok(RegistrationWrite::SetPending {
+        Status::Active | Status::Disabled => Ok(RegistrationWrite::SetPending {
             held,
             pending: PendingSeed {
                 seed_ref: request.seed.seed_ref.clone(),
                 until: request.pending_until,
             },
         }),
-        Status::Active => Err(RegistrationRefusal::Exists),
-        Status::Disabled => Err(RegistrationRefusal::Disabled),
     }
 }
 
@@ -205,12 +217,13 @@ pub async fn register(
                 }
             }
         }
-        let former = stored.iter().flat_map(DeviceRecord::seeds);
         // An active device keeps its own.
-        let own = matches!(write, RegistrationWrite::SetPending { .. })
-            .then(|| write.held())
-            .flatten();
-        let former = former.filter(|former| own.is_none_or(|own| own.seed_ref != **former) && *former != seed);
+        let own = match &write {
+            RegistrationWrite::SetPending { held, .. } => Some(&held.seed_ref),
+            RegistrationWrite::Create(_) | RegistrationWrite::Reseed { .. } => None,
+        };
+        let former = stored.iter().flat_map(DeviceRecord::seeds);
+        let former = former.filter(|former| *former != seed && Some(*former) != own);
         leftovers.unwanted.extend(former.cloned());
         return Ok(());
     }
