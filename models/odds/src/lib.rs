@@ -1,8 +1,9 @@
 //! What guessing is worth, and what it costs an owner: a year at a time, simulated with the service's own decision.
 //!
 //! Only the core of `shared` is used: no store, no HTTP, no clock. The table is `docs/security.md`'s: the same options
-//! print the same bytes. Guesses that were evaluated are counted; no code is ever right by chance here.
+//! print the same bytes, and so is its plot. Guesses that were evaluated are counted; no code is ever right by chance here.
 
+mod plot;
 mod simulation;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use shared::policy::Policy;
 
+pub use plot::Plot;
 use simulation::{DAY, Flood, Owner, START, SignIn, Simulation};
 
 const DAYS: u32 = 365;
@@ -129,6 +131,23 @@ impl SignIns {
     }
 }
 
+/// A year of an attacker on single codes, and of the owner's sign-ins, one a day.
+#[derive(Debug, Clone, Default)]
+struct Year {
+    /// Guesses until the end of each day's sign-in, and of the year.
+    guesses_by_day: Vec<u64>,
+    sign_ins: SignIns,
+}
+
+impl Year {
+    fn guesses(&self) -> Guesses {
+        Guesses {
+            single: self.guesses_by_day.last().copied().unwrap_or_default(),
+            pairs: 0,
+        }
+    }
+}
+
 /// The figures of one policy.
 #[derive(Debug, Clone)]
 struct Figures {
@@ -136,8 +155,8 @@ struct Figures {
     policy: Policy,
     idle: Guesses,
     daily: Guesses,
-    owner: SignIns,
-    lock_alone: (Guesses, SignIns),
+    attacked: Year,
+    lock_alone: Year,
     floods: [SignIns; 4],
     typists: [SignIns; 4],
 }
@@ -145,7 +164,7 @@ struct Figures {
 impl Figures {
     fn simulate(name: &'static str, policy: Policy, options: &Options) -> Result<Self> {
         let pairs = pairs_of_a_year(policy, options.pair_hours)?;
-        let (daily, owner) = attacked(policy, Owner::FLAWLESS, options.seed)?;
+        let attacked_owner = attacked(policy, Owner::FLAWLESS, options.seed)?;
         let without_pairs = Owner {
             sends_pairs: false,
             // All day.
@@ -177,8 +196,11 @@ impl Figures {
                 single: single_guesses_on_idle(policy)?,
                 pairs,
             },
-            daily: Guesses { pairs, ..daily },
-            owner,
+            daily: Guesses {
+                pairs,
+                ..attacked_owner.guesses()
+            },
+            attacked: attacked_owner,
             lock_alone: attacked(policy, without_pairs, options.seed)?,
             floods,
             typists,
@@ -194,20 +216,18 @@ fn single_guesses_on_idle(policy: Policy) -> Result<u64> {
 }
 
 /// An attacker on single codes, and an owner who signs in once a day.
-fn attacked(policy: Policy, owner: Owner, seed: u64) -> Result<(Guesses, SignIns)> {
+fn attacked(policy: Policy, owner: Owner, seed: u64) -> Result<Year> {
     let mut simulation = Simulation::new(policy, seed)?.under_attack();
-    let mut sign_ins = SignIns::default();
+    let mut year = Year::default();
     for day in 0..DAYS {
         for at in simulation.sign_in_times(day, 1) {
-            sign_ins.add(simulation.sign_in(owner, at)?);
+            year.sign_ins.add(simulation.sign_in(owner, at)?);
         }
+        year.guesses_by_day.push(simulation.single_guesses);
     }
     simulation.pass_until(START.plus(DAY * DAYS).minus(INSTANT))?;
-    let guesses = Guesses {
-        single: simulation.single_guesses,
-        pairs: 0,
-    };
-    Ok((guesses, sign_ins))
+    year.guesses_by_day.push(simulation.single_guesses);
+    Ok(year)
 }
 
 /// Pairs that are evaluated if one comes at every opening.
@@ -260,7 +280,7 @@ fn alone(policy: Policy, owner: Owner, options: &Options) -> Result<SignIns> {
     Ok(sign_ins)
 }
 
-/// The figures of one or more policies. Its `Display` is a Markdown table.
+/// The figures of one or more policies. Its `Display` is a Markdown table, [`Plot`] an image.
 #[derive(Debug, Clone)]
 pub struct Report {
     options: Options,
@@ -338,19 +358,20 @@ impl fmt::Display for Report {
 
         self.heading(f, "Under that attack on single codes, an owner signs in once a day")?;
         self.row(f, "signed in within two codes", |figures| {
-            days(figures.owner.within_two_codes, figures.owner)
+            days(figures.attacked.sign_ins.within_two_codes, figures.attacked.sign_ins)
         })?;
-        self.row(f, "later than 2 min", |figures| days(figures.owner.late, figures.owner))?;
+        self.row(f, "later than 2 min", |figures| {
+            days(figures.attacked.sign_ins.late, figures.attacked.sign_ins)
+        })?;
         self.row(f, "longest wait", |figures| {
-            format!("{} s", figures.owner.longest.as_secs_f64().ceil())
+            format!("{} s", figures.attacked.sign_ins.longest.as_secs_f64().ceil())
         })?;
         self.row(f, "a lock alone, without pairs: not signed in all day", |figures| {
-            let (_, owner) = figures.lock_alone;
+            let owner = figures.lock_alone.sign_ins;
             days(owner.given_up, owner)
         })?;
         self.row(f, "– and the attacker's year", |figures| {
-            let (guesses, _) = figures.lock_alone;
-            worth(guesses)
+            worth(figures.lock_alone.guesses())
         })?;
 
         let units = "told to wait / later than 2 min / not signed in after 10 min";

@@ -1,10 +1,10 @@
-//! `cargo run -p odds`: the table of `docs/security.md`, for any policy.
+//! `cargo run -p odds`: the table and the plot of `docs/security.md`, for any policy.
 
 use std::io::Write as _;
 
 use anyhow::Result;
 use clap::Parser;
-use odds::Options;
+use odds::{Options, Plot};
 
 /// Simulate a year of guessing, and owners with typing errors, with the service's own decision, and print a Markdown table.
 ///
@@ -14,10 +14,19 @@ use odds::Options;
 struct Arguments {
     #[command(flatten)]
     options: Options,
+    /// Draw the attacker's year and the owner's sign-ins as an SVG image instead.
+    #[arg(long)]
+    svg: bool,
 }
 
 fn main() -> Result<()> {
-    let report = odds::simulate(&Arguments::parse().options)?;
-    write!(std::io::stdout(), "{report}")?;
+    let Arguments { options, svg } = Arguments::parse();
+    let report = odds::simulate(&options)?;
+    let mut out = std::io::stdout();
+    if svg {
+        write!(out, "{}", Plot(&report))?;
+    } else {
+        write!(out, "{report}")?;
+    }
     Ok(())
 }

@@ -64,7 +64,7 @@ fn the_guesses_of_a_year_reach_the_bound_and_never_pass_it() -> Result<()> {
         let refill = policy.refill().as_secs() / 3_600;
         let single = u64::from(policy.burst()) + year / refill;
         let pairs = u64::from(Policy::PAIR_BURST) + year * 3_600 / policy.pair_gap().as_secs();
-        let (guesses, _) = attacked(policy, Owner::FLAWLESS, 1)?;
+        let guesses = attacked(policy, Owner::FLAWLESS, 1)?.guesses();
         for (guessed, bound) in [(guesses.single, single), (pairs_of_a_year(policy, 2)?, pairs)] {
             assert!(guessed <= bound, "{policy:?}: {guessed} of {bound}");
             assert!(guessed * 100 >= bound * 95, "{policy:?}: {guessed} of {bound}");
@@ -91,7 +91,7 @@ fn the_hours_of_a_flood_that_are_not_simulated_are_like_the_last_one_that_is() -
 fn an_owner_under_attack_on_single_codes_signs_in_within_two_codes_every_day_of_the_year() -> Result<()> {
     for policy in policies()? {
         for seed in 1..=3 {
-            let (_, owner) = attacked(policy, Owner::FLAWLESS, seed)?;
+            let owner = attacked(policy, Owner::FLAWLESS, seed)?.sign_ins;
             assert_eq!(
                 (owner.all, owner.within_two_codes, owner.late),
                 (DAYS, DAYS, 0),
@@ -105,7 +105,7 @@ fn an_owner_under_attack_on_single_codes_signs_in_within_two_codes_every_day_of_
 #[test]
 fn an_owner_under_attack_is_kept_out_by_a_lock_alone() -> Result<()> {
     for name in ["standard", "strict"] {
-        let (_, owner) = preset(name)?.lock_alone;
+        let owner = preset(name)?.lock_alone.sign_ins;
         assert_eq!((owner.all, owner.within_two_codes), (DAYS, 0), "{name}");
     }
     Ok(())
@@ -155,6 +155,15 @@ fn the_table_in_the_docs_is_what_the_command_prints() -> Result<()> {
     ensure!(
         include_str!("../../../docs/security.md").contains(&printed),
         "docs/security.md must contain the output of `cargo run -p odds`:\n{printed}"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_plot_in_the_docs_is_what_the_command_draws() -> Result<()> {
+    ensure!(
+        include_str!("../../../docs/odds.svg") == Plot(report()?).to_string(),
+        "docs/odds.svg must be the output of `cargo run -p odds -- --svg`"
     );
     Ok(())
 }
