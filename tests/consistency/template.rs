@@ -788,7 +788,7 @@ fn a_parameter_that_changes_a_function_publishes_a_new_version() -> Outcome {
                 }
             });
         };
-        // The architecture changes with the code; reserved concurrency is not part of a version.
+        // Reserved concurrency is not part of a version.
         for property in ["MemorySize", "Timeout", "Tracing", "Environment", "LoggingConfig"] {
             collect(&globals[property]);
             collect(&own[property]);
