@@ -198,26 +198,24 @@ fn each_function_has_its_own_role_with_exactly_the_actions_that_it_needs() -> Ou
     let template = template()?;
     let seeds = json!({ "Fn::Sub": "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${AWS::StackName}/seed/*" });
     let attribute = |name: &str| json!({ "Fn::GetAtt": name });
+    let restored = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${ExistingDevicesTable}";
+    let devices = json!({ "Fn::If": ["HasOwnDevicesTable", attribute("Devices.Arn"), { "Fn::Sub": restored }] });
     let logs = json!(["logs:CreateLogStream", "logs:PutLogEvents"]);
     let traces = json!(["xray:PutTraceSegments", "xray:PutTelemetryRecords"]);
     let init_auth = [
         ("CreateAuths", json!("dynamodb:PutItem"), attribute("Auths.Arn")),
-        ("ReadDevices", json!("dynamodb:GetItem"), attribute("Devices.Arn")),
+        ("ReadDevices", json!("dynamodb:GetItem"), devices.clone()),
         ("Trace", traces.clone(), json!("*")),
         ("UseTableKey", json!("kms:Decrypt"), json!({ "Ref": "TableKey" })),
         ("WriteLog", logs.clone(), attribute("InitAuthLog.Arn")),
     ];
     let validate_otp = [
-        (
-            "DecideAboutDevices",
-            json!("dynamodb:UpdateItem"),
-            attribute("Devices.Arn"),
-        ),
+        ("DecideAboutDevices", json!("dynamodb:UpdateItem"), devices.clone()),
         ("DecryptSeeds", json!("kms:Decrypt"), json!({ "Ref": "SeedKey" })),
         (
             "ReadAuthsAndDevices",
             json!("dynamodb:GetItem"),
-            json!([attribute("Auths.Arn"), attribute("Devices.Arn")]),
+            json!([attribute("Auths.Arn"), devices.clone()]),
         ),
         ("ReadSeeds", json!("secretsmanager:GetSecretValue"), seeds.clone()),
         ("Trace", traces.clone(), json!("*")),
@@ -249,7 +247,7 @@ fn each_function_has_its_own_role_with_exactly_the_actions_that_it_needs() -> Ou
                 "dynamodb:UpdateItem",
                 "dynamodb:DeleteItem"
             ]),
-            attribute("Devices.Arn"),
+            devices,
         ),
         (
             "ManageSeeds",
@@ -793,10 +791,11 @@ fn a_parameter_that_changes_a_function_publishes_a_new_version() -> Outcome {
             collect(&globals[property]);
             collect(&own[property]);
         }
-        // Too long for a description: its revision stands for it.
-        if wanted.remove("ClientOwners") {
-            wanted.insert("ClientOwnersRevision".to_owned());
+        // Too long for a description: a revision stands for them.
+        for long in ["ClientOwners", "ExistingDevicesTable"] {
+            assert!(wanted.remove(long), "{name}: {long}");
         }
+        wanted.insert("SettingsRevision".to_owned());
         let description = text(&own["VersionDescription"]["Fn::Sub"])?;
         let named: BTreeSet<String> = description
             .split("${")
