@@ -3,6 +3,7 @@
 //! Region, credentials and endpoints are not here: the SDK reads those itself, as every AWS tool does. Errors name the
 //! variable and never show its value.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::names::ClientOwners;
@@ -87,6 +88,12 @@ impl Source for Environment {
     fn get(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
+}
+
+/// The file with the root certificates that the stores' certificates are checked against, in the variable that TLS
+/// libraries read. `None` if it is not set.
+pub fn certificate_file(source: &impl Source) -> Option<PathBuf> {
+    source.get("SSL_CERT_FILE").map(PathBuf::from)
 }
 
 impl<S: std::hash::BuildHasher> Source for std::collections::HashMap<String, String, S> {

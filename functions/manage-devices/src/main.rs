@@ -6,7 +6,7 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use manage_devices::ManageDevices;
 use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::clock::SystemClock;
-use shared::config::{Environment, ManageDevicesConfig};
+use shared::config::{self, Environment, ManageDevicesConfig};
 use shared::http::event::{Event, into_proxy_response};
 use shared::random::SystemRandom;
 use shared::telemetry::{StdoutLog, log_libraries};
@@ -14,9 +14,10 @@ use shared::telemetry::{StdoutLog, log_libraries};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     log_libraries();
-    let config = ManageDevicesConfig::read(&Environment)?;
-    let clients = Clients::new(Endpoints::from_environment().await, Limits::REQUEST);
-    let endpoint = &ManageDevices::on_aws(&config, &clients, SystemClock, SystemRandom, StdoutLog);
+    let settings = ManageDevicesConfig::read(&Environment)?;
+    let endpoints = Endpoints::from_environment(config::certificate_file(&Environment)).await;
+    let clients = Clients::new(endpoints, Limits::REQUEST);
+    let endpoint = &ManageDevices::on_aws(&settings, &clients, SystemClock, SystemRandom, StdoutLog);
     endpoint.warm_up().await;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| async move {
         Ok::<_, Infallible>(into_proxy_response(endpoint.handle(event.payload).await))

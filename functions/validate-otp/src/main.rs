@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::clock::SystemClock;
-use shared::config::{Environment, ValidateOtpConfig};
+use shared::config::{self, Environment, ValidateOtpConfig};
 use shared::http::event::{Event, into_proxy_response};
 use shared::random::SystemRandom;
 use shared::telemetry::{StdoutLog, log_libraries};
@@ -14,10 +14,11 @@ use validate_otp::ValidateOtp;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     log_libraries();
-    let config = ValidateOtpConfig::read(&Environment)?;
-    let clients = Clients::new(Endpoints::from_environment().await, Limits::REQUEST);
-    let endpoint = &ValidateOtp::on_aws(&config, &clients, SystemClock, SystemRandom, StdoutLog);
-    endpoint.warm_up(&config.seed_prefix).await;
+    let settings = ValidateOtpConfig::read(&Environment)?;
+    let endpoints = Endpoints::from_environment(config::certificate_file(&Environment)).await;
+    let clients = Clients::new(endpoints, Limits::REQUEST);
+    let endpoint = &ValidateOtp::on_aws(&settings, &clients, SystemClock, SystemRandom, StdoutLog);
+    endpoint.warm_up(&settings.seed_prefix).await;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| async move {
         Ok::<_, Infallible>(into_proxy_response(endpoint.handle(event.payload).await))
     }))

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Debug;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use aws_config::SdkConfig;
@@ -12,7 +13,7 @@ use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, RuntimeComponents, SharedCredentialsProvider};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::tls;
+use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 
 use crate::error::{StoreError, Throttled, chain};
 use crate::telemetry::calls;
@@ -52,9 +53,11 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// AWS, or wherever region, credentials and endpoints of the environment point to.
-    pub async fn from_environment() -> Self {
-        let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(connection_pool());
+    /// AWS, or wherever region, credentials and endpoints of the environment point to, with the root certificates of a
+    /// file, by default the system's.
+    pub async fn from_environment(certificates: Option<PathBuf>) -> Self {
+        let trusted = certificates.map_or_else(TrustStore::default, |file| trust_store(&file, &SYSTEM_CERTIFICATES));
+        let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(connection_pool(trusted));
         Self {
             config: loader.load().await,
             local: None,
@@ -70,7 +73,7 @@ impl Endpoints {
                 .behavior_version(BehaviorVersion::v2026_01_12())
                 .region(Region::from_static("us-east-1"))
                 .credentials_provider(SharedCredentialsProvider::new(credentials))
-                .http_client(connection_pool())
+                .http_client(connection_pool(TrustStore::default()))
                 .build(),
             local: Some([dynamodb_url.to_owned(), secrets_manager_url.to_owned()]),
         }
@@ -127,10 +130,35 @@ fn with_limits(config: SdkConfig, limits: Limits) -> SdkConfig {
     builder.retry_config(retries).build()
 }
 
-fn connection_pool() -> aws_sdk_dynamodb::config::SharedHttpClient {
+/// Where Amazon Linux and Debian have their root certificates.
+const SYSTEM_CERTIFICATES: [&str; 2] = ["/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt"];
+
+/// The root certificates of a file that is named in the environment. If it cannot be read, as after a change of the runtime's
+/// image, every call would fail: then those of the system are used, and the log says so.
+fn trust_store(named: &Path, system: &[&str]) -> TrustStore {
+    let Err(error) = std::fs::File::open(named) else {
+        // The TLS library reads the same variable.
+        return TrustStore::default();
+    };
+    let (file, found) = system
+        .iter()
+        .find_map(|file| Some((*file, std::fs::read(file).ok()?)))
+        .unwrap_or_default();
+    let instead = if file.is_empty() { "none" } else { file };
+    tracing::error!(named = %named.display(), %error, instead, "the file with root certificates cannot be read: set SSL_CERT_FILE to another");
+    TrustStore::empty().with_pem_certificate(found)
+}
+
+fn connection_pool(trusted: TrustStore) -> aws_sdk_dynamodb::config::SharedHttpClient {
     let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+    // Building one does not fail in this version of the SDK; the default has the system's certificates.
+    let context = TlsContext::builder()
+        .with_trust_store(trusted)
+        .build()
+        .unwrap_or_default();
     aws_smithy_http_client::Builder::new()
         .tls_provider(provider)
+        .tls_context(context)
         .build_https()
 }
 
@@ -238,6 +266,22 @@ mod tests {
                 assert_eq!(set, Some((attempt, call)));
             }
         }
+    }
+
+    #[test]
+    fn a_file_of_certificates_that_is_gone_is_replaced_by_the_systems() -> Result<(), Box<dyn Error>> {
+        let folder = std::env::temp_dir().join(format!("certificates-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let (named, system) = (folder.join("named.pem"), folder.join("system.pem"));
+        let system_path = system.to_str().ok_or("a path that is not Unicode")?;
+        std::fs::write(&system, "the system's")?;
+        let trusted = |named: &Path| format!("{:?}", trust_store(named, &["/nowhere", system_path]));
+
+        let replaced = TrustStore::empty().with_pem_certificate("the system's");
+        assert_eq!(trusted(&named), format!("{replaced:?}"));
+        std::fs::write(&named, "named")?;
+        assert_eq!(trusted(&named), format!("{:?}", TrustStore::default()));
+        Ok(std::fs::remove_dir_all(&folder)?)
     }
 
     #[derive(Debug, thiserror::Error)]

@@ -2,15 +2,15 @@
 
 use anyhow::Result;
 use shared::aws::sdk::{Clients, Endpoints, Limits};
+use shared::config::{Environment, certificate_file};
 
 use crate::usage::Usage;
 
 const NO_REGION: &str = "no AWS region: set AWS_REGION, or AWS_PROFILE to a profile with a region; for the local stack, give \
                          --local";
 
-const NO_CREDENTIALS: &str = "no AWS credentials: set AWS_PROFILE to a profile with credentials, or AWS_ACCESS_KEY_ID and \
-                              AWS_SECRET_ACCESS_KEY (for single sign-on, first run: eval \"$(aws configure export-credentials \
-                              --format env)\"); for the local stack, give --local";
+const NO_CREDENTIALS: &str = "no AWS credentials: set AWS_PROFILE to a profile with credentials (for single sign-on, first run: aws \
+                              sso login), or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for the local stack, give --local";
 
 /// How the SDK says that it could not get credentials. What it says is all that is left of its error by then.
 const SAYINGS: [&str; 4] = [
@@ -25,7 +25,10 @@ const SAYINGS: [&str; 4] = [
 /// # Errors
 /// [`Usage`] if there is none.
 pub(super) async fn aws_clients() -> Result<Clients> {
-    let clients = Clients::new(Endpoints::from_environment().await, Limits::OPERATOR);
+    let clients = Clients::new(
+        Endpoints::from_environment(certificate_file(&Environment)).await,
+        Limits::OPERATOR,
+    );
     match clients.config.region() {
         Some(_) => Ok(clients),
         None => Err(Usage(NO_REGION.to_owned()).into()),
