@@ -2,5 +2,6 @@
 
 mod documents;
 mod events;
+mod iam;
 mod manifest;
 mod template;

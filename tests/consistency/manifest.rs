@@ -25,6 +25,13 @@ fn profiles() -> BTreeMap<&'static str, Vec<&'static str>> {
 }
 
 #[test]
+fn the_stack_says_the_version_that_the_functions_log() -> Outcome {
+    let template = local::template::document()?;
+    assert_eq!(template["Outputs"]["Version"]["Value"], env!("CARGO_PKG_VERSION"));
+    Ok(())
+}
+
+#[test]
 fn a_panic_unwinds_in_every_profile_so_that_it_costs_one_request_and_not_the_process() -> Outcome {
     let profiles = profiles();
     let release = profiles.get("profile.release").context("no release profile")?;

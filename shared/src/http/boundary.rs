@@ -86,6 +86,7 @@ impl<C: Clock, L: RequestLog> Boundary<C, L> {
             message: "request",
             trace_id,
             function: E::FUNCTION,
+            version: env!("CARGO_PKG_VERSION"),
             client_id: notes.client.map(|client| client.as_str().to_owned()),
             device: notes.device.map(|key| self.hasher.hash(&key)),
             status: 0,

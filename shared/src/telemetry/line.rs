@@ -29,8 +29,10 @@ pub struct RequestLine {
     pub message: &'static str,
     /// API Gateway's extended request id, which the client sees as `traceId`.
     pub trace_id: String,
-    /// `init-auth` or `validate-otp`.
+    /// The name of the function's binary.
     pub function: &'static str,
+    /// The release that the function was built from.
+    pub version: &'static str,
     /// The client, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
@@ -93,6 +95,7 @@ mod tests {
             message: "request",
             trace_id: "trace".to_owned(),
             function: "validate-otp",
+            version: "1.2.3",
             client_id: Some("client".to_owned()),
             device: Some("0011223344556677".to_owned()),
             status: 422,
@@ -106,7 +109,7 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&line)?,
             "{\"timestamp\":\"2025-11-25T03:00:00.042Z\",\"level\":\"INFO\",\"message\":\"request\",\
-             \"traceId\":\"trace\",\"function\":\"validate-otp\",\"clientId\":\"client\",\
+             \"traceId\":\"trace\",\"function\":\"validate-otp\",\"version\":\"1.2.3\",\"clientId\":\"client\",\
              \"device\":\"0011223344556677\",\"status\":422,\"outcome\":\"OTP_REJECTED\",\"reason\":\"wrong_code\",\
              \"durationMs\":1.25,\"dynamodbCalls\":2,\"secretsManagerCalls\":0}"
         );
