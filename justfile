@@ -69,6 +69,10 @@ template:
 deploy-build:
     sam build
 
+# Make a release: functions for both processors, mfactl, checksums, bills of materials (needs the tools named in release/make)
+release *arguments:
+    release/make "$@"
+
 # Deploy to an emulator on this machine and go through the three steps there
 deploy-emulator:
     tests/deploy/run
