@@ -63,7 +63,10 @@ impl Section {
 
     /// The codes of the paragraph that begins with `Errors:`.
     fn codes(&self) -> Result<BTreeSet<String>> {
-        let errors = self.text.split("\n\n").find_map(|paragraph| paragraph.trim().strip_prefix("Errors:"));
+        let errors = self
+            .text
+            .split("\n\n")
+            .find_map(|paragraph| paragraph.trim().strip_prefix("Errors:"));
         let errors = errors.with_context(|| format!("{} has no errors", self.heading))?;
         let mut codes = BTreeSet::new();
         for anchor in errors.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -79,7 +82,9 @@ impl Section {
 
 /// The codes whose sections are below a heading.
 fn codes_below(heading: &str) -> Vec<String> {
-    let sections = Section::all().into_iter().skip_while(|section| section.heading != heading);
+    let sections = Section::all()
+        .into_iter()
+        .skip_while(|section| section.heading != heading);
     let below = sections.skip(1).take_while(|section| section.level > 3);
     below.map(|section| section.heading.to_owned()).collect()
 }
@@ -97,7 +102,10 @@ fn content<'a>(contract: &'a Contract, described: &'a Value) -> Result<(Vec<&'a 
     let Some(content) = contract.resolve(described)?.pointer("/content/application~1json") else {
         return Ok((Vec::new(), None));
     };
-    let examples = content.get("examples").and_then(Value::as_object).context("no examples")?;
+    let examples = content
+        .get("examples")
+        .and_then(Value::as_object)
+        .context("no examples")?;
     let values = examples.values().map(|example| {
         let value = contract.resolve(example)?.get("value");
         value.context("an example without a value")
@@ -116,9 +124,13 @@ fn request<'a>(contract: &'a Contract, operation: &Operation) -> Result<Bodies<'
 }
 
 fn answers<'a>(contract: &'a Contract, operation: &Operation) -> Result<BTreeMap<u16, Bodies<'a>>> {
-    let answers = definition(contract, operation)?.get("responses").and_then(Value::as_object);
+    let answers = definition(contract, operation)?
+        .get("responses")
+        .and_then(Value::as_object);
     let answers = answers.context("no answers")?.iter();
-    answers.map(|(status, answer)| Ok((status.parse()?, content(contract, answer)?))).collect()
+    answers
+        .map(|(status, answer)| Ok((status.parse()?, content(contract, answer)?)))
+        .collect()
 }
 
 fn schema<'a>(contract: &'a Contract, pointer: &str) -> Result<&'a Value> {
@@ -127,7 +139,12 @@ fn schema<'a>(contract: &'a Contract, pointer: &str) -> Result<&'a Value> {
 }
 
 fn texts(value: &Value) -> BTreeSet<&str> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 #[test]
@@ -153,7 +170,13 @@ fn the_operations_are_the_routes_of_the_template_with_their_scopes() -> Outcome 
     let server = &template["Resources"]["ResourceServer"]["Properties"];
     let scopes = server["Scopes"].as_array().context("no scopes")?.iter();
     let scopes: BTreeSet<_> = scopes
-        .map(|scope| Some(format!("{}/{}", server["Identifier"].as_str()?, scope["ScopeName"].as_str()?)))
+        .map(|scope| {
+            Some(format!(
+                "{}/{}",
+                server["Identifier"].as_str()?,
+                scope["ScopeName"].as_str()?
+            ))
+        })
         .collect();
     let flow = &contract.document["components"]["securitySchemes"]["clientCredentials"]["flows"]["clientCredentials"];
     let described = flow["scopes"].as_object().context("no scopes")?.keys();
@@ -168,10 +191,15 @@ fn statuses() -> Result<BTreeMap<String, u16>> {
     let responses = api.and_then(Value::as_object).context("no gateway responses")?;
     let mut statuses = BTreeMap::new();
     for response in responses.values() {
-        let body = response.pointer("/ResponseTemplates/application~1json").and_then(Value::as_str);
+        let body = response
+            .pointer("/ResponseTemplates/application~1json")
+            .and_then(Value::as_str);
         let body: Value = serde_json::from_str(body.context("no body")?)?;
         let code = body.get("code").and_then(Value::as_str).context("no code")?;
-        let status = response.get("StatusCode").and_then(Value::as_u64).context("no status")?;
+        let status = response
+            .get("StatusCode")
+            .and_then(Value::as_u64)
+            .context("no status")?;
         statuses.insert(code.to_owned(), u16::try_from(status)?);
     }
     statuses.extend(Code::ALL.map(|code| (code.as_str().to_owned(), code.status().as_u16())));
@@ -193,7 +221,10 @@ fn every_code_is_described_with_its_status_and_its_message() -> Outcome {
     let of_codes = texts(schema(contract, "CodeError/properties/code/enum")?);
     let others = texts(schema(contract, "ErrorCode/enum")?);
     assert!(of_codes.is_disjoint(&others));
-    assert_eq!(of_codes.union(&others).copied().collect::<BTreeSet<_>>(), statuses.keys().map(String::as_str).collect());
+    assert_eq!(
+        of_codes.union(&others).copied().collect::<BTreeSet<_>>(),
+        statuses.keys().map(String::as_str).collect()
+    );
     Ok(())
 }
 
@@ -205,23 +236,42 @@ fn limits_and_values_are_those_of_the_code() -> Outcome {
         ("PathUserName/maxLength", json!(UserName::LONGEST)),
         ("DeviceName/maxLength", json!(DeviceName::LONGEST)),
         ("PathDeviceName/maxLength", json!(DeviceName::LONGEST)),
-        ("RegistrationRequest/properties/issuer/maxLength", json!(Issuer::LONGEST)),
-        ("CodeError/properties/attemptsRemaining/maximum", json!(Policy::OWN_ATTEMPTS)),
+        (
+            "RegistrationRequest/properties/issuer/maxLength",
+            json!(Issuer::LONGEST),
+        ),
+        (
+            "CodeError/properties/attemptsRemaining/maximum",
+            json!(Policy::OWN_ATTEMPTS),
+        ),
         ("DeviceStatus/enum", json!(Status::ALL.map(Status::as_str))),
     ] {
         assert_eq!(*schema(contract, pointer)?, expected, "{pointer}");
     }
     let numbers = 0..1_000;
-    let digits: Vec<_> = numbers.clone().filter(|count| Digits::from_count(*count).is_some()).collect();
-    let periods: Vec<_> = numbers.filter(|seconds| Period::from_seconds(*seconds).is_some()).collect();
+    let digits: Vec<_> = numbers
+        .clone()
+        .filter(|count| Digits::from_count(*count).is_some())
+        .collect();
+    let periods: Vec<_> = numbers
+        .filter(|seconds| Period::from_seconds(*seconds).is_some())
+        .collect();
     let defaults = OtpParameters::default();
     for (name, values, default) in [
-        ("algorithm", json!(Algorithm::ALL.map(Algorithm::as_str)), json!(defaults.algorithm.as_str())),
+        (
+            "algorithm",
+            json!(Algorithm::ALL.map(Algorithm::as_str)),
+            json!(defaults.algorithm.as_str()),
+        ),
         ("digits", json!(digits), json!(defaults.digits.count())),
         ("period", json!(periods), json!(defaults.period.seconds())),
     ] {
         let parameter = schema(contract, &format!("RegistrationRequest/properties/{name}"))?;
-        assert_eq!((&parameter["enum"], &parameter["default"]), (&values, &default), "{name}");
+        assert_eq!(
+            (&parameter["enum"], &parameter["default"]),
+            (&values, &default),
+            "{name}"
+        );
     }
     let longest = format!("at most {} bytes", body::LONGEST);
     let description = contract.document["info"]["description"].as_str().unwrap_or_default();
@@ -247,14 +297,34 @@ fn patterns_accept_what_the_code_accepts() -> Outcome {
         let (is_user, is_device) = (UserName::parse(&name).is_ok(), DeviceName::parse(&name).is_ok());
         assert_eq!(user.is_valid(&value), is_user, "{name:?}");
         assert_eq!(device.is_valid(&value), is_device, "{name:?}");
-        assert_eq!(path_user.is_valid(&value), is_user && can_stand_in_path(&name), "{name:?}");
-        assert_eq!(path_device.is_valid(&value), is_device && can_stand_in_path(&name), "{name:?}");
+        assert_eq!(
+            path_user.is_valid(&value),
+            is_user && can_stand_in_path(&name),
+            "{name:?}"
+        );
+        assert_eq!(
+            path_device.is_valid(&value),
+            is_device && can_stand_in_path(&name),
+            "{name:?}"
+        );
         assert_eq!(issuer.is_valid(&value), Issuer::parse(&name).is_ok(), "{name:?}");
     }
     let otp = validator("Otp")?;
     for typed in [
-        "523471", "523 471", " 523-471 ", "52347112", "5 2 3 4 7 1 1 2", "", "52347", "5234711", "523471123", "52347a",
-        "523471\n", "523\t471", "\u{665}23471", "------",
+        "523471",
+        "523 471",
+        " 523-471 ",
+        "52347112",
+        "5 2 3 4 7 1 1 2",
+        "",
+        "52347",
+        "5234711",
+        "523471123",
+        "52347a",
+        "523471\n",
+        "523\t471",
+        "\u{665}23471",
+        "------",
     ] {
         assert_eq!(otp.is_valid(&json!(typed)), OtpCode::parse(typed).is_ok(), "{typed:?}");
     }
@@ -305,7 +375,10 @@ fn the_examples_are_those_of_the_documentation() -> Outcome {
                 own.extend(examples);
             }
         }
-        let (_, heading) = SECTIONS.into_iter().find(|(id, _)| *id == operation.id).context("no section")?;
+        let (_, heading) = SECTIONS
+            .into_iter()
+            .find(|(id, _)| *id == operation.id)
+            .context("no section")?;
         for body in Section::of(heading)?.bodies()? {
             assert!(own.contains(&&body), "{heading}: {body}");
         }
@@ -318,12 +391,17 @@ fn the_examples_are_those_of_the_documentation() -> Outcome {
             match section.level {
                 4 => assert!(body["code"] == place && used.contains(&&body), "{place}: {body}"),
                 // The first is an answer of Cognito; the others were compared above.
-                _ => assert!(place.starts_with("Step 1") || SECTIONS.iter().any(|(_, heading)| *heading == place), "{place}"),
+                _ => assert!(
+                    place.starts_with("Step 1") || SECTIONS.iter().any(|(_, heading)| *heading == place),
+                    "{place}"
+                ),
             }
             documented.push(body);
         }
     }
-    let examples = contract.document["components"]["examples"].as_object().context("no examples")?;
+    let examples = contract.document["components"]["examples"]
+        .as_object()
+        .context("no examples")?;
     for (name, example) in examples {
         let value = &example["value"];
         assert!(documented.contains(value), "docs/api.md has no {name}");
@@ -338,14 +416,27 @@ fn the_documentation_lists_the_errors_of_every_operation_and_every_status() -> O
     assert_eq!(contract.operations.len(), SECTIONS.len());
     let mut statuses = BTreeSet::new();
     for operation in &contract.operations {
-        let (_, heading) = SECTIONS.into_iter().find(|(id, _)| *id == operation.id).context("no section")?;
-        let codes: BTreeSet<_> = operation.answers.values().flat_map(|answer| answer.codes.clone()).collect();
+        let (_, heading) = SECTIONS
+            .into_iter()
+            .find(|(id, _)| *id == operation.id)
+            .context("no section")?;
+        let codes: BTreeSet<_> = operation
+            .answers
+            .values()
+            .flat_map(|answer| answer.codes.clone())
+            .collect();
         assert_eq!(Section::of(heading)?.codes()?, codes, "{heading}");
         statuses.extend(operation.answers.keys().copied());
     }
     let table = Section::of("What to do with a status")?;
-    let cells = table.text.lines().filter_map(|line| line.strip_prefix("| ")?.split('|').next());
-    let listed: BTreeSet<u16> = cells.flat_map(|cell| cell.split(',')).filter_map(|one| one.trim().parse().ok()).collect();
+    let cells = table
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split('|').next());
+    let listed: BTreeSet<u16> = cells
+        .flat_map(|cell| cell.split(','))
+        .filter_map(|one| one.trim().parse().ok())
+        .collect();
     assert_eq!(listed, statuses);
     Ok(())
 }

@@ -11,7 +11,7 @@ import schemathesis
 
 DEMO = json.loads(os.environ["DEMO_DEVICE"])
 
-seeds = {}  # by authId: what the operation answered from which the codes of its device follow
+uris = {}  # by authId, the `otpauth` URI of its device
 
 
 def code(uri, now):
@@ -34,14 +34,14 @@ def after_call(context, case, response):
         return
     body = response.json()
     if operation(case) == "registerDevice":
-        seeds[body["authId"]] = body["registrationUri"]
+        uris[body["authId"]] = body["registrationUri"]
     elif (case.body["userName"], case.body["deviceName"]) == (DEMO["userName"], DEMO["deviceName"]):
-        seeds[body["authId"]] = f"otpauth://totp/x?secret={DEMO['seedBase32']}&algorithm=SHA1&digits=6&period=30"
+        uris[body["authId"]] = f"otpauth://totp/x?secret={DEMO['seedBase32']}&algorithm=SHA1&digits=6&period=30"
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
     """Every single code for a known authId is the right one; pairs stay wrong."""
-    uri = seeds.get((case.path_parameters or {}).get("authId"))
+    uri = uris.get((case.path_parameters or {}).get("authId"))
     if uri and isinstance(case.body, dict) and "otp" in case.body and case.meta.generation.mode.is_positive:
         case.body["otp"] = code(uri, time.time())

@@ -76,7 +76,11 @@ impl Contract {
             for (method, operation) in item.as_object().context("a path is not an object")? {
                 if method != "parameters" {
                     let id = text(operation, "/operationId")?;
-                    operations.push(reader.operation(id, method, path, operation).with_context(|| id.to_owned())?);
+                    operations.push(
+                        reader
+                            .operation(id, method, path, operation)
+                            .with_context(|| id.to_owned())?,
+                    );
                 }
             }
         }
@@ -109,7 +113,10 @@ impl Contract {
     /// # Errors
     /// What is not as described.
     pub fn check(&self, method: &Method, path: &str, answer: &Answer) -> Result<()> {
-        let found = self.operations.iter().find(|operation| operation.is_called(method, path));
+        let found = self
+            .operations
+            .iter()
+            .find(|operation| operation.is_called(method, path));
         let (id, promise) = match found {
             Some(operation) => (operation.id.as_str(), operation.answers.get(&answer.status)),
             None => ("no operation", (answer.status == 404).then_some(&self.no_route)),
@@ -161,7 +168,10 @@ impl Promise {
             ensure!(answer.text.is_empty(), "there is a body");
             return Ok(());
         };
-        ensure!(answer.header("content-type") == "application/json", "the content type is another");
+        ensure!(
+            answer.header("content-type") == "application/json",
+            "the content type is another"
+        );
         let body = serde_json::from_str(&answer.text).context("the body is not JSON")?;
         validate(validator, &body)?;
         ensure!(
@@ -210,11 +220,17 @@ fn resolve<'a>(document: &'a Value, value: &'a Value) -> Result<&'a Value> {
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> Result<&'a str> {
-    value.pointer(pointer).and_then(Value::as_str).with_context(|| format!("{pointer} is no text"))
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .with_context(|| format!("{pointer} is no text"))
 }
 
 fn members<'a>(value: &'a Value, pointer: &str) -> Result<&'a Map<String, Value>> {
-    value.pointer(pointer).and_then(Value::as_object).with_context(|| format!("{pointer} is no object"))
+    value
+        .pointer(pointer)
+        .and_then(Value::as_object)
+        .with_context(|| format!("{pointer} is no object"))
 }
 
 /// Reads the file; equal schemas are compiled once.
@@ -254,7 +270,9 @@ impl Reader<'_> {
         }
         let (mut codes, mut body) = (BTreeSet::new(), None);
         if answer.get("content").is_some() {
-            let content = answer.pointer("/content/application~1json").context("the body is not JSON")?;
+            let content = answer
+                .pointer("/content/application~1json")
+                .context("the body is not JSON")?;
             body = Some(self.validator(content.get("schema").context("there is no schema")?)?);
             for example in members(content, "/examples")?.values() {
                 let code = resolve(self.document, example)?.pointer("/value/code");
