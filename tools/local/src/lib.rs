@@ -10,6 +10,7 @@ pub mod demo;
 mod files;
 mod gateway;
 mod host;
+mod page;
 mod random;
 mod stack;
 mod stores;

@@ -1,13 +1,13 @@
 //! `/_local/*`, which exists only in this tool: a test clock, and the codes that an authenticator app would show.
 //!
-//! Only programs on this machine can reach it. A web page in the browser is kept out by the `Host` header, since a page
-//! that points its name at loopback still sends that name.
+//! Only programs on this machine can reach it, and in a browser only the page of this tool: a page that points its own
+//! name at loopback still sends that name as `Host`, and one that calls this address has another `Origin`.
 
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -15,7 +15,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 use shared::clock::Clock as _;
-use shared::names::{ClientId, ClientOwners};
+use shared::names::{ClientId, ClientOwners, DeviceKey};
 
 use crate::clock::{LocalClock, OutOfRange};
 use crate::stores::devices::{Registry, device_key};
@@ -34,16 +34,37 @@ pub(crate) fn router(api: Arc<LocalApi>) -> Router {
     Router::new()
         .route(CLOCK_PATH, post(move_clock))
         .route(CODE_PATH, get(code))
-        .layer(from_fn(require_local_host))
+        .layer(from_fn(require_local_caller))
         .with_state(api)
 }
 
-async fn require_local_host(request: Request, next: Next) -> Response {
-    if has_local_host(request.headers()) {
-        next.run(request).await
-    } else {
-        problem(StatusCode::FORBIDDEN, "use 127.0.0.1 or localhost")
+/// Refuses requests that a page of another site makes in a browser, whether or not it could read the answer.
+pub(crate) async fn require_local_caller(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let refused = refuse_foreign_host(headers).err();
+    match refused.or_else(|| is_from_another_site(headers).then(|| problem(StatusCode::FORBIDDEN, "no other site"))) {
+        Some(refusal) => refusal,
+        None => next.run(request).await,
     }
+}
+
+pub(crate) fn refuse_foreign_host(headers: &HeaderMap) -> Result<(), Response> {
+    if has_local_host(headers) {
+        Ok(())
+    } else {
+        Err(problem(StatusCode::FORBIDDEN, "use 127.0.0.1 or localhost"))
+    }
+}
+
+/// Browsers say where a request comes from. Programs do not, and are trusted as this machine's.
+fn is_from_another_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let host = text(header::HOST).unwrap_or_default();
+    // `none` is a person who typed the address.
+    let site = text(HeaderName::from_static("sec-fetch-site"));
+    let origin = text(header::ORIGIN);
+    site.is_some_and(|site| !matches!(site, "same-origin" | "none"))
+        || origin.is_some_and(|origin| origin.strip_prefix("http://") != Some(host))
 }
 
 fn has_local_host(headers: &HeaderMap) -> bool {
@@ -55,7 +76,7 @@ fn has_local_host(headers: &HeaderMap) -> bool {
     matches!(name, "127.0.0.1" | "localhost")
 }
 
-fn problem(status: StatusCode, text: &str) -> Response {
+pub(crate) fn problem(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
 }
 
@@ -85,22 +106,30 @@ async fn move_clock(State(api): State<Arc<LocalApi>>, body: axum::body::Bytes) -
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct DeviceQuery {
+pub(crate) struct DeviceQuery {
     user_name: String,
     device_name: String,
     client_id: Option<String>,
 }
 
+impl LocalApi {
+    /// The device that a query names; without a client, the first one's.
+    pub(crate) fn key(&self, query: Result<Query<DeviceQuery>, QueryRejection>) -> Result<DeviceKey, Response> {
+        let key = query.ok().and_then(|Query(query)| {
+            let client = match query.client_id {
+                Some(id) => ClientId::parse(&id).ok()?,
+                None => self.first_client.clone(),
+            };
+            device_key(self.owners.owner_of(&client), &query.user_name, &query.device_name).ok()
+        });
+        key.ok_or_else(|| problem(StatusCode::BAD_REQUEST, "send userName and deviceName of a device"))
+    }
+}
+
 async fn code(State(api): State<Arc<LocalApi>>, query: Result<Query<DeviceQuery>, QueryRejection>) -> Response {
-    let key = query.ok().and_then(|Query(query)| {
-        let client = match query.client_id {
-            Some(id) => ClientId::parse(&id).ok()?,
-            None => api.first_client.clone(),
-        };
-        device_key(api.owners.owner_of(&client), &query.user_name, &query.device_name).ok()
-    });
-    let Some(key) = key else {
-        return problem(StatusCode::BAD_REQUEST, "send userName and deviceName of a device");
+    let key = match api.key(query) {
+        Ok(key) => key,
+        Err(problem) => return problem,
     };
     match api.registry.codes(&key).await {
         Ok(Some(codes)) => {
@@ -132,6 +161,26 @@ mod tests {
             assert_eq!(has_local_host(&headers), expected, "{host}");
         }
         assert!(!has_local_host(&HeaderMap::new()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_page_of_another_site_is_refused() -> Result<()> {
+        for (name, value, expected) in [
+            ("accept", "*/*", false),
+            ("sec-fetch-site", "none", false),
+            ("sec-fetch-site", "same-origin", false),
+            ("sec-fetch-site", "same-site", true), // another port of this machine
+            ("sec-fetch-site", "cross-site", true),
+            ("origin", "http://127.0.0.1:3000", false),
+            ("origin", "http://127.0.0.1:3001", true),
+            ("origin", "http://evil.example", true),
+            ("origin", "null", true),
+        ] {
+            let mut headers = HeaderMap::from_iter([(header::HOST, "127.0.0.1:3000".parse()?)]);
+            headers.insert(name, value.parse()?);
+            assert_eq!(is_from_another_site(&headers), expected, "{name}: {value}");
+        }
         Ok(())
     }
 }
