@@ -230,7 +230,9 @@ async function takeScreenshot(browser) {
   await press(page, "Guess for a day");
   await shows(page, "attack-result", "the owner signed in");
   await says(page, "Validate a code: 200.");
+  await page.setViewportSize({ width: 1360, height: 1210 });
   await page.evaluate(() => scrollTo(0, 0));
+  await page.waitForFunction(() => document.getElementById("qr").complete);
   await page.screenshot({ path: screenshot });
   await page.context().close();
 }

@@ -120,7 +120,10 @@ mod tests {
         }
         let last = u64::try_from(RECENT).unwrap_or(u64::MAX) + 3;
         let (written, lines) = log.lines_after(0);
-        assert_eq!((written, lines.len(), lines.first().map(String::as_str)), (last, RECENT, Some("4")));
+        assert_eq!(
+            (written, lines.len(), lines.first().map(String::as_str)),
+            (last, RECENT, Some("4"))
+        );
         assert_eq!(log.lines_after(last - 1), (last, vec!["203".to_owned()]));
         assert_eq!(log.lines_after(last), (last, vec![]));
         assert_eq!(log.lines_after(last + 1).1.len(), RECENT, "of an earlier stack");

@@ -74,7 +74,12 @@ impl Api {
             return Ok(None);
         };
         // A device that was removed concurrently has no seed any more.
-        let Some(seed) = registry.seeds.read(&record.device.seed_ref).await.map_err(unavailable)? else {
+        let Some(seed) = registry
+            .seeds
+            .read(&record.device.seed_ref)
+            .await
+            .map_err(unavailable)?
+        else {
             return Ok(None);
         };
         let now = self.local.clock.now();
@@ -156,10 +161,16 @@ struct LogQuery {
 /// The lines after a number, and the number of the last one.
 async fn log(State(api): State<Arc<Api>>, query: Result<Query<LogQuery>, QueryRejection>) -> Response {
     let Ok(Query(LogQuery { after })) = query else {
-        return problem(StatusCode::BAD_REQUEST, "send after, the number of the last line that you have, or 0");
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "send after, the number of the last line that you have, or 0",
+        );
     };
     let (last, lines) = api.log.lines_after(after);
-    let lines: Vec<_> = lines.into_iter().filter_map(|line| RawValue::from_string(line).ok()).collect();
+    let lines: Vec<_> = lines
+        .into_iter()
+        .filter_map(|line| RawValue::from_string(line).ok())
+        .collect();
     Json(json!({ "last": last, "lines": lines })).into_response()
 }
 

@@ -23,7 +23,11 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 /// Path, type and content of every file.
 const FILES: [(&str, &str, &str); 9] = [
     ("/", "text/html; charset=utf-8", include_str!("files/index.html")),
-    ("/page/page.css", "text/css; charset=utf-8", include_str!("files/page.css")),
+    (
+        "/page/page.css",
+        "text/css; charset=utf-8",
+        include_str!("files/page.css"),
+    ),
     ("/page/icon.svg", "image/svg+xml", include_str!("files/icon.svg")),
     ("/page/main.js", JAVASCRIPT, include_str!("files/main.js")),
     ("/page/client.js", JAVASCRIPT, include_str!("files/client.js")),
@@ -64,3 +68,6 @@ async fn protect(mut answer: Response) -> Response {
         .extend(headers.map(|(name, value)| (name, HeaderValue::from_static(value))));
     answer
 }
+
+#[cfg(test)]
+mod tests;

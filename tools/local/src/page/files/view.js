@@ -32,7 +32,8 @@ export function showExchange(exchange) {
   const lines = (headers) => Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
   const request = [`${method} ${path}`, ...lines(requestHeaders), requestBody && `\n${requestBody}`];
   const answer = [`HTTP ${status}`, ...lines(answerHeaders), json && `\n${shownBody(json)}`];
-  const summary = create("summary", {}, create("span", { className: `badge ${kindOf(status)}` }, String(status)), ` ${title}`);
+  const outcome = json?.code ? ` ${json.code}` : "";
+  const summary = create("summary", {}, create("span", { className: `badge ${kindOf(status)}` }, `${status}${outcome}`), ` ${title}`);
   const details = create(
     "details",
     { open: true },
