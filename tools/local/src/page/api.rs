@@ -7,11 +7,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn, map_response};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use qrcode::QrCode;
 use qrcode::render::svg;
+use qrcode::{EcLevel, QrCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ use super::protect;
 use crate::cognito::client::Client;
 use crate::cognito::token::TOKEN_PATH;
 use crate::gateway::log::Log;
-use crate::stack::local_api::{DeviceQuery, LocalApi, problem, require_local_caller};
+use crate::stack::local_api::{DeviceQuery, LocalApi, Problem, require_local_caller};
 use crate::stores::devices::{Codes, DEMO_DEVICE, DEMO_USER};
 
 pub(crate) struct Api {
@@ -66,42 +66,37 @@ struct Found {
 }
 
 impl Api {
-    /// `Ok(None)` if the device does not exist.
-    async fn find(&self, query: Result<Query<DeviceQuery>, QueryRejection>) -> Result<Option<Found>, Response> {
-        let unavailable = |_| problem(StatusCode::SERVICE_UNAVAILABLE, "cannot read the device or its seed");
+    /// `None` if the device does not exist.
+    async fn find(&self, query: Result<Query<DeviceQuery>, QueryRejection>) -> Result<Option<Found>, Problem> {
+        let unreadable = |_| Problem::unreadable();
         let (key, registry) = (self.local.key(query)?, &self.local.registry);
-        let Some(record) = registry.devices.record(&key).await.map_err(unavailable)? else {
+        let Some(record) = registry.devices.record(&key).await.map_err(unreadable)? else {
             return Ok(None);
         };
         // A device that was removed concurrently has no seed any more.
-        let Some(seed) = registry
-            .seeds
-            .read(&record.device.seed_ref)
-            .await
-            .map_err(unavailable)?
-        else {
+        let Some(seed) = registry.seeds.read(&record.device.seed_ref).await.map_err(unreadable)? else {
             return Ok(None);
         };
         let now = self.local.clock.now();
         let pending = match record.pending.as_ref().filter(|pending| pending.until > now) {
-            Some(pending) => registry.seeds.read(&pending.seed_ref).await.map_err(unavailable)?,
+            Some(pending) => registry.seeds.read(&pending.seed_ref).await.map_err(unreadable)?,
             None => None,
         };
         Ok(Some(Found { record, seed, pending }))
     }
 }
 
-async fn device(State(api): State<Arc<Api>>, query: Result<Query<DeviceQuery>, QueryRejection>) -> Response {
-    match api.find(query).await {
-        // The page asks for devices that do not exist yet, which is no error.
-        Ok(found) => {
-            let now = api.local.clock.now();
-            let device = found.map(|found| describe(&found, now, &api.policy));
-            let offset = api.local.clock.offset_seconds();
-            Json(json!({ "now": now.rfc3339_millis(), "offsetSeconds": offset, "device": device })).into_response()
-        }
-        Err(problem) => problem,
-    }
+/// The page asks for devices that do not exist yet, which is no error.
+async fn device(
+    State(api): State<Arc<Api>>,
+    query: Result<Query<DeviceQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (found, now) = (api.find(query).await?, api.local.clock.now());
+    let device = found.map(|found| describe(&found, now, &api.policy));
+    let offset = api.local.clock.offset_seconds();
+    Ok(Json(
+        json!({ "now": now.rfc3339_millis(), "offsetSeconds": offset, "device": device }),
+    ))
 }
 
 fn describe(found: &Found, now: Timestamp, policy: &Policy) -> Value {
@@ -136,21 +131,19 @@ fn budget_left(budget_at: Timestamp, now: Timestamp, policy: &Policy) -> u64 {
 }
 
 /// The QR code of the seed that an app has to scan next: the one that waits, otherwise the device's own.
-async fn qr(State(api): State<Arc<Api>>, query: Result<Query<DeviceQuery>, QueryRejection>) -> Response {
-    let found = match api.find(query).await {
-        Ok(Some(found)) => found,
-        Ok(None) => return problem(StatusCode::NOT_FOUND, "no such device"),
-        Err(problem) => return problem,
-    };
+async fn qr(
+    State(api): State<Arc<Api>>,
+    query: Result<Query<DeviceQuery>, QueryRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let found = api.find(query).await?.ok_or_else(Problem::no_such_device)?;
     let (key, seed) = (&found.record.key, found.pending.as_ref().unwrap_or(&found.seed));
     let uri = otpauth::build(&api.issuer, &key.user, &key.device, seed);
-    match QrCode::new(uri.as_bytes()) {
-        Ok(code) => {
-            let picture = code.render::<svg::Color>().build();
-            ([(header::CONTENT_TYPE, "image/svg+xml")], picture).into_response()
-        }
-        Err(_) => problem(StatusCode::UNPROCESSABLE_ENTITY, "the URI is too long for a QR code"),
-    }
+    // The longest names fit only with less error correction.
+    let code = QrCode::new(uri.as_bytes())
+        .or_else(|_| QrCode::with_error_correction_level(uri.as_bytes(), EcLevel::L))
+        .map_err(|_| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the names are too long for a QR code"))?;
+    let picture = code.render::<svg::Color>().build();
+    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], picture))
 }
 
 #[derive(Deserialize)]
@@ -159,19 +152,22 @@ struct LogQuery {
 }
 
 /// The lines after a number, and the number of the last one.
-async fn log(State(api): State<Arc<Api>>, query: Result<Query<LogQuery>, QueryRejection>) -> Response {
-    let Ok(Query(LogQuery { after })) = query else {
-        return problem(
+async fn log(
+    State(api): State<Arc<Api>>,
+    query: Result<Query<LogQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(LogQuery { after }) = query.map_err(|_| {
+        Problem::new(
             StatusCode::BAD_REQUEST,
             "send after, the number of the last line that you have, or 0",
-        );
-    };
+        )
+    })?;
     let (last, lines) = api.log.lines_after(after);
-    let lines: Vec<_> = lines
+    let lines: Vec<Box<RawValue>> = lines
         .into_iter()
         .filter_map(|line| RawValue::from_string(line).ok())
         .collect();
-    Json(json!({ "last": last, "lines": lines })).into_response()
+    Ok(Json(json!({ "last": last, "lines": lines })))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use crate::stack::local_api::refuse_foreign_host;
+use crate::stack::local_api::require_local_host;
 
 pub(crate) use api::{Api, router};
 
@@ -46,8 +46,8 @@ pub(crate) async fn serve_files(request: Request, next: Next) -> Response {
     let Some((_, content_type, content)) = file else {
         return next.run(request).await;
     };
-    let answer = match refuse_foreign_host(request.headers()) {
-        Err(refusal) => refusal,
+    let answer = match require_local_host(request.headers()) {
+        Err(refusal) => refusal.into_response(),
         Ok(()) => ([(CONTENT_TYPE, *content_type)], *content).into_response(),
     };
     protect(answer).await

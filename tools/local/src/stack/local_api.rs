@@ -9,11 +9,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::clock::Clock as _;
 use shared::names::{ClientId, ClientOwners, DeviceKey};
 
@@ -39,20 +39,22 @@ pub(crate) fn router(api: Arc<LocalApi>) -> Router {
 }
 
 /// Refuses requests that a page of another site makes in a browser, whether or not it could read the answer.
-pub(crate) async fn require_local_caller(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let refused = refuse_foreign_host(headers).err();
-    match refused.or_else(|| is_from_another_site(headers).then(|| problem(StatusCode::FORBIDDEN, "no other site"))) {
-        Some(refusal) => refusal,
-        None => next.run(request).await,
+pub(crate) async fn require_local_caller(request: Request, next: Next) -> Result<Response, Problem> {
+    require_local_host(request.headers())?;
+    if is_from_another_site(request.headers()) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "only this tool's own page may call this from a browser",
+        ));
     }
+    Ok(next.run(request).await)
 }
 
-pub(crate) fn refuse_foreign_host(headers: &HeaderMap) -> Result<(), Response> {
+pub(crate) fn require_local_host(headers: &HeaderMap) -> Result<(), Problem> {
     if has_local_host(headers) {
         Ok(())
     } else {
-        Err(problem(StatusCode::FORBIDDEN, "use 127.0.0.1 or localhost"))
+        Err(Problem::new(StatusCode::FORBIDDEN, "use 127.0.0.1 or localhost"))
     }
 }
 
@@ -76,8 +78,32 @@ fn has_local_host(headers: &HeaderMap) -> bool {
     matches!(name, "127.0.0.1" | "localhost")
 }
 
-pub(crate) fn problem(status: StatusCode, text: &str) -> Response {
-    (status, Json(json!({ "error": text }))).into_response()
+/// An error of these endpoints, which say it in their own words.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    text: String,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { status, text }
+    }
+
+    pub(crate) fn no_such_device() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no such device")
+    }
+
+    pub(crate) fn unreadable() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "cannot read the device or its seed")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.text }))).into_response()
+    }
 }
 
 #[derive(Deserialize)]
@@ -86,22 +112,21 @@ struct ClockMove {
     advance_seconds: i64,
 }
 
-async fn move_clock(State(api): State<Arc<LocalApi>>, body: axum::body::Bytes) -> Response {
+async fn move_clock(State(api): State<Arc<LocalApi>>, body: axum::body::Bytes) -> Result<Json<Value>, Problem> {
     // Whatever the content type, so that a plain `curl -d` works.
-    let Ok(ClockMove { advance_seconds }) = serde_json::from_slice(&body) else {
-        return problem(StatusCode::BAD_REQUEST, "send {\"advanceSeconds\": 60}, a whole number");
-    };
+    let ClockMove { advance_seconds } = serde_json::from_slice(&body)
+        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "send {\"advanceSeconds\": 60}, a whole number"))?;
     if let Err(error) = api.clock.advance_seconds(advance_seconds) {
-        return match error.downcast_ref::<OutOfRange>() {
-            Some(error) => problem(StatusCode::BAD_REQUEST, &format!("{error}; send fewer seconds")),
-            None => problem(
+        return Err(match error.downcast_ref::<OutOfRange>() {
+            Some(error) => Problem::new(StatusCode::BAD_REQUEST, format!("{error}; send fewer seconds")),
+            None => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "cannot keep the clock's offset in the data directory",
             ),
-        };
+        });
     }
     let now = api.clock.now().rfc3339_millis();
-    Json(json!({ "now": now, "offsetSeconds": api.clock.offset_seconds() })).into_response()
+    Ok(Json(json!({ "now": now, "offsetSeconds": api.clock.offset_seconds() })))
 }
 
 #[derive(Deserialize)]
@@ -114,7 +139,7 @@ pub(crate) struct DeviceQuery {
 
 impl LocalApi {
     /// The device that a query names; without a client, the first one's.
-    pub(crate) fn key(&self, query: Result<Query<DeviceQuery>, QueryRejection>) -> Result<DeviceKey, Response> {
+    pub(crate) fn key(&self, query: Result<Query<DeviceQuery>, QueryRejection>) -> Result<DeviceKey, Problem> {
         let key = query.ok().and_then(|Query(query)| {
             let client = match query.client_id {
                 Some(id) => ClientId::parse(&id).ok()?,
@@ -122,23 +147,20 @@ impl LocalApi {
             };
             device_key(self.owners.owner_of(&client), &query.user_name, &query.device_name).ok()
         });
-        key.ok_or_else(|| problem(StatusCode::BAD_REQUEST, "send userName and deviceName of a device"))
+        key.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "send userName and deviceName of a device"))
     }
 }
 
-async fn code(State(api): State<Arc<LocalApi>>, query: Result<Query<DeviceQuery>, QueryRejection>) -> Response {
-    let key = match api.key(query) {
-        Ok(key) => key,
-        Err(problem) => return problem,
-    };
-    match api.registry.codes(&key).await {
-        Ok(Some(codes)) => {
-            let answer = json!({ "otp": codes.single(), "otps": codes.pair() });
-            ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()
-        }
-        Ok(None) => problem(StatusCode::NOT_FOUND, "no such device"),
-        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "cannot read the device or its seed"),
-    }
+async fn code(
+    State(api): State<Arc<LocalApi>>,
+    query: Result<Query<DeviceQuery>, QueryRejection>,
+) -> Result<impl IntoResponse, Problem> {
+    let codes = api.registry.codes(&api.key(query)?).await;
+    let codes = codes
+        .map_err(|_| Problem::unreadable())?
+        .ok_or_else(Problem::no_such_device)?;
+    let answer = json!({ "otp": codes.single(), "otps": codes.pair() });
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(answer)))
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ impl Stack {
         let environment =
             environment::environment(&identity, &stores, options.client_owners.as_deref(), options.settings);
         let settings = ManageDevicesConfig::read(&environment)?;
-        let owners = settings.service.client_owners;
+        let owners = &settings.service.client_owners;
         let functions = Arc::new(Functions::start(
             environment.clone(),
             options
@@ -148,33 +148,21 @@ impl Stack {
             functions: Arc::clone(&functions),
             clock: Arc::clone(&clock),
         };
-        let local_api = Arc::new(LocalApi {
+        let local_api = LocalApi {
             clock: Arc::clone(&clock),
             registry: served_registry,
             first_client: first.id().clone(),
-            owners,
-        });
+            owners: settings.service.client_owners,
+        };
         let page_api = page::Api {
-            local: Arc::clone(&local_api),
+            local: Arc::new(local_api),
             log: Arc::clone(&log),
             client: first.clone(),
             stage: template.stage.clone(),
             policy: settings.service.policy,
             issuer: settings.issuer,
         };
-        let access_log = AccessLog {
-            clock: Arc::clone(&clock),
-            log: Arc::clone(&log),
-            known_paths: &[TOKEN_PATH, KEY_SET_PATH, CLOCK_PATH, CODE_PATH],
-        };
-        let router = Router::new()
-            .merge(token::router(Arc::clone(&issuer)))
-            .merge(local_api::router(local_api))
-            .merge(gateway::router(Arc::new(gateway)))
-            .layer(from_fn_with_state(access_log, access_log::write))
-            .merge(page::router(page_api))
-            .layer(from_fn(page::serve_files));
-        host.serve_router(listener, router)?;
+        host.serve_router(listener, router(Arc::clone(&issuer), gateway, page_api))?;
 
         // Separate from the served one, whose connections belong to the host's runtime; these belong to the caller's.
         let registry = Registry::new(&stores.clients(), &clock);
@@ -407,6 +395,22 @@ impl Stack {
     pub fn access_lines(&self) -> Vec<String> {
         self.log.access_lines()
     }
+}
+
+/// Everything on the port of the API. What the page reads is not in the access log, since it polls.
+fn router(issuer: Arc<Issuer>, gateway: Gateway, page_api: page::Api) -> Router {
+    let access_log = AccessLog {
+        clock: Arc::clone(&gateway.clock),
+        log: Arc::clone(&page_api.log),
+        known_paths: &[TOKEN_PATH, KEY_SET_PATH, CLOCK_PATH, CODE_PATH],
+    };
+    Router::new()
+        .merge(token::router(issuer))
+        .merge(local_api::router(Arc::clone(&page_api.local)))
+        .merge(gateway::router(Arc::new(gateway)))
+        .layer(from_fn_with_state(access_log, access_log::write))
+        .merge(page::router(page_api))
+        .layer(from_fn(page::serve_files))
 }
 
 /// Cognito's calls, on a separate port, as AWS has a separate host for them.

@@ -137,8 +137,8 @@ async function attack(device) {
   const count = await guessForADay(client, who(), digitsOf(device), (part) => {
     element("attack-progress").value = part;
   });
-  const tried = `In a day of the test clock ${count.evaluated} guesses were evaluated and ${count.refused} refused.`;
-  const guessed = count.guessedRight ? " One of them was right, by chance." : " None was right.";
+  const tried = `Guesses in a day of the test clock: ${count.evaluated} evaluated, ${count.refused} refused.`;
+  const guessed = count.guessedRight ? " One was right, by chance." : " None was right.";
   const owner = await signIn(client, who());
   const codes = owner.requestBody.includes("otps") ? "two codes" : "one code";
   const entered = owner.status === 200 ? `Then the owner signed in with ${codes}.` : "Then the owner could not sign in.";

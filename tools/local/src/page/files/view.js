@@ -144,7 +144,7 @@ function showState(now, device) {
 function stateRows(now, device) {
   const opens = (at) => {
     const seconds = Math.ceil((Date.parse(at) - Date.parse(now)) / 1000);
-    return seconds > 0 ? `closed, open in ${duration(seconds)} (${time(at)})` : "open";
+    return seconds > 0 ? `closed, open in ${duration(seconds)}` : "open";
   };
   const ago = device.step - device.lastStep;
   const used = device.lastStep === 0 ? "none yet" : `${device.lastStep} (${stepDistance(ago)})`;
@@ -152,8 +152,8 @@ function stateRows(now, device) {
     ["Status", device.status],
     ["Single codes", device.singleCodesAt === null ? "closed until two codes succeed" : opens(device.singleCodesAt)],
     ["Two codes", opens(device.pairsAt)],
-    ["Consecutive wrong single codes", String(device.consecutiveFailures)],
-    ["Budget of wrong single codes", `${device.budgetLeft} of ${device.budget} left`],
+    ["Consecutive wrong codes", String(device.consecutiveFailures)],
+    ["Budget left", `${device.budgetLeft} of ${device.budget} wrong codes`],
     ["Wrong attempts ever", String(device.totalFailures)],
     ["Last step used", used],
     ["Current step", String(device.step)],
