@@ -57,7 +57,7 @@ async function act(action) {
   }
   busy = true;
   try {
-    showOutcome("…");
+    showOutcome("Working…");
     const outcome = await action();
     await refresh();
     showOutcome(outcome);
