@@ -1,4 +1,4 @@
-//! The service on one machine: embedded stores, token endpoint, gateway, functions, test clock.
+//! The service on one machine: embedded stores, token endpoint, gateway, functions, test clock, a page to try it.
 //!
 //! Everything listens on 127.0.0.1 and nowhere else. As a program it is for trying things out, as a library it is the
 //! harness of the acceptance tests: [`Stack::start`] brings up a complete stack, any number of them side by side. Nothing
@@ -10,6 +10,7 @@ pub mod demo;
 mod files;
 mod gateway;
 mod host;
+mod page;
 mod random;
 mod stack;
 mod stores;

@@ -136,9 +136,11 @@ async fn until(stopped: impl Future, stack: &Stack) -> Result<()> {
     writeln!(
         io::stdout(),
         "The API is running at {}. Press Ctrl-C to stop it.\n\
+         Open {}/ in a browser to try it, with a QR code, a test clock and an attacker.\n\
          .local/stack.json has all URLs and credentials, .local/env is for cargo lambda watch --env-file.\n\
-         To try it, copy into a shell:\n\n{}",
+         Or copy into a shell:\n\n{}",
         stack.api_url(),
+        stack.origin(),
         *usage::commands(stack)
     )?;
     stopped.await;

@@ -1,7 +1,7 @@
 //! A complete stack on one machine: stores, tokens, gateway, functions, test clock. Any number of them side by side.
 
 mod environment;
-mod local_api;
+pub(crate) mod local_api;
 mod options;
 
 use std::collections::BTreeMap;
@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use lambda_http::{Body, Response};
 use serde::Serialize;
 use shared::aws::auths::DynamoAuths;
 use shared::aws::devices::DynamoDevices;
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::Clock as _;
-use shared::config;
+use shared::config::ManageDevicesConfig;
 use shared::device::Status;
 use shared::http::Event;
 use shared::names::{DeviceKey, Owner};
@@ -36,6 +36,7 @@ use crate::gateway::functions::Functions;
 use crate::gateway::log::Log;
 use crate::gateway::{self, Gateway};
 use crate::host::{Host, bind};
+use crate::page;
 use crate::stores::devices::{Codes, DEMO_DEVICE, DEMO_USER, Registered, Registry, demo_device, device_key, new_seed};
 use crate::stores::{Stores, samples};
 use crate::template::{Function, Template};
@@ -105,7 +106,8 @@ impl Stack {
         let log = Arc::new(Log::new(options.log_to));
         let environment =
             environment::environment(&identity, &stores, options.client_owners.as_deref(), options.settings);
-        let owners = config::client_owners(&environment)?;
+        let settings = ManageDevicesConfig::read(&environment)?;
+        let owners = &settings.service.client_owners;
         let functions = Arc::new(Functions::start(
             environment.clone(),
             options
@@ -150,19 +152,17 @@ impl Stack {
             clock: Arc::clone(&clock),
             registry: served_registry,
             first_client: first.id().clone(),
-            owners,
+            owners: settings.service.client_owners,
         };
-        let access_log = AccessLog {
-            clock: Arc::clone(&clock),
+        let page_api = page::Api {
+            local: Arc::new(local_api),
             log: Arc::clone(&log),
-            known_paths: &[TOKEN_PATH, KEY_SET_PATH, CLOCK_PATH, CODE_PATH],
+            client: first.clone(),
+            stage: template.stage.clone(),
+            policy: settings.service.policy,
+            issuer: settings.issuer,
         };
-        let router = Router::new()
-            .merge(token::router(Arc::clone(&issuer)))
-            .merge(local_api::router(Arc::new(local_api)))
-            .merge(gateway::router(Arc::new(gateway)))
-            .layer(from_fn_with_state(access_log, access_log::write));
-        host.serve_router(listener, router)?;
+        host.serve_router(listener, router(Arc::clone(&issuer), gateway, page_api))?;
 
         // Separate from the served one, whose connections belong to the host's runtime; these belong to the caller's.
         let registry = Registry::new(&stores.clients(), &clock);
@@ -395,6 +395,22 @@ impl Stack {
     pub fn access_lines(&self) -> Vec<String> {
         self.log.access_lines()
     }
+}
+
+/// Everything on the port of the API. What the page reads is not in the access log, since it polls.
+fn router(issuer: Arc<Issuer>, gateway: Gateway, page_api: page::Api) -> Router {
+    let access_log = AccessLog {
+        clock: Arc::clone(&gateway.clock),
+        log: Arc::clone(&page_api.log),
+        known_paths: &[TOKEN_PATH, KEY_SET_PATH, CLOCK_PATH, CODE_PATH],
+    };
+    Router::new()
+        .merge(token::router(issuer))
+        .merge(local_api::router(Arc::clone(&page_api.local)))
+        .merge(gateway::router(Arc::new(gateway)))
+        .layer(from_fn_with_state(access_log, access_log::write))
+        .merge(page::router(page_api))
+        .layer(from_fn(page::serve_files))
 }
 
 /// Cognito's calls, on a separate port, as AWS has a separate host for them.

@@ -8,7 +8,7 @@ use shared::aws::auths::DynamoAuths;
 use shared::aws::devices::DynamoDevices;
 use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
-use shared::clock::Clock as _;
+use shared::clock::{Clock as _, Timestamp};
 use shared::device::{Device, Registration, Status};
 use shared::names::{DeviceKey, DeviceName, Owner, UserName, seed_name};
 use shared::otp::{OtpCode, OtpParameters, Seed, Step};
@@ -49,6 +49,15 @@ pub struct Codes {
 }
 
 impl Codes {
+    /// The codes of a seed at a time.
+    pub(crate) fn at(seed: &Seed, now: Timestamp) -> Self {
+        let step = Step::at(now, seed.parameters().period);
+        Self {
+            current: seed.code(step),
+            next: seed.code(step.next()),
+        }
+    }
+
     /// The code of this step, for `otp`.
     #[must_use]
     pub fn single(&self) -> &str {
@@ -148,14 +157,8 @@ impl Registry {
 
     /// The current codes of a device, used or not.
     pub(crate) async fn codes(&self, key: &DeviceKey) -> Result<Option<Codes>> {
-        let Some(found) = self.find(key).await? else {
-            return Ok(None);
-        };
-        let step = Step::at(self.clock.now(), found.seed.parameters().period);
-        Ok(Some(Codes {
-            current: found.seed.code(step),
-            next: found.seed.code(step.next()),
-        }))
+        let found = self.find(key).await?;
+        Ok(found.map(|found| Codes::at(&found.seed, self.clock.now())))
     }
 }
 
