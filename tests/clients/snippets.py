@@ -1,0 +1,200 @@
+"""The code of docs/clients.md: shell commands run as they are, programs sign in through a relay that loses answers, what has no runtime here is parsed."""
+
+import contextlib
+import http.server
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import httpx
+import tree_sitter
+import tree_sitter_go
+import tree_sitter_java
+
+from stack import WRONG
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GUIDE = ROOT / "docs/clients.md"
+RUST = ROOT / "tests/clients/sign_in/sign_in.rs"
+JACKSON = "/usr/share/java/jackson-{}.jar"  # where Debian has it
+SECONDS = 120
+
+
+def blocks(language, section=""):
+    """The fenced blocks of a language in the guide, or in the section with a title."""
+    text = GUIDE.read_text()
+    if section:
+        (text,) = [part for part in re.split(r"^## ", text, flags=re.MULTILINE) if part.startswith(f"{section}\n")]
+    found = re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    assert found, f"no block of {language} in the guide"
+    return found
+
+
+def program(language, folder, name):
+    """Writes the only program of a language to a file."""
+    (text,) = blocks(language)
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+def finished(command, folder, environment, typed=""):
+    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()} | environment
+    return subprocess.run(command, cwd=folder, env=environment, input=typed, capture_output=True, text=True, timeout=SECONDS)
+
+
+def shell(stack, folder):
+    """The commands of the guide, in the folder in which the local stack was started."""
+    (settings, *steps), registration = blocks("sh", "Try it with curl"), blocks("sh", "Let users set up their own app")
+    script = "set -euo pipefail\n" + "".join([settings, *steps, "echo\n", *registration])
+    done = finished(["bash", "-c", script], folder, {})
+    assert done.returncode == 0, done.stderr
+    success, uri, rest = done.stdout.split("\n", 2)
+    assert success + "\n" == blocks("json", "Try it with curl")[0], success
+    assert uri.startswith("otpauth://totp/Local:me%2Btag%40example.com%20%28phone%29?secret="), uri
+    activated, devices = rest.split("}", 1)
+    assert json.loads(activated + "}") == {"status": "ACTIVE", "message": "phone"}, rest
+    assert [device["status"] for device in json.loads(devices)] == ["ACTIVE"], rest
+
+
+class Relay(http.server.ThreadingHTTPServer):
+    """Passes requests to the stack, except for faults that it was told to make of the next calls of the API. `seen` has every request and its status."""
+
+    daemon_threads = True
+
+    def __init__(self, stack):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.stack, self.faults, self.seen = stack, [], []
+        self.origin = f"http://127.0.0.1:{self.server_port}"
+
+    def environment(self):
+        return {name: value.replace(self.stack.origin, self.origin) for name, value in self.stack.environment().items()}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        is_token = self.path == "/oauth2/token"
+        fault = self.server.faults.pop(0) if self.server.faults and not is_token else None
+        if fault in (401, 503):
+            status, headers, content = fault, {"Retry-After": "0"} if fault == 503 else {}, b'{"status":"FAILED"}'
+        else:
+            headers = {name: self.headers[name] for name in ("Authorization", "Content-Type")}
+            answer = self.server.stack.http.post(self.server.stack.origin + self.path, content=body, headers=headers)
+            status, content = answer.status_code, answer.content
+            headers = {name: answer.headers[name] for name in ("Auth-Codes-Required", "Retry-After") if name in answer.headers}
+            if fault == "lost":
+                status, headers, content = 504, {"Retry-After": "0"}, b'{"status":"FAILED","code":"GATEWAY_TIMEOUT"}'
+        step = "token" if is_token else "start" if self.path.endswith("/deviceAuthentications") else "check"
+        self.server.seen.append((f"{step} {status}", body.decode(), self.headers["Authorization"]))
+        self.send_response(status)
+        for name, value in (headers | {"Content-Type": "application/json", "Content-Length": str(len(content))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def sign_ins(command, folder, stack, relay):
+    """What every program of the guide has to master, typed into it as a user would."""
+    demo = stack.description["demo"]
+    demo = demo["userName"], demo["deviceName"]
+
+    def typed(*lines, user=demo, faults=(), expected):
+        relay.faults[:], relay.seen[:] = faults, []
+        done = finished([*command, *user], folder, relay.environment(), "".join(f"{line}\n" for line in lines))
+        seen = [step for step, *_ in relay.seen]
+        assert seen == expected, f"{seen} instead of {expected}: {done.stdout} {done.stderr}"
+        stack.advance(seconds=90)
+        return done
+
+    def signed_in(*lines, **rest):
+        done = typed(*lines, **rest)
+        assert done.returncode == 0 and done.stdout.endswith("Signed in.\n"), done
+        return [json.loads(body) for step, body, _ in relay.seen if step.startswith("check")]
+
+    stack.advance(days=10)  # the wrong codes of earlier programs are forgiven
+    code, _ = stack.codes(*demo)
+    tries = ["start 503", "start 401", "token 200", "start 201"]
+    offers = signed_in(WRONG, f"{code[:3]} {code[3:]}", faults=[503, 401], expected=["token 200", *tries, "check 422", "check 200"])
+    assert [offer["otp"].replace(" ", "") for offer in offers] == [WRONG, code], offers
+    started = [(body, authorization) for step, body, authorization in relay.seen if step.startswith("start")]
+    assert len({body for body, _ in started}) == 1, "another request was sent than the first one"
+    assert started[0] == started[1], "the token of the first request was thrown away"
+
+    pair = stack.codes(*demo)
+    wrong = ["check 422"] * 5
+    offers = signed_in(*[WRONG] * 5, *pair, expected=["token 200", "start 201", *wrong, "start 201", "check 200"])
+    assert offers[-1] == {"otps": pair}, offers
+
+    # The answer to a success is lost: the repeated request must not count as one.
+    signed_in(*stack.codes(*demo), faults=[None, "lost"], expected=["token 200", "start 201", "check 504", "check 409", "start 201", "check 200"])
+
+    done = typed(user=(demo[0], "unknown"), expected=["token 200", "start 404"])
+    assert done.returncode != 0 and "DEVICE_NOT_FOUND" in done.stderr and "Signed in" not in done.stdout, done
+
+
+def parsed(language, file):
+    tree = tree_sitter.Parser(tree_sitter.Language(language)).parse(file.read_bytes())
+    assert not tree.root_node.has_error, f"{file.name} does not parse: {tree.root_node}"
+
+
+def rust(folder, built):
+    """The program that cargo built is that of the guide."""
+    file = program("rust", folder, "sign_in.rs")
+    assert file.read_text() == RUST.read_text(), f"the Rust program of {GUIDE.name} differs from {RUST.relative_to(ROOT)}: copy it there"
+    return [built / "sign-in"]
+
+
+def java(folder):
+    """Runs where Java and Jackson are."""
+    file = program("java", folder, "SignIn.java")
+    parsed(tree_sitter_java.language(), file)
+    jars = [JACKSON.format(name) for name in ("core", "databind", "annotations")]
+    if shutil.which("javac") is None or not all(map(os.path.exists, jars)):
+        return None
+    subprocess.run(["javac", "-Werror", "-Xlint", "-cp", ":".join(jars), "-d", folder, file], check=True, timeout=SECONDS)
+    return ["java", "-cp", ":".join([*jars, str(folder)]), "SignIn"]
+
+
+def go(folder):
+    """Runs where Go is."""
+    file = program("go", folder, "sign_in.go")
+    parsed(tree_sitter_go.language(), file)
+    if shutil.which("go") is None:
+        return None
+    subprocess.run(["go", "build", "-o", folder / "sign_in_go", file], cwd=folder, env=os.environ | {"GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local"}, check=True, timeout=SECONDS)
+    return [folder / "sign_in_go"]
+
+
+@contextlib.contextmanager
+def relay(stack):
+    server = Relay(stack)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def parts(folder, built, typescript):
+    """Every language of the guide: its name, and how to get the command that runs its program, None if it was only parsed."""
+    return {
+        "Python": lambda: [sys.executable, program("python", folder, "sign_in.py")],
+        "TypeScript": lambda: ["node", typescript / "built/sign_in.js"],
+        "Rust": lambda: rust(folder, built),
+        "Java": lambda: java(folder),
+        "Go": lambda: go(folder),
+    }
