@@ -66,6 +66,7 @@ def go(stack):
     check(start()[0], code, 200)
 
     # Five wrong codes, then two codes are required; wrong pairs are limited too.
+    stack.advance(minutes=1)
     auth, _ = start()
     for remaining in (4, 3, 2, 1, 0):
         rejected, _ = check(auth, OneCode(WRONG), 422, "OTP_REJECTED")

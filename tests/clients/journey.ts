@@ -87,6 +87,7 @@ failure(await check(late, { otp: fresh }), 410, "AUTH_EXPIRED");
 success(await check(success(await start(), 201).authId, { otp: fresh }), 200);
 
 // Five wrong codes, then two codes are required; wrong pairs are limited too.
+await advance(60);
 const exhausted = success(await start(), 201).authId;
 for (const remaining of [4, 3, 2, 1, 0]) {
   const error = rejection(failure(await check(exhausted, { otp: WRONG }), 422, "OTP_REJECTED"));

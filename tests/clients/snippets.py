@@ -162,7 +162,7 @@ def java(folder):
     jars = [JACKSON.format(name) for name in ("core", "databind", "annotations")]
     if shutil.which("javac") is None or not all(map(os.path.exists, jars)):
         return None
-    subprocess.run(["javac", "-Werror", "-Xlint", "-cp", ":".join(jars), "-d", folder, file], check=True, timeout=SECONDS)
+    subprocess.run(["javac", "-Werror", "-Xlint:all,-serial", "-cp", ":".join(jars), "-d", folder, file], check=True, timeout=SECONDS)
     return ["java", "-cp", ":".join([*jars, str(folder)]), "SignIn"]
 
 
