@@ -1,6 +1,7 @@
 """The code of docs/clients.md: shell commands run as they are, programs sign in through a relay that loses answers, what has no runtime here is parsed."""
 
 import contextlib
+import functools
 import http.server
 import json
 import os
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import threading
 
-import httpx
 import tree_sitter
 import tree_sitter_go
 import tree_sitter_java
@@ -48,7 +48,7 @@ def finished(command, folder, environment, typed=""):
     return subprocess.run(command, cwd=folder, env=environment, input=typed, capture_output=True, text=True, timeout=SECONDS)
 
 
-def shell(stack, folder):
+def shell(folder):
     """The commands of the guide, in the folder in which the local stack was started."""
     (settings, *steps), registration = blocks("sh", "Try it with curl"), blocks("sh", "Let users set up their own app")
     script = "set -euo pipefail\n" + "".join([settings, *steps, "echo\n", *registration])
@@ -104,8 +104,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def sign_ins(command, folder, stack, relay):
+def sign_ins(prepare, folder, stack, relay):
     """What every program of the guide has to master, typed into it as a user would."""
+    command = prepare()
+    if command is None:
+        return "parsed only, there is nothing to run it with"
     demo = stack.description["demo"]
     demo = demo["userName"], demo["deviceName"]
 
@@ -141,6 +144,7 @@ def sign_ins(command, folder, stack, relay):
 
     done = typed(user=(demo[0], "unknown"), expected=["token 200", "start 404"])
     assert done.returncode != 0 and "DEVICE_NOT_FOUND" in done.stderr and "Signed in" not in done.stdout, done
+    return None
 
 
 def parsed(language, file):
@@ -189,12 +193,12 @@ def relay(stack):
         thread.join()
 
 
-def parts(folder, built, typescript):
-    """Every language of the guide: its name, and how to get the command that runs its program, None if it was only parsed."""
+def programs(folder, built, typescript):
+    """For every language of the guide, how to get the command that runs its program; None if it could only be parsed."""
     return {
         "Python": lambda: [sys.executable, program("python", folder, "sign_in.py")],
         "TypeScript": lambda: ["node", typescript / "built/sign_in.js"],
-        "Rust": lambda: rust(folder, built),
-        "Java": lambda: java(folder),
-        "Go": lambda: go(folder),
+        "Rust": functools.partial(rust, folder, built),
+        "Java": functools.partial(java, folder),
+        "Go": functools.partial(go, folder),
     }
