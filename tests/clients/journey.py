@@ -1,6 +1,7 @@
-"""Registration and the three steps with the client that openapi-python-client generated; journey.ts does the same in TypeScript."""
+"""Registration and the three steps with the client that openapi-python-client generated. journey.ts does the same in TypeScript."""
 
 import httpx
+
 from stack import WRONG
 
 USER, DEVICE = "Zo\u00eb+tag@example.com", "my phone"

@@ -148,8 +148,10 @@ def sign_ins(prepare, folder, stack, relay):
 
 
 def parsed(language, file):
-    tree = tree_sitter.Parser(tree_sitter.Language(language)).parse(file.read_bytes())
-    assert not tree.root_node.has_error, f"{file.name} does not parse: {tree.root_node}"
+    node = tree_sitter.Parser(tree_sitter.Language(language)).parse(file.read_bytes()).root_node
+    while node.has_error and (inner := [child for child in node.children if child.has_error]):
+        node = inner[0]
+    assert not node.has_error, f"{file.name} does not parse, line {node.start_point.row + 1}"
 
 
 def rust(folder, built):
@@ -176,7 +178,8 @@ def go(folder):
     parsed(tree_sitter_go.language(), file)
     if shutil.which("go") is None:
         return None
-    subprocess.run(["go", "build", "-o", folder / "sign_in_go", file], cwd=folder, env=os.environ | {"GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local"}, check=True, timeout=SECONDS)
+    environment = os.environ | {"GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local"}
+    subprocess.run(["go", "build", "-o", folder / "sign_in_go", file], cwd=folder, env=environment, check=True, timeout=SECONDS)
     return [folder / "sign_in_go"]
 
 
