@@ -51,15 +51,17 @@ def finished(command, folder, environment, typed=""):
 def shell(folder):
     """The commands of the guide, in the folder in which the local stack was started."""
     (settings, *steps), registration = blocks("sh", "Try it with curl"), blocks("sh", "Let users set up their own app")
-    script = "set -euo pipefail\n" + "".join([settings, *steps, "echo\n", *registration])
+    rest_of_devices = 'echo; curl -sS -H "Authorization: Bearer $TOKEN" "$DEVICES"\n'
+    script = "set -euo pipefail\n" + "".join([settings, *steps, "echo\n", *registration, rest_of_devices])
     done = finished(["bash", "-c", script], folder, {})
     assert done.returncode == 0, done.stderr
-    success, uri, rest = done.stdout.split("\n", 2)
+    success, uri, activated_and_listed, left = done.stdout.split("\n")
     assert success + "\n" == blocks("json", "Try it with curl")[0], success
     assert uri.startswith("otpauth://totp/Local:me%2Btag%40example.com%20%28phone%29?secret="), uri
-    activated, devices = rest.split("}", 1)
-    assert json.loads(activated + "}") == {"status": "ACTIVE", "message": "phone"}, rest
-    assert [device["status"] for device in json.loads(devices)] == ["ACTIVE"], rest
+    activated, devices = activated_and_listed.split("}", 1)
+    assert json.loads(activated + "}") == {"status": "ACTIVE", "message": "phone"}, activated
+    assert [device["status"] for device in json.loads(devices)] == ["ACTIVE"], devices
+    assert left == "[]", left
 
 
 class Relay(http.server.ThreadingHTTPServer):

@@ -20,6 +20,7 @@ struct Mfa {
     token_url: String,
     client_id: String,
     client_secret: String,
+    scope: &'static str,
     token: Mutex<Option<(String, Instant)>>,
 }
 
@@ -77,7 +78,7 @@ impl Mfa {
         {
             return Ok(token.clone());
         }
-        let form = [("grant_type", "client_credentials"), ("scope", "mfa/authenticate")];
+        let form = [("grant_type", "client_credentials"), ("scope", self.scope)];
         let request = self
             .http
             .post(&self.token_url)
@@ -132,6 +133,7 @@ async fn main() -> Result<()> {
         token_url: setting("MFA_TOKEN_URL")?,
         client_id: setting("MFA_CLIENT_ID")?,
         client_secret: setting("MFA_CLIENT_SECRET")?,
+        scope: "mfa/authenticate",
         token: Mutex::default(),
     };
     let mut arguments = std::env::args().skip(1);
