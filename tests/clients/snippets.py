@@ -25,11 +25,33 @@ JACKSON = "/usr/share/java/jackson-{}.jar"  # where Debian has it
 SECONDS = 120
 
 
+def part_of(document, title):
+    """The section of a document with a title."""
+    sections = re.split(r"^## ", document.read_text(), flags=re.MULTILINE)
+    (found,) = [section for section in sections if section.startswith(f"{title}\n")]
+    return found
+
+
+def facts():
+    """The costs and statuses of the guide are those of the other documents."""
+    costs, tokens = part_of(ROOT / "docs/operations.md", "Costs"), part_of(GUIDE, "Get and keep a token")
+    authentication = float(re.search(r"^\| \| \| \*\*([\d.]+)\*\* \|$", costs, re.MULTILINE)[1])
+    token = float(re.search(r"\*\*Tokens\*\*: ([\d.]+) per 1,000", costs)[1])
+    million = 1000 * token
+    for figure in (f"| {authentication:.2f} |", f"| {million:,.2f} |", f"= {million / authentication:.0f} times", f"= {730 * token / 1000:.2f} a month"):
+        assert figure in tokens, f"{figure} is not in the guide"
+
+    def statuses(document, title):
+        rows = re.findall(r"^\| ([45]\d\d[^|]*) \|", part_of(document, title), re.MULTILINE)
+        return sorted(re.findall(r"\d{3}", " ".join(rows)))
+
+    ours, documented = statuses(GUIDE, "What to do with an answer"), statuses(ROOT / "docs/api.md", "What to do with a status")
+    assert ours == documented, f"{ours} instead of {documented}"
+
+
 def blocks(language, section=""):
-    """The fenced blocks of a language in the guide, or in the section with a title."""
-    text = GUIDE.read_text()
-    if section:
-        (text,) = [part for part in re.split(r"^## ", text, flags=re.MULTILINE) if part.startswith(f"{section}\n")]
+    """The fenced blocks of a language in the guide, or in its section with a title."""
+    text = part_of(GUIDE, section) if section else GUIDE.read_text()
     found = re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     assert found, f"no block of {language} in the guide"
     return found
