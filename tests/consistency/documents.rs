@@ -27,7 +27,8 @@ const SECURITY: &str = include_str!("../../docs/security.md");
 const TEMPLATE: &str = include_str!("../../template.yaml");
 
 /// Files other than Markdown whose texts people read.
-const OTHER_TEXTS: [&str; 8] = [
+const OTHER_TEXTS: [&str; 9] = [
+    "openapi.yaml",
     "template.yaml",
     "samconfig.toml",
     "justfile",

@@ -1,5 +1,6 @@
 //! Files of the repository compared with the code and with each other. Nothing is started here.
 
+mod contract;
 mod documents;
 mod events;
 mod manifest;

@@ -18,7 +18,7 @@ use shared::otp::{OtpParameters, Seed, Step};
 use shared::ports::registry::DeviceRegistry as _;
 use shared::ports::{DeviceStore as _, Written};
 
-use crate::{Exchange, Secrets, StoreProxy};
+use crate::{Contract, Exchange, Secrets, StoreProxy};
 
 /// What a test returns.
 pub type Outcome = Result<()>;
@@ -332,12 +332,20 @@ impl World {
         self.http.request(method, url)
     }
 
-    /// Sends a request.
+    /// Sends a request. An answer of the API must be as `openapi.yaml` says.
     ///
     /// # Errors
-    /// If no answer comes.
+    /// If no answer comes, or another one.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer> {
-        Answer::of(request.send().await?).await
+        let (http, request) = request.build_split();
+        let request = request?;
+        let (method, url) = (request.method().clone(), request.url().clone());
+        let answer = Answer::of(http.execute(request).await?).await?;
+        if let Some(path) = url.as_str().strip_prefix(&self.stack.api_url()) {
+            let path = path.split('?').next().unwrap_or_default();
+            Contract::get()?.check(&method, path, &answer)?;
+        }
+        Ok(answer)
     }
 
     /// Step 2 with a body and a token.

@@ -23,13 +23,17 @@ const TEXT: &str = include_str!("../../../template.yaml");
 /// # Errors
 /// If it is not YAML, or uses something that has no equivalent in JSON.
 pub fn document() -> Result<Value> {
-    to_json(TEXT)
+    yaml_to_json(TEXT).context("template.yaml")
 }
 
-fn to_json(text: &str) -> Result<Value> {
-    let documents = Yaml::load_from_str(text).context("template.yaml is not YAML")?;
+/// A YAML file as JSON, with the short forms of `CloudFormation`'s functions written out.
+///
+/// # Errors
+/// If it is not one YAML document, or uses something that has no equivalent in JSON.
+pub fn yaml_to_json(text: &str) -> Result<Value> {
+    let documents = Yaml::load_from_str(text).context("not YAML")?;
     let [document] = documents.as_slice() else {
-        bail!("template.yaml must have one document")
+        bail!("there must be one document")
     };
     node_to_json(document)
 }
@@ -45,7 +49,7 @@ fn node_to_json(node: &Yaml<'_>) -> Result<Value> {
         Yaml::Mapping(entries) => {
             let mut map = Map::new();
             for (name, value) in entries {
-                let name = name.as_str().context("template.yaml has a key that is not text")?;
+                let name = name.as_str().context("a key is not text")?;
                 map.insert(name.to_owned(), node_to_json(value)?);
             }
             Value::Object(map)
@@ -57,7 +61,7 @@ fn node_to_json(node: &Yaml<'_>) -> Result<Value> {
             };
             json!({ function: node_to_json(value)? })
         }
-        _ => bail!("template.yaml has an alias or a broken value"),
+        _ => bail!("there is an alias or a broken value"),
     })
 }
 
@@ -214,7 +218,7 @@ impl Template {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let document: Document = read(&to_json(text)?, "template.yaml: ")?;
+        let document: Document = read(&yaml_to_json(text).context("template.yaml")?, "template.yaml: ")?;
         let api: Api = document.only("AWS::Serverless::Api")?;
         let client: Client = document.only("AWS::Cognito::UserPoolClient")?;
         let mut routes = Vec::new();
@@ -549,9 +553,9 @@ mod tests {
             "a": { "Ref": "X" }, "b": { "Fn::GetAtt": "X.Arn" },
             "c": { "Fn::If": ["Y", { "Fn::Sub": "${X}" }, null] }, "d": { "Condition": "Z" }, "e": 1.5,
         });
-        assert_eq!(to_json(text)?, expected);
+        assert_eq!(yaml_to_json(text)?, expected);
         for refused in ["", "a\n---\nb", "{ [1]: a }", "["] {
-            assert!(to_json(refused).is_err(), "{refused}");
+            assert!(yaml_to_json(refused).is_err(), "{refused}");
         }
         Ok(())
     }
