@@ -61,6 +61,18 @@ local-invoke:
 long-run seed="1":
     tests/long-run {{ seed }}
 
+# Lint openapi.yaml and test it against the local stack (needs the tools in tests/contract/requirements.txt)
+contract:
+    tests/contract/run
+
+# Run the programs of docs/clients.md and generated clients (needs the tools in tests/clients/requirements.txt)
+clients:
+    tests/clients/run
+
+# Use the page of the local stack in Chromium, for example: just page --screenshot
+page *arguments:
+    tests/page/run "$@"
+
 # Lint the template (needs the tools in tests/template/requirements.txt)
 template:
     tests/template/check
