@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use acceptance::{Contract, Operation, Outcome};
+use acceptance::{Answer, Contract, Operation, Outcome};
 use anyhow::{Context as _, Result};
+use reqwest::Method;
 use serde_json::{Value, json};
 use shared::device::Status;
 use shared::http::body;
@@ -438,5 +439,64 @@ fn the_documentation_lists_the_errors_of_every_operation_and_every_status() -> O
         .filter_map(|one| one.trim().parse().ok())
         .collect();
     assert_eq!(listed, statuses);
+    Ok(())
+}
+
+/// An answer with the headers of every answer.
+fn answer(status: u16, body: &Value, others: &[(&'static str, &'static str)]) -> Result<Answer> {
+    let mut headers = reqwest::header::HeaderMap::new();
+    let usual = [
+        ("content-type", "application/json"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+    ];
+    for (name, value) in usual.iter().chain(others) {
+        headers.insert(*name, value.parse()?);
+    }
+    let text = body.to_string();
+    Ok(Answer { status, headers, text })
+}
+
+#[test]
+fn an_answer_that_is_not_described_is_found() -> Outcome {
+    let contract = Contract::get()?;
+    let step_3 = "/deviceAuthentications/0063f27c-787b-4046-8b8e-a75e241b5ea6";
+    let example = |name: &str| contract.document["components"]["examples"][name]["value"].clone();
+    let check = |answer: &Answer| contract.check(&Method::POST, step_3, answer);
+    let (validated, rejected) = (example("validated"), example("OTP_REJECTED"));
+    check(&answer(200, &validated, &[("x-amzn-requestid", "any")])?)?;
+    check(&answer(422, &rejected, &[])?)?;
+    let with = |value: &Value, member: &str| {
+        let mut value = value.clone();
+        value[member] = json!("more");
+        value
+    };
+    check(&answer(422, &with(&rejected, "more"), &[])?)?;
+    let mut bare = answer(200, &validated, &[])?;
+    bare.headers.remove("cache-control");
+    let limited = example("TOO_MANY_ATTEMPTS");
+    check(&answer(429, &limited, &[("retry-after", "1")])?)?;
+    let unauthorized = example("UNAUTHORIZED");
+    for wrong in [
+        bare,
+        answer(200, &with(&validated, "more"), &[])?,
+        answer(200, &json!({ "status": "SUCCESS" }), &[])?,
+        answer(200, &validated, &[("content-type", "text/plain")])?,
+        answer(200, &validated, &[("location", "/x")])?,
+        answer(201, &validated, &[])?,
+        answer(422, &with(&rejected, "code"), &[])?,
+        answer(422, &with(&rejected, "codesRequired"), &[])?,
+        answer(404, &example("DEVICE_NOT_FOUND"), &[])?,
+        answer(429, &limited, &[])?,
+        answer(429, &limited, &[("retry-after", "soon")])?,
+        answer(401, &unauthorized, &[])?,
+        answer(401, &unauthorized, &[("x-amzn-remapped-www-authenticate", "Bearer")])?,
+    ] {
+        assert!(check(&wrong).is_err(), "{wrong:?}");
+    }
+    let no_route = answer(404, &example("NOT_FOUND"), &[])?;
+    contract.check(&Method::GET, step_3, &no_route)?;
+    let success = answer(200, &validated, &[])?;
+    assert!(contract.check(&Method::GET, step_3, &success).is_err());
     Ok(())
 }

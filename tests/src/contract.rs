@@ -86,9 +86,9 @@ impl Contract {
         }
         let no_route = reader.promise(&json!({ "$ref": "#/components/responses/RouteNotFound" }))?;
         Ok(Self {
+            document,
             operations,
             no_route,
-            document,
         })
     }
 

@@ -68,6 +68,7 @@ pub struct World {
     pub secrets_manager: Option<StoreProxy>,
     http: reqwest::Client,
     token: Token,
+    contract: &'static Contract,
 }
 
 /// An access token. Its `Debug` does not show it.
@@ -232,6 +233,7 @@ impl World {
             secrets_manager,
             http: reqwest::Client::new(),
             token,
+            contract: Contract::get()?,
         })
     }
 
@@ -343,7 +345,7 @@ impl World {
         let answer = Answer::of(http.execute(request).await?).await?;
         if let Some(path) = url.as_str().strip_prefix(&self.stack.api_url()) {
             let path = path.split('?').next().unwrap_or_default();
-            Contract::get()?.check(&method, path, &answer)?;
+            self.contract.check(&method, path, &answer)?;
         }
         Ok(answer)
     }
