@@ -317,6 +317,18 @@ impl MemoryActivations {
     pub fn all_calls(&self) -> usize {
         self.0.all_calls()
     }
+
+    /// Stores an activation, overwriting any other, without a call.
+    pub fn put(&self, activation: &Activation) {
+        self.0
+            .items(|activations| activations.insert(activation.id, activation.clone()));
+    }
+
+    /// How many are stored.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.items(|activations| activations.len())
+    }
 }
 
 impl fmt::Debug for MemoryActivations {
@@ -439,6 +451,15 @@ impl MemoryDevices {
     pub fn put(&self, key: &DeviceKey, device: &Device) {
         let stored = StoredDevice::new(device, &Registration::by_operator(Timestamp::EPOCH));
         self.0.items(|devices| devices.insert(key.clone(), stored));
+    }
+
+    /// Stores a pending seed of a device, without a call.
+    pub fn put_pending(&self, key: &DeviceKey, pending: PendingSeed) {
+        self.0.items(|devices| {
+            if let Some(stored) = devices.get_mut(key) {
+                stored.pending = Some(pending);
+            }
+        });
     }
 
     /// Replaces a device that is held, keeping what is stored beside its state, without a call.
