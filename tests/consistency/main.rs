@@ -3,4 +3,5 @@
 mod documents;
 mod events;
 mod manifest;
+mod registration;
 mod template;

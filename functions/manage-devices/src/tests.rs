@@ -878,6 +878,44 @@ async fn parameters_of_a_registration_are_used() -> Outcome {
 }
 
 #[tokio::test]
+async fn the_wait_after_a_replayed_first_code_is_that_of_the_new_period() -> Outcome {
+    let world = World::new()?;
+    world.active("mydevice").await?;
+    world.clock.advance(Duration::from_secs(10));
+    let event = Event::register_device(CLIENT, USER)
+        .member("replace", true)
+        .member("period", 60);
+    let registered = world.send(&event).await?;
+    let parameters = OtpParameters {
+        period: Period::Sixty,
+        ..OtpParameters::default()
+    };
+    let seed = Seed::from_base32(&registered.text("secret"), parameters)?;
+    let code_now = seed.code(Step::at(NOW, Period::Sixty));
+    let answer = world.activate_with(&registered, code_now.reveal()).await?;
+    assert_eq!(
+        (answer.outcome(), answer.member("retryAfterSeconds")),
+        (code(422, "OTP_REPLAYED"), json!(50))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_seed_with_other_parameters_than_were_registered_activates_nothing() -> Outcome {
+    let world = World::new()?;
+    let registered = world.register("mydevice").await?;
+    let id = AuthId::parse(&registered.text("authId")).ok_or("no authId")?;
+    let mut activation = world.activations.get(id).await?.ok_or("no activation")?;
+    activation.seed.parameters.period = Period::Sixty;
+    world.activations.put(&activation);
+    let answer = world.activate(&registered, 0).await?;
+    assert_eq!(answer.outcome(), code(503, "SERVICE_UNAVAILABLE"));
+    assert_eq!(world.reasons().last().map(String::as_str), Some("seed_unavailable"));
+    assert_eq!(world.device("mydevice")?.status, Status::ActivationRequired);
+    Ok(())
+}
+
+#[tokio::test]
 async fn many_abandoned_registrations_of_before_the_limit_do_not_block_a_user() -> Outcome {
     let world = World::new()?;
     for number in 0..5_000 {
