@@ -193,10 +193,62 @@ impl Service {
             device: DeviceName::parse(DEVICES[0])?,
         };
         let (auths, devices, seeds) = (MemoryAuths::default(), MemoryDevices::default(), MemorySeeds::default());
+        let activations = MemoryActivations::default();
+        let (clock, log) = (Arc::new(ManualClock::at(NOW)), MemoryLog::default());
+        let service = Self {
+            init_auth: InitAuth::new(
+                auths.clone(),
+                devices.clone(),
+                &InitAuthConfig::read(&*SETTINGS)?,
+                Arc::clone(&clock),
+                SequenceRandom::from_start(1),
+                log.clone(),
+            ),
+            validate_otp: ValidateOtp::new(
+                auths.clone(),
+                devices.clone(),
+                seeds.clone(),
+                &ValidateOtpConfig::read(&*SETTINGS)?,
+                Arc::clone(&clock),
+                SequenceRandom::from_start(2),
+                log.clone(),
+            ),
+            manage_devices: ManageDevices::new(
+                activations.clone(),
+                devices.clone(),
+                seeds.clone(),
+                &ManageDevicesConfig::read(&*SETTINGS)?,
+                clock,
+                SequenceRandom::from_start(3),
+                log.clone(),
+            ),
+            auths,
+            activations,
+            devices,
+            seeds,
+            key,
+            state,
+            log,
+        };
+        service.store()?;
+        Ok(service)
+    }
+
+    /// Stores what there is in the state.
+    fn store(&self) -> Result<()> {
+        let Self {
+            auths,
+            activations,
+            devices,
+            seeds,
+            key,
+            state,
+            ..
+        } = self;
+        let state = *state;
         let seed_ref = seeds.put("mfa/seed/one", &seed()?)?;
         let pending = seeds.put("mfa/seed/pending", &seed()?)?;
         let other = seeds.put("mfa/seed/other", &seed()?)?;
-        let activations = MemoryActivations::default();
         let mut device = Device::registered(7, Status::Active, seed_ref, OtpParameters::default());
         device.last_step = step(-1);
         device.total_failures = FAILURES_BEFORE;
@@ -256,11 +308,11 @@ impl Service {
             expires_at: auth.expires_at,
         };
         if state != State::DeviceGone {
-            devices.put(&key, &device);
+            devices.put(key, &device);
             if device.status == Status::Active {
                 let until = NOW.plus(Duration::from_mins(5));
                 devices.put_pending(
-                    &key,
+                    key,
                     PendingSeed {
                         seed_ref: pending,
                         until,
@@ -272,42 +324,7 @@ impl Service {
             auths.put(&auth);
             activations.put(&activation);
         }
-        let (clock, log) = (Arc::new(ManualClock::at(NOW)), MemoryLog::default());
-        Ok(Self {
-            init_auth: InitAuth::new(
-                auths.clone(),
-                devices.clone(),
-                &InitAuthConfig::read(&*SETTINGS)?,
-                Arc::clone(&clock),
-                SequenceRandom::from_start(1),
-                log.clone(),
-            ),
-            validate_otp: ValidateOtp::new(
-                auths.clone(),
-                devices.clone(),
-                seeds.clone(),
-                &ValidateOtpConfig::read(&*SETTINGS)?,
-                Arc::clone(&clock),
-                SequenceRandom::from_start(2),
-                log.clone(),
-            ),
-            manage_devices: ManageDevices::new(
-                activations.clone(),
-                devices.clone(),
-                seeds.clone(),
-                &ManageDevicesConfig::read(&*SETTINGS)?,
-                clock,
-                SequenceRandom::from_start(3),
-                log.clone(),
-            ),
-            auths,
-            activations,
-            devices,
-            seeds,
-            key,
-            state,
-            log,
-        })
+        Ok(())
     }
 
     pub(crate) fn stored(&self) -> Stored {

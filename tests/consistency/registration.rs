@@ -79,7 +79,10 @@ fn the_template_accepts_the_owners_of_clients_that_the_code_accepts() -> Outcome
 
 /// The reasons that a metric filter counts.
 fn reasons_of(filter: &Value) -> Result<Vec<String>> {
-    let pattern = filter["Properties"]["FilterPattern"].as_str().context("no pattern")?;
+    let pattern = filter
+        .pointer("/Properties/FilterPattern")
+        .and_then(Value::as_str)
+        .context("no pattern")?;
     let terms = pattern.trim_matches(['{', '}', ' ']).split(" || ");
     terms
         .map(|term| {
