@@ -179,9 +179,13 @@ impl ClientOwners {
     /// [`NameError`] if there is something else in it, or a client twice.
     pub fn parse(raw: &str) -> Result<Self, NameError> {
         let mut owners = BTreeMap::new();
-        for pair in raw.split(',').map(str::trim).filter(|_| !raw.trim().is_empty()) {
+        // An equals sign in a name would make two readings of a pair.
+        for pair in raw.split(',').filter(|_| !raw.is_empty()) {
             let (client, owner) = pair.split_once('=').ok_or(NameError::Character)?;
             let client = ClientId::parse(client)?;
+            if owner.contains('=') {
+                return Err(NameError::Character);
+            }
             if owners.insert(client.0, Owner::parse(owner)?).is_some() {
                 return Err(NameError::Character);
             }

@@ -146,6 +146,8 @@ impl DeviceWrite {
         } else if self.decisions >= MOST_DECISIONS {
             Settlement::Contention
         } else {
+            // Not known here is which seed is pending: of an activation that was superseded since, a wrong code is counted,
+            // which is the safe side, and the write of a right one is refused.
             Settlement::decided(stored, self.case, self.decisions + 1, policy)
         }
     }

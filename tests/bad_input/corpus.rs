@@ -212,6 +212,60 @@ fn an_auth_id_has_one_form() -> Result<()> {
 }
 
 #[test]
+fn a_name_in_a_path_is_decoded_exactly_once() -> Result<()> {
+    let (long, too_long) = ("x".repeat(64), "x".repeat(129));
+    for (sent, name) in [
+        ("a%2Fb", "a/b"),
+        ("a%2fb", "a/b"),
+        ("a%2Bb", "a+b"),
+        ("a+b", "a+b"),
+        ("%25", "%"),
+        ("a%252Fb", "a%2Fb"),
+        ("%C3%BC", "\u{fc}"),
+        ("u%CC%88", "\u{fc}"),
+        ("..%2F", "../"),
+        ("a%3Fb%23c", "a?b#c"),
+        (&long, &long),
+    ] {
+        let (service, runtime) = (Service::new(State::Open)?, runtime()?);
+        let send = |operation, event: Event, status, code| {
+            let before = service.stored();
+            let answer = runtime.block_on(service.invoke(operation, event.json().as_bytes()))?;
+            answer.is_documented(operation)?;
+            ensure!((answer.status, answer.code()) == (status, code), "{sent}: {answer:?}");
+            ensure!(answer.status < 300 || service.stored() == before, "{sent}: {answer:?}");
+            anyhow::Ok(())
+        };
+        // The user and the device of the path are those that step 2 names in JSON.
+        let register = Event::register_device(CLIENT, sent).device(name);
+        let start = || Event::init_auth(CLIENT).user(name).device(name);
+        let remove = || Event::remove_device(CLIENT, sent, sent);
+        send(Operation::Register, register, 201, "SUCCESS")?;
+        send(Operation::Start, start(), 423, "DEVICE_NOT_ACTIVE")?;
+        send(Operation::Remove, remove(), 204, "SUCCESS")?;
+        send(Operation::Start, start(), 404, "DEVICE_NOT_FOUND")?;
+        send(Operation::Remove, remove(), 404, "DEVICE_NOT_FOUND")?;
+    }
+    for sent in [
+        "", "%c3%28", "%2e%2e", "%2E", ".", "..", "%00", "a%0Ab", "%", "%2", "%zz", "%20a", "a%C2%A0", &too_long,
+    ] {
+        let user = "userName";
+        let id = auth_id().to_string();
+        let activate = Event::activate_device(CLIENT, sent, &id).otp(code(0));
+        for (operation, event, names) in [
+            (Operation::Register, Event::register_device(CLIENT, sent), user),
+            (Operation::Activate, activate, user),
+            (Operation::List, Event::list_devices(CLIENT, sent), user),
+            (Operation::Remove, Event::remove_device(CLIENT, sent, "x"), user),
+            (Operation::Remove, Event::remove_device(CLIENT, "x", sent), "deviceName"),
+        ] {
+            gets(operation, &event, 400, "INVALID_REQUEST", names).with_context(|| sent.to_owned())?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_code_is_a_string_of_six_or_eight_digits() -> Result<()> {
     let right = code(0);
     let number: u32 = right.parse()?;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use shared::testing::events::Event;
 
 use crate::runner::{MARKER, check_property, runtime};
-use crate::service::{CLIENT, DEVICES, Operation, Service, State, USERS, auth_id, code};
+use crate::service::{CLIENT, DEVICES, Operation, Service, State, USERS, auth_id, code, in_path};
 
 /// What comes from the gateway or the authorizer, and is repeated in an answer or in the log.
 const REPEATED: [&str; 3] = [
@@ -40,6 +40,10 @@ fn right(operation: Operation) -> Event {
     match operation {
         Operation::Start => Event::init_auth(CLIENT).user(USERS[0]).device(DEVICES[0]),
         Operation::Code => Event::validate_otp(CLIENT, &auth_id()).otp(code(0)),
+        Operation::Register => Event::register_device(CLIENT, &in_path(USERS[0])),
+        Operation::Activate => Event::activate_device(CLIENT, &in_path(USERS[0]), &auth_id().to_string()).otp(code(0)),
+        Operation::List => Event::list_devices(CLIENT, &in_path(USERS[0])),
+        Operation::Remove => Event::remove_device(CLIENT, &in_path(USERS[0]), &in_path(DEVICES[0])),
     }
 }
 
@@ -92,7 +96,7 @@ fn payloads() -> BoxedStrategy<(Operation, Payload)> {
         1 => (any::<usize>(), vec(any::<u8>(), 0..4), any::<bool>())
             .prop_map(|(place, bytes, cut)| Payload::Bytes(place, bytes, cut)),
     ];
-    (select(vec![Operation::Start, Operation::Code]), payload).boxed()
+    (select(Operation::ALL.to_vec()), payload).boxed()
 }
 
 /// The places in a document, the document itself first.
@@ -178,7 +182,7 @@ fn no_event_fails_an_invocation() -> Result<()> {
         let answer = runtime.block_on(service.invoke(operation, &bytes))?;
         answer.is_sound(operation, &service, &before)?;
         if !repeated {
-            answer.echoes_nothing(&service.log.printed())?;
+            answer.echoes_nothing(operation, &service.log.printed())?;
         }
         Ok(())
     })?;
@@ -222,7 +226,7 @@ fn an_event_of_another_kind_is_a_400_that_says_so() -> Result<()> {
     ];
     let runtime = runtime()?;
     for payload in others {
-        for operation in [Operation::Start, Operation::Code] {
+        for operation in Operation::ALL {
             let service = Service::new(State::Open)?;
             let before = service.stored();
             let answer = runtime.block_on(service.invoke(operation, &payload))?;

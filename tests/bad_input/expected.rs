@@ -4,7 +4,7 @@
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::request::{Body, Caller, Encoding, LONGEST_BODY, SentRequest, Val};
+use crate::request::{Body, Caller, Encoding, LONGEST_BODY, Segment, SentRequest, Val};
 use crate::service::{DEVICES, Operation, State, USERS, code};
 
 /// Code points with the property `White_Space` (Unicode 17, `PropList.txt`).
@@ -37,6 +37,9 @@ pub(crate) fn expected(sent: &SentRequest) -> Option<Expected> {
     if let Some(refused) = by_shared_rules(sent)? {
         return Some(refused);
     }
+    if !sent.operation.reads_body() {
+        return Some(without_body(sent));
+    }
     let Body::Object(members, _) = &sent.body else {
         return None;
     };
@@ -46,11 +49,18 @@ pub(crate) fn expected(sent: &SentRequest) -> Option<Expected> {
     };
     Some(match sent.operation {
         Operation::Start => start(sent, member("userName"), member("deviceName"), member("deviceType")),
-        Operation::Code => offered(sent, member("otp"), member("otps"), member("deviceType")),
+        Operation::Register => register(sent, member),
+        _ => offered(sent, member("otp"), member("otps"), member("deviceType")),
     })
 }
 
-/// What both endpoints refuse in the same way; `Some(None)` for what passes.
+/// A name in a path.
+fn path_name(segment: &Segment, longest: usize) -> Option<String> {
+    let text = segment.text.as_deref()?;
+    name(text, longest).filter(|name| name != "." && name != "..")
+}
+
+/// What all endpoints refuse in the same way; `Some(None)` for what passes.
 #[expect(clippy::option_option, reason = "unknown, refused and passed are three things")]
 pub(crate) fn by_shared_rules(sent: &SentRequest) -> Option<Option<Expected>> {
     if sent.encoding == Encoding::ClaimedBase64 && !matches!(sent.body, Body::Missing) {
@@ -60,8 +70,19 @@ pub(crate) fn by_shared_rules(sent: &SentRequest) -> Option<Option<Expected>> {
     }
     match &sent.caller {
         Caller::Unknown(_) => return Some(Some(plain("UNAUTHORIZED"))),
-        Caller::WithoutScope(_) => return Some(Some(plain("FORBIDDEN"))),
+        Caller::WithoutScope(_) | Caller::OtherScope => return Some(Some(plain("FORBIDDEN"))),
         Caller::Own | Caller::Other => {}
+    }
+    if sent.operation.manages() {
+        if sent.path.none.is_some() || path_name(&sent.path.user, 128).is_none() {
+            return Some(Some(invalid(&["path"])));
+        }
+        if sent.noise.method.is_some() {
+            return Some(Some(plain("NOT_FOUND")));
+        }
+    }
+    if !sent.operation.reads_body() {
+        return Some(None);
     }
     if !sent.content_types.iter().all(is_json) {
         return Some(Some(plain("UNSUPPORTED_MEDIA_TYPE")));
@@ -142,6 +163,70 @@ fn start(sent: &SentRequest, user: Option<&Val>, device: Option<&Val>, device_ty
     }
 }
 
+/// A registration: whatever is not the device that is there is new.
+fn register<'a>(sent: &SentRequest, member: impl Fn(&str) -> Option<&'a Val>) -> Expected {
+    let device = member("deviceName").and_then(Val::text).and_then(|text| name(text, 64));
+    let device = device.filter(|name| name != "." && name != "..");
+    let issuer = |value: &Val| {
+        let issuer = value.text().and_then(|text| name(text, 64));
+        issuer.is_some_and(|issuer| !issuer.contains(':'))
+    };
+    let algorithm = |value: &Val| matches!(value.text(), Some("SHA1" | "SHA256" | "SHA512"));
+    let json = |value: &Val, right: [&str; 2]| matches!(value, Val::Other(json) if right.contains(&json.as_str()));
+    let optional = |name, is_right: &dyn Fn(&Val) -> bool| member(name).is_none_or(is_right);
+    let wrong = [
+        ("deviceType", !member("deviceType").is_some_and(is_totp)),
+        ("deviceName", device.is_none()),
+        ("issuer", !optional("issuer", &issuer)),
+        ("algorithm", !optional("algorithm", &algorithm)),
+        ("digits", !optional("digits", &|value| json(value, ["6", "8"]))),
+        ("period", !optional("period", &|value| json(value, ["30", "60"]))),
+        ("replace", !optional("replace", &|value| json(value, ["true", "false"]))),
+    ];
+    let wrong: Vec<_> = wrong
+        .iter()
+        .filter(|(_, wrong)| *wrong)
+        .map(|(name, _)| *name)
+        .collect();
+    if !wrong.is_empty() {
+        return invalid(&wrong);
+    }
+    let replace = member("replace").is_some_and(|value| json(value, ["true", "true"]));
+    let own = is_own_user(sent);
+    let named = own && device.as_deref() == Some(DEVICES[0]);
+    plain(match sent.state {
+        State::TooManyDevices if own && !named => "TOO_MANY_DEVICES",
+        State::Disabled if named => "DEVICE_DISABLED",
+        State::NotActive | State::DeviceGone => "SUCCESS",
+        _ if named && !replace => "DEVICE_EXISTS",
+        _ => "SUCCESS",
+    })
+}
+
+fn without_body(sent: &SentRequest) -> Expected {
+    if sent.operation == Operation::List {
+        return if sent.noise.types.1 {
+            plain("SUCCESS")
+        } else {
+            invalid(&["type"])
+        };
+    }
+    let Some(device) = path_name(&sent.path.device, 64) else {
+        return invalid(&["deviceName"]);
+    };
+    plain(match sent.state {
+        State::DeviceGone => "DEVICE_NOT_FOUND",
+        _ if !is_own_user(sent) || device != DEVICES[0] => "DEVICE_NOT_FOUND",
+        State::Disabled => "DEVICE_DISABLED",
+        _ => "SUCCESS",
+    })
+}
+
+/// Whether the path names the user that is there, for the client of its device.
+fn is_own_user(sent: &SentRequest) -> bool {
+    matches!(sent.caller, Caller::Own) && path_name(&sent.path.user, 128).as_deref() == Some(USERS[0])
+}
+
 /// The digits of a code as it was typed, if it is a code.
 fn digits(value: &Val) -> Option<String> {
     let typed = value.text()?;
@@ -166,15 +251,21 @@ fn offered(sent: &SentRequest, otp: Option<&Val>, otps: Option<&Val>, device_typ
         return invalid(&wrong);
     };
     let own = matches!(sent.caller, Caller::Own) == (sent.state != State::Foreign);
-    if !sent.path.1 || !own || sent.state == State::Unknown {
+    let activates = sent.operation == Operation::Activate;
+    let same_user = !activates || path_name(&sent.path.user, 128).as_deref() == Some(USERS[0]);
+    let same_auth = sent.path.none.is_none() && sent.path.auth_id.1;
+    if !same_auth || !same_user || !own || sent.state == State::Unknown {
         return plain("AUTH_NOT_FOUND");
     }
     let single = codes.len() == 1;
     match sent.state {
         State::Expired => plain("AUTH_EXPIRED"),
+        // The seed is in use already: no code is evaluated.
+        State::Used if activates => plain("SUCCESS"),
         State::Used => plain("AUTH_ALREADY_USED"),
+        State::Superseded => plain("AUTH_SUPERSEDED"),
         State::Disabled => plain("DEVICE_DISABLED"),
-        State::NotActive => plain("DEVICE_NOT_ACTIVE"),
+        State::NotActive if !activates => plain("DEVICE_NOT_ACTIVE"),
         State::Exhausted => plain("AUTH_ATTEMPTS_EXHAUSTED"),
         State::SingleCodesGated if single => plain("TWO_CODES_REQUIRED"),
         State::PairsGated if !single => plain("TOO_MANY_ATTEMPTS"),

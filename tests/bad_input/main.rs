@@ -1,4 +1,4 @@
-//! Bad input: generated and collected requests for both endpoints, in process over stores in memory, and a few over
+//! Bad input: generated and collected requests for every operation, in process over stores in memory, and a few over
 //! HTTP. Nothing that a client sends causes a 5xx, a panic, an uncounted guess, or an echo.
 //!
 //! `PROPTEST_CASES` sets how many, `PROPTEST_RNG_SEED` the seed; `tests/long-run` runs a million.

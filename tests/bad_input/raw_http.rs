@@ -299,3 +299,31 @@ async fn is_unharmed(world: World, failures: u64) -> Outcome {
     world.end().await;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_path_without_a_name_is_refused() -> Outcome {
+    let world = World::new().await?;
+    let long = "x".repeat(129);
+    let refused = [
+        "%c3%28", "%2e%2e", "%2E", ".", "..", "%00", "a%0Ab", "%", "%zz", "%20a", &long,
+    ];
+    let list = |user: &str, statuses: &'static [u16]| -> Case<'static> {
+        let line = format!("GET /v1/users/{user}/mfadevices HTTP/1.1");
+        ("a user", head(&world, &line, "host: x"), true, statuses)
+    };
+    let remove = |device: &str, statuses: &'static [u16]| -> Case<'static> {
+        let line = format!("DELETE /v1/users/a/mfadevices/TOTP/{device} HTTP/1.1");
+        ("a device", head(&world, &line, "host: x"), true, statuses)
+    };
+    let mut cases: Vec<_> = refused.iter().map(|name| list(name, &[400])).collect();
+    cases.extend(refused.iter().map(|name| remove(name, &[400])));
+    // The gateway has no such route.
+    cases.extend([
+        list("", &[404]),
+        list("a/b", &[404]),
+        remove("", &[404]),
+        remove("a/b", &[404]),
+    ]);
+    are_refused(&world, cases).await?;
+    is_unharmed(world, 0).await
+}

@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 
 use crate::runner::MARKER;
-use crate::service::{Operation, State};
+use crate::service::{CLIENT, OTHER_CLIENT, Operation, State};
 
 /// The longest body that is read.
 pub(crate) const LONGEST_BODY: usize = 8_192;
@@ -73,6 +73,8 @@ pub(crate) enum Caller {
     Unknown(Value),
     /// The client of the device, with another scope.
     WithoutScope(Option<Value>),
+    /// The client of the device, with the scope of the other operations.
+    OtherScope,
 }
 
 /// A request.
@@ -84,9 +86,26 @@ pub(crate) struct SentRequest {
     pub(crate) content_types: Vec<Value>,
     pub(crate) body: Body,
     pub(crate) encoding: Encoding,
-    /// The path parameters, and whether they name the auth that is there.
-    pub(crate) path: (Value, bool),
+    pub(crate) path: Path,
     pub(crate) noise: Noise,
+}
+
+/// The path parameters, of which each operation has those of its route.
+#[derive(Debug, Clone)]
+pub(crate) struct Path {
+    pub(crate) user: Segment,
+    pub(crate) device: Segment,
+    /// The authId, and whether it is that of the auth that is there.
+    pub(crate) auth_id: (String, bool),
+    /// In place of them all: no parameters.
+    pub(crate) none: Option<Value>,
+}
+
+/// A part of a path as it is sent, and what it stands for if it is percent-encoded UTF-8.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub(crate) sent: String,
+    pub(crate) text: Option<String>,
 }
 
 /// What the answer must not depend on.
@@ -95,7 +114,10 @@ pub(crate) struct Noise {
     pub(crate) headers: Vec<(String, Value)>,
     pub(crate) content_type_name: &'static str,
     pub(crate) query: Value,
-    pub(crate) method: Value,
+    /// The values of `type` in the query, and whether each is TOTP. Only a list reads it.
+    pub(crate) types: (Value, bool),
+    /// In place of the route's, which only `manage-devices` reads.
+    pub(crate) method: Option<Value>,
     pub(crate) path: Value,
 }
 
@@ -182,7 +204,7 @@ impl Body {
 }
 
 impl Caller {
-    fn authorizer(&self) -> Value {
+    fn authorizer(&self, operation: Operation) -> Value {
         let claims = |client: &str, scope: Option<Value>| {
             let own = [
                 ("client_id", client.into()),
@@ -193,11 +215,13 @@ impl Caller {
             let claims: Map<_, _> = claims.map(|(name, value)| (name.to_owned(), value)).collect();
             json!({ "claims": claims })
         };
+        let (scope, other_scope) = operation.scopes();
         match self {
-            Self::Own => claims(crate::service::CLIENT, Some("openid mfa/authenticate".into())),
-            Self::Other => claims(crate::service::OTHER_CLIENT, Some("mfa/authenticate".into())),
+            Self::Own => claims(CLIENT, Some(format!("openid {scope}").into())),
+            Self::Other => claims(OTHER_CLIENT, Some(scope.into())),
+            Self::OtherScope => claims(CLIENT, Some(other_scope.into())),
             Self::Unknown(authorizer) => authorizer.clone(),
-            Self::WithoutScope(scope) => claims(crate::service::CLIENT, scope.clone()),
+            Self::WithoutScope(scope) => claims(CLIENT, scope.clone()),
         }
     }
 }
@@ -223,28 +247,35 @@ impl SentRequest {
             many.insert(name.to_owned(), Value::from(self.content_types.clone()));
             single.insert(name.to_owned(), last.clone());
         }
-        let resource = match self.operation {
-            Operation::Start => "/deviceAuthentications",
-            Operation::Code => "/deviceAuthentications/{authId}",
-        };
+        let (method, resource) = self.operation.route();
+        let mut parameters = Map::new();
+        for (name, value) in [
+            ("userName", &self.path.user.sent),
+            ("deviceName", &self.path.device.sent),
+            ("authId", &self.path.auth_id.0),
+        ] {
+            if resource.contains(&format!("{{{name}}}")) {
+                parameters.insert(name.to_owned(), value.as_str().into());
+            }
+        }
         json!({
             "resource": resource,
             "path": self.noise.path,
-            "httpMethod": self.noise.method,
+            "httpMethod": self.noise.method.clone().unwrap_or_else(|| method.into()),
             "headers": single,
             "multiValueHeaders": many,
             "queryStringParameters": self.noise.query,
-            "multiValueQueryStringParameters": null,
-            "pathParameters": self.path.0,
+            "multiValueQueryStringParameters": self.noise.types.0,
+            "pathParameters": self.path.none.clone().unwrap_or_else(|| parameters.into()),
             "stageVariables": null,
             "requestContext": {
                 "accountId": "123456789012",
-                "authorizer": self.caller.authorizer(),
+                "authorizer": self.caller.authorizer(self.operation),
                 "domainName": MARKER.as_str(),
                 "extendedRequestId": "JJfXmFH3FiAFXlg=",
                 "identity": { "sourceIp": "192.0.2.10", "userAgent": MARKER.as_str() },
-                // The route has no parameter in step 2, and in step 3 nothing is made of it.
-                "path": "/v1/deviceAuthentications",
+                // Is in the location of an answer.
+                "path": "/v1/called",
                 "requestId": MARKER.as_str(),
                 "stage": "v1",
             },

@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use shared::config::{Environment, Source as _};
 use shared::random::{Random as _, SystemRandom};
 
-/// Cases of each property, unless `PROPTEST_CASES` sets another number. A case is two requests, one to each endpoint, or one
+/// Cases of each property, unless `PROPTEST_CASES` sets another number. A case is two requests, to two operations, or one
 /// event.
 pub(crate) const CASES: u32 = 5_000;
 

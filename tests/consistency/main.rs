@@ -5,4 +5,5 @@ mod documents;
 mod events;
 mod iam;
 mod manifest;
+mod registration;
 mod template;

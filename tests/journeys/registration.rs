@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use acceptance::{Answer, Outcome, World, WorldOptions};
+use acceptance::{Answer, Fault, Outcome, Rule, StoreProxy, World, WorldOptions};
 use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::otp::{OtpParameters, Period, Seed, Step};
 
-const USER: &str = "me%2Btag@example.com";
+/// A user as a path and as step 2 names them.
+const USER: (&str, &str) = ("me%2Btag@example.com", "me+tag@example.com");
 
 fn require(status: u16, answer: &Answer) -> Outcome {
     anyhow::ensure!(
@@ -25,16 +26,19 @@ fn require(status: u16, answer: &Answer) -> Outcome {
 struct Devices<'a> {
     world: &'a World,
     token: String,
+    user: (&'a str, &'a str),
 }
 
 impl<'a> Devices<'a> {
     fn new(world: &'a World) -> Self {
         let token = world.token().to_owned();
-        Self { world, token }
+        let user = USER;
+        Self { world, token, user }
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
-        let request = self.world.request(method, &format!("/users/{USER}/mfadevices{path}"));
+        let path = format!("/users/{}/mfadevices{path}", self.user.0);
+        let request = self.world.request(method, &path);
         let request = request.bearer_auth(&self.token);
         let request = match body {
             Some(body) => request.json(&body),
@@ -73,10 +77,8 @@ impl<'a> Devices<'a> {
     }
 
     async fn sign_in(&self, registered: &Answer) -> Result<Answer> {
-        let started = self.world.try_start_with("me+tag@example.com", "phone").await?;
-        let auth_id = started.member("authId");
-        let auth_id = auth_id.as_str().context("no authId")?;
-        self.world.otp(auth_id, &self.code(registered, 0)?).await
+        let auth_id = self.world.start_with(self.user.1, "phone").await?;
+        self.world.otp(&auth_id, &self.code(registered, 0)?).await
     }
 }
 
@@ -87,7 +89,7 @@ async fn a_user_registers_signs_in_replaces_and_removes_a_device() -> Outcome {
     assert_eq!(devices.list().await?.text, "[]");
     let first = devices.register("phone", false).await?;
     require(201, &first)?;
-    let not_active = world.try_start_with("me+tag@example.com", "phone").await?;
+    let not_active = world.try_start_with(USER.1, "phone").await?;
     not_active.expect(423, "DEVICE_NOT_ACTIVE")?;
     devices
         .activate(&first, &devices.code(&first, 40)?)
@@ -122,7 +124,7 @@ async fn a_user_registers_signs_in_replaces_and_removes_a_device() -> Outcome {
     let removed = devices.remove("phone").await?;
     assert_eq!((removed.status, removed.text.as_str()), (204, ""));
     devices.remove("phone").await?.expect(404, "DEVICE_NOT_FOUND")?;
-    let gone = world.try_start_with("me+tag@example.com", "phone").await?;
+    let gone = world.try_start_with(USER.1, "phone").await?;
     gone.expect(404, "DEVICE_NOT_FOUND")?;
     world.end().await;
     Ok(())
@@ -144,6 +146,7 @@ async fn clients_of_one_owner_share_its_devices_each_with_its_own_scope() -> Out
     let devices = Devices {
         world: &world,
         token: token(settings, "mfa/devices")?,
+        user: USER,
     };
     let registered = devices.register("phone", false).await?;
     require(201, &registered)?;
@@ -152,7 +155,7 @@ async fn clients_of_one_owner_share_its_devices_each_with_its_own_scope() -> Out
         &devices.activate(&registered, &devices.code(&registered, 0)?).await?,
     )?;
     world.advance(Duration::from_secs(30))?;
-    let names = json!({ "userName": "me+tag@example.com", "deviceName": "phone", "deviceType": "TOTP" });
+    let names = json!({ "userName": USER.1, "deviceName": "phone", "deviceType": "TOTP" });
     let sign_in = token(sign_in, "mfa/authenticate")?;
     let started = world.init_auth(&sign_in, &names).await?;
     let auth_id = started.member("authId").as_str().context("no authId")?.to_owned();
@@ -163,6 +166,7 @@ async fn clients_of_one_owner_share_its_devices_each_with_its_own_scope() -> Out
     let refused = Devices {
         world: &world,
         token: sign_in.clone(),
+        user: USER,
     };
     for answer in [
         refused.list().await?,
@@ -178,6 +182,7 @@ async fn clients_of_one_owner_share_its_devices_each_with_its_own_scope() -> Out
     let stranger = Devices {
         world: &world,
         token: world.stack.sign(&claims)?.to_string(),
+        user: USER,
     };
     assert_eq!(stranger.list().await?.text, "[]");
     stranger.remove("phone").await?.expect(404, "DEVICE_NOT_FOUND")?;
@@ -229,6 +234,147 @@ async fn a_double_click_activates_once_and_counts_nothing() -> Outcome {
         }
         world.advance(Duration::from_secs(30))?;
         devices.sign_in(&registered).await?.success(200)?;
+        world.advance(Duration::from_secs(30))?;
+    }
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_in_a_path_is_the_same_user_as_in_json() -> Outcome {
+    let world = World::new().await?;
+    let longest = "x".repeat(128);
+    for (sent, name) in [
+        ("a%2Fb", "a/b"),
+        ("a%2Bb", "a+b"),
+        ("%25", "%"),
+        ("a%252Fb", "a%2Fb"),
+        ("%C3%BC", "\u{fc}"),
+        ("u%cc%88", "u\u{308}"),
+        ("..%2F", "../"),
+        ("...", "..."),
+        (&longest, &longest),
+    ] {
+        let devices = Devices {
+            user: (sent, name),
+            ..Devices::new(&world)
+        };
+        let answers = async {
+            assert_eq!(devices.list().await?.text, "[]");
+            let registered = devices.register("phone", false).await?;
+            require(201, &registered)?;
+            require(
+                200,
+                &devices.activate(&registered, &devices.code(&registered, 0)?).await?,
+            )?;
+            world.advance(Duration::from_secs(30))?;
+            devices.sign_in(&registered).await?.success(200)?;
+            require(204, &devices.remove("phone").await?)
+        };
+        answers.await.with_context(|| sent.to_owned())?;
+    }
+    // A plus is a plus, and a device is decoded as a user is.
+    let plus = Devices {
+        user: ("a+b", "a+b"),
+        ..Devices::new(&world)
+    };
+    require(201, &plus.register("my/phone 100%", false).await?)?;
+    let escaped = Devices {
+        user: ("a%2Bb", "a+b"),
+        ..Devices::new(&world)
+    };
+    escaped.remove("my/phone%20100%25").await?.expect(404, "NOT_FOUND")?;
+    require(204, &escaped.remove("my%2Fphone%20100%25").await?)?;
+    world.end().await;
+    Ok(())
+}
+
+fn dynamodb(world: &World) -> Result<&StoreProxy> {
+    world.dynamodb.as_ref().context("no proxy")
+}
+
+/// A registration that was activated, and a time step later.
+async fn activated(devices: &Devices<'_>, replace: bool) -> Result<Answer> {
+    let registered = devices.register("phone", replace).await?;
+    require(201, &registered)?;
+    require(
+        200,
+        &devices.activate(&registered, &devices.code(&registered, 0)?).await?,
+    )?;
+    devices.world.advance(Duration::from_secs(30))?;
+    Ok(registered)
+}
+
+#[tokio::test]
+async fn a_removal_that_was_held_back_does_not_remove_what_was_registered_since() -> Outcome {
+    let world = World::with_proxies().await?;
+    let devices = Devices::new(&world);
+    activated(&devices, false).await?;
+    dynamodb(&world)?.set("DeleteItem Devices", Rule::Always(Fault::Hold));
+    devices.remove("phone").await?.expect(503, "SERVICE_UNAVAILABLE")?;
+    dynamodb(&world)?.clear();
+    require(204, &devices.remove("phone").await?)?;
+    let again = activated(&devices, false).await?;
+    world.advance(Duration::from_mins(14))?;
+    let held = dynamodb(&world)?.release().await?;
+    assert!(!held.is_empty() && held.iter().all(|status| *status == 400), "{held:?}");
+    devices.sign_in(&again).await?.success(200)?;
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_activation_that_was_held_back_is_refused_once_it_is_superseded() -> Outcome {
+    let world = World::with_proxies().await?;
+    let devices = Devices::new(&world);
+    let first = activated(&devices, false).await?;
+    for superseded in [true, false] {
+        let late = devices.register("phone", true).await?;
+        dynamodb(&world)?.set("UpdateItem Devices", Rule::Always(Fault::Hold));
+        let unanswered = devices.activate(&late, &devices.code(&late, 0)?).await?;
+        unanswered.expect(503, "SERVICE_UNAVAILABLE")?;
+        dynamodb(&world)?.clear();
+        if superseded {
+            require(201, &devices.register("phone", true).await?)?;
+        }
+        world.advance(Duration::from_mins(14))?;
+        let held = dynamodb(&world)?.release().await?;
+        let took_effect = held.iter().filter(|status| **status == 200).count();
+        assert_eq!(took_effect, usize::from(!superseded), "{held:?}");
+        // Whatever came of it, its authId is over, and one seed works.
+        let code = devices.code(&late, 0)?;
+        devices.activate(&late, &code).await?.expect(410, "AUTH_EXPIRED")?;
+        let (works, refused) = if superseded { (&first, &late) } else { (&late, &first) };
+        devices.sign_in(refused).await?.expect(422, "OTP_REJECTED")?;
+        devices.sign_in(works).await?.success(200)?;
+        world.advance(Duration::from_secs(30))?;
+    }
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sign_in_that_was_held_back_signs_no_one_in_and_uses_its_code_up_at_most() -> Outcome {
+    let world = World::with_proxies().await?;
+    for others_wrote in [true, false] {
+        let auth_id = world.start().await?;
+        let code = world.code(0);
+        dynamodb(&world)?.set("UpdateItem Devices", Rule::Always(Fault::Hold));
+        world.otp(&auth_id, &code).await?.expect(503, "SERVICE_UNAVAILABLE")?;
+        dynamodb(&world)?.clear();
+        if others_wrote {
+            // The same code on another authId: it counts once.
+            world.start_and_send(&code).await?.success(200)?;
+        }
+        world.advance(Duration::from_mins(14))?;
+        let before = world.device().await?;
+        let held = dynamodb(&world)?.release().await?;
+        let took_effect = held.iter().filter(|status| **status == 200).count();
+        assert_eq!(took_effect, usize::from(!others_wrote), "{held:?}");
+        assert_eq!(world.device().await?.version, before.version + u64::from(!others_wrote));
+        world.otp(&auth_id, &world.code(0)).await?.expect(410, "AUTH_EXPIRED")?;
+        world.start_and_send(&world.code(0)).await?.success(200)?;
+        assert_eq!(world.device().await?.total_failures, 0);
         world.advance(Duration::from_secs(30))?;
     }
     world.end().await;

@@ -34,6 +34,8 @@ pub enum Fault {
     Reset,
     /// It is never answered; the store never sees it.
     Hang,
+    /// It is never answered; the store sees it when [`StoreProxy::release`] lets it through, as from a frozen function.
+    Hold,
     /// It is answered with a 500; the store never sees it.
     Error,
     /// It is answered as the store answers when it throttles; the store never sees it.
@@ -134,6 +136,7 @@ type Forge = Box<dyn Fn(&Exchange) -> Option<(u16, Vec<u8>)> + Send + Sync>;
 struct State {
     calls: BTreeMap<String, usize>,
     exchanges: Vec<Exchange>,
+    held: Vec<(String, reqwest::RequestBuilder, Bytes)>,
     rules: BTreeMap<String, Rule>,
     forge: Option<Forge>,
     faults: usize,
@@ -205,6 +208,19 @@ impl StoreProxy {
             state.rules.clear();
             state.forge = None;
         });
+    }
+
+    /// Lets the calls that were held back through to the store, and returns the statuses of its answers.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn release(&self) -> Result<Vec<u16>> {
+        let mut statuses = Vec::new();
+        for (operation, request, sent) in self.shared.with(|state| std::mem::take(&mut state.held)) {
+            let answer = self.shared.forward(operation, request, sent).await?;
+            statuses.push(answer.status().as_u16());
+        }
+        Ok(statuses)
     }
 
     /// How many calls went wrong so far.
@@ -383,6 +399,10 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
     parts.headers.remove(HOST);
     let url = format!("{}{}", shared.backend, parts.uri);
     let request = shared.client.request(parts.method, url).headers(parts.headers);
+    if fault == Some(Fault::Hold) {
+        shared.with(|state| state.held.push((operation, request, sent)));
+        return pending().await;
+    }
     let mut response = shared.forward(operation, request, sent).await?;
     match fault {
         Some(Fault::CloseAfter) => return Err(Break::Close.into()),

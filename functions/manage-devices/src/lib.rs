@@ -251,15 +251,14 @@ where
             Activated::AlreadyActive => body::active(&activation.key.device, "already_active"),
             Activated::Verdict {
                 verdict: Verdict::Accepted,
+                replaces,
                 ..
-            } => {
-                let replaced = !leftovers.unwanted.is_empty();
-                body::active(&activation.key.device, if replaced { "replaced" } else { "activated" })
-            }
+            } => body::active(&activation.key.device, if replaces { "replaced" } else { "activated" }),
             Activated::Verdict {
                 verdict,
                 device,
                 seconds_late,
+                ..
             } => {
                 let failure = Failure::wrong(
                     verdict,

@@ -618,14 +618,15 @@ async fn what_an_operator_registered_does_not_give_way() -> Outcome {
 async fn a_failed_registration_leaves_no_device_without_its_seed_and_no_active_one_without_work() -> Outcome {
     for replaces in [false, true] {
         for fault in EVERY_FAULT {
-            for op in [
-                Op::Page,
-                Op::Record,
-                Op::Create,
-                Op::Register,
-                Op::Reseed,
-                Op::SetPendingSeed,
-                Op::Remove,
+            for (op, at_activations) in [
+                (Op::Page, false),
+                (Op::Record, false),
+                (Op::Create, false),
+                (Op::Create, true),
+                (Op::Register, false),
+                (Op::Reseed, false),
+                (Op::SetPendingSeed, false),
+                (Op::Remove, false),
             ] {
                 let world = World::new()?;
                 if replaces {
@@ -635,8 +636,12 @@ async fn a_failed_registration_leaves_no_device_without_its_seed_and_no_active_o
                     world.register("mydevice").await?;
                 }
                 let before = world.device("mydevice")?;
-                world.devices.inject(op, fault);
-                world.seeds.inject(op, fault);
+                if at_activations {
+                    world.activations.inject(op, fault);
+                } else {
+                    world.devices.inject(op, fault);
+                    world.seeds.inject(op, fault);
+                }
                 tokio::time::pause();
                 let answer = if replaces {
                     world.replace().await?
@@ -644,7 +649,7 @@ async fn a_failed_registration_leaves_no_device_without_its_seed_and_no_active_o
                     world.register("mydevice").await?
                 };
                 tokio::time::resume();
-                let what = format!("{op:?} {fault:?} {replaces}: {answer:?}");
+                let what = format!("{op:?} {at_activations} {fault:?} {replaces}: {answer:?}");
                 assert!(matches!(answer.status, 201 | 503), "{what}");
                 world.require_seeds().map_err(|error| format!("{what}: {error}"))?;
                 let after = world.device("mydevice")?;
@@ -681,7 +686,7 @@ async fn a_failed_registration_leaves_no_device_without_its_seed_and_no_active_o
 async fn a_failed_activation_is_a_503_and_can_be_repeated() -> Outcome {
     for replaces in [false, true] {
         for fault in EVERY_FAULT {
-            for op in [Op::Record, Op::Read, Op::Replace, Op::Remove, Op::Page] {
+            for op in [Op::Get, Op::Record, Op::Read, Op::Replace, Op::Remove, Op::Page] {
                 let world = World::new()?;
                 let mut registered = world.register("mydevice").await?;
                 if replaces {
@@ -689,6 +694,7 @@ async fn a_failed_activation_is_a_503_and_can_be_repeated() -> Outcome {
                     world.clock.advance(Duration::from_secs(30));
                     registered = world.replace().await?;
                 }
+                world.activations.inject(op, fault);
                 world.devices.inject(op, fault);
                 world.seeds.inject(op, fault);
                 tokio::time::pause();
@@ -702,6 +708,32 @@ async fn a_failed_activation_is_a_503_and_can_be_repeated() -> Outcome {
             }
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_item_that_cannot_be_read_is_a_503_for_its_user_until_an_operator_removes_it() -> Outcome {
+    let world = World::new()?;
+    world.active("broken").await?;
+    world.active("phone").await?;
+    let waiting = world.register("tablet").await?;
+    world.devices.make_unreadable(&World::key("broken")?);
+    let (devices, seeds) = (world.devices.all().len(), world.seeds.count());
+    for answer in [
+        world.register("further").await?,
+        world.send(&Event::list_devices(CLIENT, USER)).await?,
+        world.activate(&waiting, 0).await?,
+        world.remove("broken").await?,
+    ] {
+        assert_eq!(answer.outcome(), code(503, "SERVICE_UNAVAILABLE"));
+    }
+    assert_eq!((world.devices.count(), world.seeds.count()), (devices, seeds));
+    // It is not read for these.
+    assert_eq!(world.remove("phone").await?.status, 204);
+    let other = Event::register_device(CLIENT, "other");
+    assert_eq!(world.send(&other).await?.status, 201);
+    world.devices.take(&World::key("broken")?);
+    assert_eq!(world.activate(&waiting, 0).await?.status, 200);
     Ok(())
 }
 
@@ -842,6 +874,44 @@ async fn parameters_of_a_registration_are_used() -> Outcome {
     let seed = Seed::from_base32(&answer.text("secret"), parameters)?;
     let code = seed.code(Step::at(NOW, Period::Sixty));
     assert_eq!(world.activate_with(&answer, code.reveal()).await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_wait_after_a_replayed_first_code_is_that_of_the_new_period() -> Outcome {
+    let world = World::new()?;
+    world.active("mydevice").await?;
+    world.clock.advance(Duration::from_secs(10));
+    let event = Event::register_device(CLIENT, USER)
+        .member("replace", true)
+        .member("period", 60);
+    let registered = world.send(&event).await?;
+    let parameters = OtpParameters {
+        period: Period::Sixty,
+        ..OtpParameters::default()
+    };
+    let seed = Seed::from_base32(&registered.text("secret"), parameters)?;
+    let code_now = seed.code(Step::at(NOW, Period::Sixty));
+    let answer = world.activate_with(&registered, code_now.reveal()).await?;
+    assert_eq!(
+        (answer.outcome(), answer.member("retryAfterSeconds")),
+        (code(422, "OTP_REPLAYED"), json!(50))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_seed_with_other_parameters_than_were_registered_activates_nothing() -> Outcome {
+    let world = World::new()?;
+    let registered = world.register("mydevice").await?;
+    let id = AuthId::parse(&registered.text("authId")).ok_or("no authId")?;
+    let mut activation = world.activations.get(id).await?.ok_or("no activation")?;
+    activation.seed.parameters.period = Period::Sixty;
+    world.activations.put(&activation);
+    let answer = world.activate(&registered, 0).await?;
+    assert_eq!(answer.outcome(), code(503, "SERVICE_UNAVAILABLE"));
+    assert_eq!(world.reasons().last().map(String::as_str), Some("seed_unavailable"));
+    assert_eq!(world.device("mydevice")?.status, Status::ActivationRequired);
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 //! [`Protocol`] is a model that a checker explores in every order of events, or a test in random ones. Each
 //! [`Mutant`] is the same protocol with one line of its reasoning left out, which the checker must notice.
 
+#[cfg(test)]
+mod activations;
 mod invariant;
 mod model;
 mod mutant;

@@ -44,7 +44,7 @@ impl Protocol {
             },
             another: Owner::parse("another")?,
             seeds: (0..8)
-                .map(|number| SeedRef::new(&format!("seed/{number}"), "1"))
+                .map(|number| SeedRef::new(&format!("seed/{number}"), &format!("version-{}", number + 1)))
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -78,7 +78,7 @@ impl Protocol {
         })
     }
 
-    fn act(&self, state: &mut State, action: Action) -> Option<()> {
+    pub(crate) fn act(&self, state: &mut State, action: Action) -> Option<()> {
         match action {
             Action::Issue(auth) => self.issue(state, auth),
             Action::Arrive { request, auth, offer } => self.arrive(state, request, auth, offer),

@@ -1,6 +1,6 @@
 //! What applications and operators do with devices and seeds: register, ask for the first code, remove, make room, and
 //! remove the seeds that are left over. All of it is the code of `shared`: `register`, `remove` and `make_room` run in
-//! `script`, and an activation is the real settlement.
+//! `script`, and an activation is the real settlement, which `activations` compares with the real `activate`.
 //!
 //! What reads, and then writes under the condition that nothing has changed, is two events. Seeds are not kept here except
 //! for the question that matters: whether a device names one that was removed.

@@ -35,6 +35,8 @@ pub enum Activated {
         verdict: Verdict,
         /// The state that the write left.
         device: Box<Device>,
+        /// Whether it was accepted and replaces another seed.
+        replaces: bool,
         /// How many seconds ago the code was right, if it was wrong now, the user's clock being behind by that much; see
         /// [`crate::otp::Seed::seconds_late`].
         seconds_late: Option<u64>,
@@ -146,7 +148,8 @@ pub async fn activate(
     let begun = Settlement::begin_activation(record.device, new.clone(), attempt, now, policy);
     match settle(devices, key, begun, policy).await {
         Ok((verdict, device)) => {
-            if verdict == Verdict::Accepted && former != new.seed_ref {
+            let replaces = verdict == Verdict::Accepted && former != new.seed_ref;
+            if replaces {
                 leftovers.unwanted.push(former);
             }
             let seconds_late = match (verdict, offer) {
@@ -156,6 +159,7 @@ pub async fn activate(
             Ok(Activated::Verdict {
                 verdict,
                 device: Box::new(device),
+                replaces,
                 seconds_late,
             })
         }

@@ -14,7 +14,7 @@ use crate::error::{StoreError, Throttled};
 use crate::names::{AuthId, DeviceKey, Owner, SeedRef, UserName};
 use crate::otp::Seed;
 use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedPage, SeedSummary};
-use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry};
+use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry, Unreadable};
 use crate::ports::{AuthStore, DeviceStore, SeedStore, Stored, Written};
 use crate::registration::Activation;
 
@@ -317,6 +317,18 @@ impl MemoryActivations {
     pub fn all_calls(&self) -> usize {
         self.0.all_calls()
     }
+
+    /// Stores an activation, overwriting any other, without a call.
+    pub fn put(&self, activation: &Activation) {
+        self.0
+            .items(|activations| activations.insert(activation.id, activation.clone()));
+    }
+
+    /// How many are stored.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.items(|activations| activations.len())
+    }
 }
 
 impl fmt::Debug for MemoryActivations {
@@ -356,6 +368,7 @@ struct StoredDevice {
     pending: Option<PendingSeed>,
     registration: Registration,
     last_used_at: Option<Timestamp>,
+    unreadable: bool,
 }
 
 impl StoredDevice {
@@ -369,6 +382,7 @@ impl StoredDevice {
                 ..*registration
             },
             last_used_at: None,
+            unreadable: false,
         }
     }
 
@@ -382,6 +396,14 @@ impl StoredDevice {
             activate_by: self.registration.activate_by,
             last_used_at: self.last_used_at,
         }
+    }
+
+    /// What a call reads.
+    fn read(&self, key: &DeviceKey) -> Result<DeviceRecord, StoreError> {
+        if self.unreadable {
+            return Err(corrupt("an item without a version"));
+        }
+        Ok(self.record(key))
     }
 
     fn is(&self, held: &Device) -> bool {
@@ -441,6 +463,24 @@ impl MemoryDevices {
         self.0.items(|devices| devices.insert(key.clone(), stored));
     }
 
+    /// Stores a pending seed of a device, without a call.
+    pub fn put_pending(&self, key: &DeviceKey, pending: PendingSeed) {
+        self.0.items(|devices| {
+            if let Some(stored) = devices.get_mut(key) {
+                stored.pending = Some(pending);
+            }
+        });
+    }
+
+    /// Makes every call that reads a device fail, as if its item were damaged.
+    pub fn make_unreadable(&self, key: &DeviceKey) {
+        self.0.items(|devices| {
+            if let Some(stored) = devices.get_mut(key) {
+                stored.unreadable = true;
+            }
+        });
+    }
+
     /// Replaces a device that is held, keeping what is stored beside its state, without a call.
     pub fn swap_seed(&self, key: &DeviceKey, held: &Device, new: &Device) {
         self.0.items(|devices| {
@@ -498,9 +538,8 @@ impl fmt::Debug for MemoryDevices {
 
 impl DeviceStore for MemoryDevices {
     async fn get(&self, key: &DeviceKey) -> Result<Option<Device>, StoreError> {
-        self.0
-            .call(Op::Get, |devices| devices.get(key).map(|stored| stored.device.clone()))
-            .await
+        let get = |devices: &mut Devices| devices.get(key).map(|stored| stored.read(key)).transpose();
+        Ok(self.0.call(Op::Get, get).await??.map(|record| record.device))
     }
 
     async fn replace(
@@ -559,7 +598,13 @@ fn device_page(devices: &Devices, filter: &DeviceFilter, after: Option<&DeviceKe
         records: scanned
             .iter()
             .filter(|key| wanted(key))
-            .filter_map(|key| devices.get(*key).map(|stored| Ok(stored.record(key))))
+            .filter_map(|key| {
+                let unreadable = |error| Unreadable {
+                    key: Some((*key).clone()),
+                    error,
+                };
+                devices.get(*key).map(|stored| stored.read(key).map_err(unreadable))
+            })
             .collect(),
         next: next.flatten(),
     }
@@ -567,8 +612,8 @@ fn device_page(devices: &Devices, filter: &DeviceFilter, after: Option<&DeviceKe
 
 impl DeviceRegistry for MemoryDevices {
     async fn record(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
-        let record = |devices: &mut Devices| devices.get(key).map(|stored| stored.record(key));
-        self.0.call(Op::Record, record).await
+        let record = |devices: &mut Devices| devices.get(key).map(|stored| stored.read(key)).transpose();
+        self.0.call(Op::Record, record).await?
     }
 
     async fn user_page(
@@ -689,8 +734,8 @@ impl DeviceInventory for MemoryDevices {
     }
 
     async fn remove(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
-        let remove = |devices: &mut Devices| devices.remove(key).map(|stored| stored.record(key));
-        self.0.call(Op::Remove, remove).await
+        let remove = |devices: &mut Devices| devices.remove(key).map(|stored| stored.read(key)).transpose();
+        self.0.call(Op::Remove, remove).await?
     }
 }
 

@@ -249,7 +249,7 @@ impl Inspector for AwsInspector {
         }))
     }
 
-    async fn status_without_token(&self, url: &str) -> Result<u16, InspectError> {
+    async fn status_without_token(&self, verb: &str, url: &str) -> Result<u16, InspectError> {
         let failed = |reason: String| InspectError {
             call: "a call of the API",
             reason,
@@ -264,7 +264,7 @@ impl Inspector for AwsInspector {
         request
             .headers_mut()
             .insert("user-agent", concat!("mfactl/", env!("CARGO_PKG_VERSION")));
-        request.set_method("POST").map_err(|error| failed(error.to_string()))?;
+        request.set_method(verb).map_err(|error| failed(error.to_string()))?;
         request.set_uri(url).map_err(|error| failed(error.to_string()))?;
         let response = tokio::time::timeout(API_TIMEOUT, connector.call(request)).await;
         let response = response.map_err(|_| failed(format!("no answer within {} s", API_TIMEOUT.as_secs())))?;

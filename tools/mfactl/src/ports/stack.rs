@@ -155,11 +155,11 @@ pub trait Inspector: Send + Sync {
     /// [`InspectError`].
     fn api_access(&self, api: &str) -> impl Future<Output = Result<Option<ApiAccess>, InspectError>> + Send;
 
-    /// The HTTP status of the answer to a `POST` without a token and without a body.
+    /// The HTTP status of the answer to a request without a token and without a body.
     ///
     /// # Errors
     /// [`InspectError`] if there was no answer.
-    fn status_without_token(&self, url: &str) -> impl Future<Output = Result<u16, InspectError>> + Send;
+    fn status_without_token(&self, verb: &str, url: &str) -> impl Future<Output = Result<u16, InspectError>> + Send;
 
     /// A user pool by its id, with the scopes of one of its resource servers; `None` if it does not exist.
     ///

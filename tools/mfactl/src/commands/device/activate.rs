@@ -106,6 +106,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                     verdict,
                     device,
                     seconds_late,
+                    ..
                 }) => {
                     self.explain(verdict, seconds_late)?;
                     if device.attempts_left(id) == 0 {

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
 use shared::clock::Clock;
-use shared::device::{DeviceRecord, Status};
+use shared::device::Status;
 use shared::names::DeviceKey;
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed};
 use shared::otpauth::{self, Issuer};
 use shared::ports::operator::{DeviceInventory, SeedInventory};
 use shared::random::Random;
+use shared::registration::{RegistrationRefusal, require_registrable};
 use zeroize::Zeroizing;
 
 use super::admin::{DeviceAdmin, Terms, disabled};
@@ -49,9 +50,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
     pub async fn register(&mut self, request: &RegisterRequest) -> Result<()> {
         let pictures = Pictures::open(request, self.yes)?;
         let found = self.find(&request.key).await?;
-        if let Some(record) = &found {
-            require_registrable(record, request)?;
-        }
+        require_registrable(found.as_ref(), request.replace).map_err(|refusal| refused(&request.key, refusal))?;
         for warning in warnings(request.parameters) {
             self.terminal.note(warning)?;
         }
@@ -146,16 +145,15 @@ impl Pictures {
     }
 }
 
-fn require_registrable(record: &DeviceRecord, request: &RegisterRequest) -> Result<()> {
-    match record.device.status {
-        Status::ActivationRequired => Ok(()),
-        Status::Active if request.replace => Ok(()),
-        Status::Active => bail!(
+fn refused(key: &DeviceKey, refusal: RegistrationRefusal) -> anyhow::Error {
+    match refusal {
+        RegistrationRefusal::Disabled => disabled(key),
+        // An operator has no limit of devices.
+        RegistrationRefusal::Exists | RegistrationRefusal::TooManyDevices => anyhow!(
             "the device {} is already active: --replace gives it a new seed, and the old one works until the first correct code \
              of the new one",
-            name_of(&record.key)
+            name_of(key)
         ),
-        Status::Disabled => Err(disabled(&record.key)),
     }
 }
 

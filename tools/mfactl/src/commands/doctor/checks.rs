@@ -204,8 +204,7 @@ pub(super) fn api_access(stack: &DeployedStack, api: &str, found: Option<&ApiAcc
     let own_pool = stack.outputs.get(USER_POOL_ID).map(|pool| format!(":userpool/{pool}"));
     let mut findings = Vec::new();
     let mut problem = |text: String| findings.push(Finding::problem(PART, text, by_hand.clone()));
-    let device_routes = DEVICE_ROUTES.iter().filter(|_| stack.is_on(DEVICE_API));
-    let routes: Vec<_> = ROUTES.iter().chain(device_routes).collect();
+    let routes: Vec<_> = routes_of(stack).collect();
     for (verb, path, _) in &routes {
         if !found
             .methods
@@ -259,6 +258,13 @@ pub(super) fn api_access(stack: &DeployedStack, api: &str, found: Option<&ApiAcc
     findings
 }
 
+/// The routes that a stack has.
+fn routes_of(stack: &DeployedStack) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
+    let with_devices = stack.is_on(DEVICE_API);
+    let device_routes = DEVICE_ROUTES.iter().filter(move |_| with_devices);
+    ROUTES.iter().chain(device_routes)
+}
+
 /// The scope that a method takes.
 fn scope_of(verb: &str, path: &str) -> &'static str {
     let mut routes = ROUTES.iter().chain(&DEVICE_ROUTES);
@@ -266,17 +272,21 @@ fn scope_of(verb: &str, path: &str) -> &'static str {
     route.map_or(SCOPE, |(_, _, scope)| scope)
 }
 
-/// The paths that are called without a token: both steps, with an authId that cannot exist.
-pub(super) const CALLED_PATHS: [&str; 2] = [
-    "/deviceAuthentications",
-    "/deviceAuthentications/00000000-0000-0000-0000-000000000000",
-];
+/// The methods and paths that are called without a token, with an authId that cannot exist. Never a `DELETE`: another
+/// service may answer there.
+pub(super) fn calls_without_token(stack: &DeployedStack) -> impl Iterator<Item = (&'static str, String)> {
+    let called = routes_of(stack).filter(|(verb, ..)| *verb != "DELETE");
+    called.map(|(verb, path, _)| {
+        let path = path.replace("{authId}", "00000000-0000-0000-0000-000000000000");
+        (*verb, path.replace("{userName}", "doctor"))
+    })
+}
 
-pub(super) fn status_without_token(path: &str, status: u16) -> Finding {
+pub(super) fn status_without_token(verb: &str, path: &str, status: u16) -> Finding {
     const PART: Part = Part::Api;
-    let text = format!("answers {status} to a POST {path} without a token, not 401");
+    let text = format!("answers {status} to a {verb} {path} without a token, not 401");
     match status {
-        401 => Finding::ok(PART, format!("refuses a POST {path} without a token (401)")),
+        401 => Finding::ok(PART, format!("refuses a {verb} {path} without a token (401)")),
         403 => Finding::problem(
             PART,
             text,

@@ -153,10 +153,10 @@ where
             }
         }
         if let Some(url) = self.api_url.as_ref().or_else(|| self.stack.outputs.get(API_URL)) {
-            for path in checks::CALLED_PATHS {
+            for (verb, path) in checks::calls_without_token(&self.stack) {
                 let url = format!("{}{path}", url.trim_end_matches('/'));
-                findings.push(match self.inspector.status_without_token(&url).await {
-                    Ok(status) => checks::status_without_token(path, status),
+                findings.push(match self.inspector.status_without_token(verb, &url).await {
+                    Ok(status) => checks::status_without_token(verb, &path, status),
                     Err(error) => Finding::not_checked(Part::Api, &error),
                 });
             }

@@ -125,6 +125,8 @@ impl Terminal for TestTerminal {
 pub(in crate::commands) type MemoryAdmin =
     DeviceAdmin<MemoryDevices, MemorySeeds, Arc<ManualClock>, Arc<SequenceRandom>, TestTerminal>;
 
+/// Clones share everything.
+#[derive(Clone)]
 pub(in crate::commands) struct World {
     pub(in crate::commands) devices: MemoryDevices,
     pub(in crate::commands) seeds: MemorySeeds,

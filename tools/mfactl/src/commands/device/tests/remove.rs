@@ -1,22 +1,13 @@
 //! `remove`.
 
-use std::sync::Arc;
-
 use anyhow::Result;
 use shared::device::Status;
+use shared::testing::memory::{Fault, Op};
 
-use shared::testing::clock::ManualClock;
-use shared::testing::memory::{Fault, MemorySeeds, Op};
-use shared::testing::random::SequenceRandom;
-
-use crate::commands::device::{DeviceAdmin, RegisterRequest, Removal};
-use crate::commands::testing::hooked_devices::{Before, HookedDevices};
+use crate::commands::device::{RegisterRequest, Removal};
 use crate::commands::testing::world::{
-    FAULTS, Reply, TestTerminal, World, at_every_point, error_text, text, until_it_hangs,
+    FAULTS, MemoryAdmin, Reply, World, at_every_point, error_text, text, until_it_hangs,
 };
-
-type UnreadableAdmin =
-    DeviceAdmin<HookedDevices<fn(Before)>, MemorySeeds, Arc<ManualClock>, Arc<SequenceRandom>, TestTerminal>;
 
 #[tokio::test]
 async fn an_interrupted_removal_can_be_repeated() -> Result<()> {
@@ -70,20 +61,10 @@ async fn a_removal_whose_answer_was_lost_still_removes_the_secret() -> Result<()
     Ok(())
 }
 
-/// Commands on devices that cannot be read.
-fn unreadable_admin(world: &World, reply: &str) -> UnreadableAdmin {
-    let admin = world.admin([text(reply)]);
-    DeviceAdmin {
-        devices: HookedDevices::unreadable(admin.devices, &world.key),
-        seeds: admin.seeds,
-        clock: admin.clock,
-        random: admin.random,
-        terminal: admin.terminal,
-        policy: admin.policy,
-        seed_prefix: admin.seed_prefix,
-        yes: admin.yes,
-        left_behind: admin.left_behind,
-    }
+/// Commands on a device that cannot be read.
+fn unreadable_admin(world: &World, reply: &str) -> MemoryAdmin {
+    world.devices.make_unreadable(&world.key);
+    world.admin([text(reply)])
 }
 
 #[tokio::test]

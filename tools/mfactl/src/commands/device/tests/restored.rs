@@ -14,8 +14,6 @@ use shared::ports::registry::DeviceRegistry as _;
 use shared::settlement::{Settlement, settle};
 use shared::testing::memory::{Fault, Op};
 
-use crate::commands::device::DeviceAdmin;
-use crate::commands::testing::hooked_devices::HookedDevices;
 use crate::commands::testing::world::{FAULTS, World, error_text, text, until_it_hangs};
 
 const DEVICES: usize = 7;
@@ -177,18 +175,8 @@ async fn an_unreadable_item_is_named_and_the_others_are_moved() -> Result<()> {
     let world = world().await?;
     let before = versions(&world);
     let unreadable = key(&world, 3)?;
-    let admin = world.admin([text("y")]);
-    let mut admin = DeviceAdmin {
-        devices: HookedDevices::unreadable(admin.devices, &unreadable),
-        seeds: admin.seeds,
-        clock: admin.clock,
-        random: admin.random,
-        terminal: admin.terminal,
-        policy: admin.policy,
-        seed_prefix: admin.seed_prefix,
-        yes: admin.yes,
-        left_behind: admin.left_behind,
-    };
+    world.devices.make_unreadable(&unreadable);
+    let mut admin = world.admin([text("y")]);
     let error = error_text(admin.restored(2).await);
     assert!(error.contains("1 device not moved: run it again"), "{error}");
     let (notes, said) = (&admin.terminal.notes, &admin.terminal.output);

@@ -7,28 +7,16 @@ use shared::device::{Device, Status};
 use shared::otp::{OtpParameters, Seed};
 use shared::ports::operator::SeedInventory as _;
 use shared::ports::registry::SeedRegistry as _;
+use shared::testing::memory::Op;
 
-use super::memory_stack::{FIX, NoDelay, doctor, put, put_unnamed, stores_of};
-use crate::commands::doctor::{Doctor, Place};
-use crate::commands::testing::hooked_devices::{Before, HookedDevices};
+use super::memory_stack::{FIX, NoDelay, doctor, put, put_unnamed};
 use crate::commands::testing::world::{OPS, World, error_text, points_since, until_it_hangs};
 
-/// Fixes while others change devices. Returns the error.
-async fn fix_with_hook(world: &World, hook: impl Fn(Before) + Send + Sync) -> String {
-    let usual = doctor(world, []);
-    let devices = HookedDevices::new(world.devices.clone(), hook);
-    let mut doctor = Doctor {
-        stores: Some(stores_of(devices, world.seeds.clone())),
-        stack: usual.stack,
-        inspector: usual.inspector,
-        clients: usual.clients,
-        clock: usual.clock,
-        terminal: usual.terminal,
-        yes: true,
-        program: usual.program,
-        api_url: None,
-        place: Place::Aws,
-    };
+/// Fixes while others change devices before calls. Returns the error.
+async fn fix_with_hook(world: &World, hook: impl Fn(Op) + Send + Sync + 'static) -> String {
+    let mut doctor = doctor(world, []);
+    doctor.yes = true;
+    world.devices.before_each(hook);
     error_text(doctor.examine(&FIX, &NoDelay).await)
 }
 
@@ -40,12 +28,13 @@ async fn a_secret_is_not_restored_for_a_device_that_no_longer_names_it() -> Resu
         let (key, removed) = put(&world, "bob", 2)?;
         world.seeds.remove(&removed).await?;
         let reads = AtomicUsize::new(0);
-        let hook = |when| {
+        let (others, key) = (world.clone(), key.clone());
+        let hook = move |op| {
             // The first read confirms the finding, the second one precedes the change.
-            if when == Before::Read && reads.fetch_add(1, Ordering::Relaxed) == 1 {
-                world.devices.take(&key);
+            if op == Op::Record && reads.fetch_add(1, Ordering::Relaxed) == 1 {
+                others.devices.take(&key);
                 if !gone {
-                    put(&world, "bob", 3).unwrap_or_else(|_| unreachable!("a device"));
+                    put(&others, "bob", 3).unwrap_or_else(|_| unreachable!("a device"));
                 }
             }
         };
@@ -63,11 +52,12 @@ async fn a_device_whose_secret_reappears_is_not_removed() -> Result<()> {
     let (key, gone) = put(&world, "bob", 2)?;
     world.seeds.purge(&gone).await?;
     let reads = AtomicUsize::new(0);
-    let hook = |when| {
-        if when == Before::Read && reads.fetch_add(1, Ordering::Relaxed) == 1 {
+    let others = world.clone();
+    let hook = move |op| {
+        if op == Op::Record && reads.fetch_add(1, Ordering::Relaxed) == 1 {
             let seed = Seed::from_bytes(&[2; 20], OtpParameters::default());
             let seed = seed.unwrap_or_else(|_| unreachable!("a seed"));
-            world
+            others
                 .seeds
                 .put(gone.name(), &seed)
                 .unwrap_or_else(|_| unreachable!("a secret"));
@@ -84,9 +74,10 @@ async fn a_device_that_was_registered_again_is_not_removed() -> Result<()> {
     put(&world, "alice", 1)?;
     let (key, gone) = put(&world, "bob", 2)?;
     world.seeds.purge(&gone).await?;
-    let register_again = |when| {
-        if when == Before::Removal {
-            put(&world, "bob", 3).unwrap_or_else(|_| unreachable!("a device"));
+    let others = world.clone();
+    let register_again = move |op| {
+        if op == Op::Remove {
+            put(&others, "bob", 3).unwrap_or_else(|_| unreachable!("a device"));
         }
     };
     let error = fix_with_hook(&world, register_again).await;
@@ -102,11 +93,12 @@ async fn a_device_that_was_written_concurrently_is_left_for_the_next_run() -> Re
     put(&world, "alice", 1)?;
     let (key, gone) = put(&world, "bob", 2)?;
     world.seeds.purge(&gone).await?;
-    let written = |when| {
-        if when == Before::Removal {
-            let mut device = world.devices.peek(&key).unwrap_or_else(|| unreachable!("a device"));
+    let (others, written_key) = (world.devices.clone(), key.clone());
+    let written = move |op| {
+        if op == Op::Remove {
+            let mut device = others.peek(&written_key).unwrap_or_else(|| unreachable!("a device"));
             device.version += 1;
-            world.devices.put(&key, &device);
+            others.put(&written_key, &device);
         }
     };
     let error = fix_with_hook(&world, written).await;
@@ -123,12 +115,13 @@ async fn an_expired_device_that_is_activated_or_registered_again_during_the_fix_
         let world = World::waiting().await?;
         put(&world, "alice", 1)?;
         world.clock.advance(world.request()?.activate_within);
-        let written = |when| {
-            if when == Before::Removal {
+        let others = world.clone();
+        let written = move |op| {
+            if op == Op::Remove {
                 if registered_again {
-                    put(&world, world.key.user.as_str(), 9).unwrap_or_else(|_| unreachable!("a device"));
+                    put(&others, others.key.user.as_str(), 9).unwrap_or_else(|_| unreachable!("a device"));
                 } else {
-                    let active = world.set(|device| device.status = Status::Active);
+                    let active = others.set(|device| device.status = Status::Active);
                     active.unwrap_or_else(|_| unreachable!("a device"));
                 }
             }
@@ -146,10 +139,11 @@ async fn a_secret_that_a_device_names_by_the_time_of_the_answer_is_not_removed()
     put(&world, "alice", 1)?;
     let late = put_unnamed(&world, 2)?;
     let never = put_unnamed(&world, 3)?;
-    let named = |when| {
-        if when == Before::Scan(1) {
-            let device = Device::registered(7, Status::Active, late.clone(), OtpParameters::default());
-            world.devices.put(&world.key, &device);
+    let (others, scans, seed) = (world.clone(), AtomicUsize::new(0), late.clone());
+    let named = move |op| {
+        if op == Op::Page && scans.fetch_add(1, Ordering::Relaxed) == 1 {
+            let device = Device::registered(7, Status::Active, seed.clone(), OtpParameters::default());
+            others.devices.put(&others.key, &device);
         }
     };
     let error = fix_with_hook(&world, named).await;
@@ -163,9 +157,10 @@ async fn a_device_whose_secret_is_not_listed_yet_is_complete() -> Result<()> {
     let world = World::new()?;
     put(&world, "alice", 1)?;
     // Between the listing of the secrets and the scan of the devices.
-    let registered = |when| {
-        if when == Before::Scan(0) {
-            put(&world, "bob", 2).unwrap_or_else(|_| unreachable!("a device"));
+    let (others, scans) = (world.clone(), AtomicUsize::new(0));
+    let registered = move |op| {
+        if op == Op::Page && scans.fetch_add(1, Ordering::Relaxed) == 0 {
+            put(&others, "bob", 2).unwrap_or_else(|_| unreachable!("a device"));
         }
     };
     let error = fix_with_hook(&world, registered).await;

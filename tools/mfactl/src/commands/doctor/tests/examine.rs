@@ -38,6 +38,31 @@ async fn a_healthy_stack_has_no_problem() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn every_route_but_removals_is_called_without_a_token() -> Result<()> {
+    let world = World::new()?;
+    let mut doctor = doctor(&world, []);
+    doctor
+        .stack
+        .parameters
+        .insert("DeviceApi".to_owned(), "true".to_owned());
+    let (_, output) = check(&mut doctor).await;
+    for call in [
+        "POST /deviceAuthentications",
+        "POST /deviceAuthentications/00000000-0000-0000-0000-000000000000",
+        "POST /users/doctor/mfadevices",
+        "GET /users/doctor/mfadevices",
+        "POST /users/doctor/mfadevices/00000000-0000-0000-0000-000000000000",
+    ] {
+        assert!(
+            output.contains(&format!("refuses a {call} without a token")),
+            "{output}"
+        );
+    }
+    assert_eq!(output.matches("without a token").count(), 5, "{output}");
+    Ok(())
+}
+
 /// A change of a healthy stack.
 type Change<'a> = &'a dyn Fn(&mut MemoryDoctor);
 

@@ -130,7 +130,7 @@ impl Inspector for MemoryInspector {
         self.answer("access", &self.api_access)
     }
 
-    async fn status_without_token(&self, _api_url: &str) -> Result<u16, InspectError> {
+    async fn status_without_token(&self, _verb: &str, _url: &str) -> Result<u16, InspectError> {
         self.answer("status", &self.status)
     }
 
