@@ -64,6 +64,26 @@ const ALARMS: [(&str, &str, &[&str]); 10] = [
     ("ThrottlesAlarm", "Throttles", &[WATCH]),
 ];
 
+/// What is protected from deletion stops the removal of a stack too, so that goes first.
+fn remove_protected(stack: &DeployedStack) -> String {
+    let mut commands = Vec::new();
+    if let Some(pool) = stack.physical_id("UserPool") {
+        commands.push(format!(
+            "aws cognito-idp update-user-pool --user-pool-id {pool} --deletion-protection INACTIVE"
+        ));
+    }
+    if let Some(table) = stack.physical_id("Devices") {
+        commands.push(format!(
+            "aws dynamodb update-table --table-name {table} --no-deletion-protection-enabled"
+        ));
+    }
+    commands.push(format!("aws cloudformation delete-stack --stack-name {}", stack.name));
+    format!(
+        "{}; then deploy with Protect=false, and when that has succeeded with Protect=true",
+        commands.join("; ")
+    )
+}
+
 pub(super) fn stack(stack: &DeployedStack) -> Vec<Finding> {
     const PART: Part = Part::Stack;
     let (name, status) = (&stack.name, stack.status.as_str());
@@ -75,9 +95,10 @@ pub(super) fn stack(stack: &DeployedStack) -> Vec<Finding> {
             PART,
             format!("{name}: the last update failed and was rolled back ({status})"),
         ),
-        "CREATE_FAILED" | "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" => problem(format!(
+        "CREATE_FAILED" | "ROLLBACK_COMPLETE" => problem(format!(
             "{events}; it was never in use: aws cloudformation delete-stack --stack-name {name}, then deploy again"
         )),
+        "ROLLBACK_FAILED" => problem(format!("{events}; it was never in use: {}", remove_protected(stack))),
         "UPDATE_ROLLBACK_FAILED" => problem(format!(
             "{events}; then aws cloudformation continue-update-rollback --stack-name {name}"
         )),

@@ -101,7 +101,11 @@ fn pool(doctor: &mut MemoryDoctor) -> &mut UserPool {
         .unwrap_or_else(|| unreachable!("a pool"))
 }
 
-const FAULTS: [FaultCase; 42] = [
+const FAULTS: [FaultCase; 43] = [
+    (
+        |it| it.stack.status = "ROLLBACK_FAILED".to_owned(),
+        "update-table --table-name Devices-1 --no-deletion-protection-enabled; aws cloudformation delete-stack",
+    ),
     (
         |it| it.stack.status = "ROLLBACK_COMPLETE".to_owned(),
         "describe-stack-events --stack-name mfa",
