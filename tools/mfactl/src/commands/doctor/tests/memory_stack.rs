@@ -154,10 +154,13 @@ pub(super) fn stack() -> DeployedStack {
         logical_id: logical.to_owned(),
         physical_id: format!("mfa-{logical}"),
     });
-    let api = Resource {
-        logical_id: "Api".to_owned(),
-        physical_id: "abc".to_owned(),
-    };
+    let others = [("Api", "abc"), ("Devices", "Devices-1"), ("UserPool", "pool-1")].map(|resource| {
+        let (logical_id, physical_id) = owned(resource);
+        Resource {
+            logical_id,
+            physical_id,
+        }
+    });
     DeployedStack {
         name: "mfa".to_owned(),
         status: "UPDATE_COMPLETE".to_owned(),
@@ -174,7 +177,7 @@ pub(super) fn stack() -> DeployedStack {
             .map(owned),
         ),
         parameters: HashMap::from([("Protect", "true"), ("Watch", "true")].map(owned)),
-        resources: alarms.into_iter().chain([api]).collect(),
+        resources: alarms.into_iter().chain(others).collect(),
     }
 }
 
