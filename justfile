@@ -49,7 +49,7 @@ doc:
 odds *arguments:
     cargo run -p odds -- "$@"
 
-# Measure both functions in release mode
+# Measure the functions in release mode
 measure:
     cargo run -p measure
 

@@ -26,12 +26,13 @@ use crate::tls::Fronts;
 const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const INIT_AUTH: &str = include_str!("../../../events/init-auth.json");
 const VALIDATE_OTP: &str = include_str!("../../../events/validate-otp-wrong-code.json");
+const REGISTER: &str = include_str!("../../../events/manage-devices-register.json");
 
 /// A separate client, so that no other device is touched.
 const CLIENT: &str = "measured-client";
 const DEVICE: &str = "mydevice";
 
-/// Builds both functions in release mode and measures them against running stores, which they reach over TLS. `environment`
+/// Builds the functions in release mode and measures them against running stores, which they reach over TLS. `environment`
 /// has what `.local/env` has: endpoints, region, credentials and the functions' settings.
 pub(crate) async fn measure(environment: &BTreeMap<String, String>, plan: Plan) -> Result<Report> {
     let binaries = tokio::task::spawn_blocking(build).await??;
@@ -54,13 +55,14 @@ pub(crate) async fn measure(environment: &BTreeMap<String, String>, plan: Plan) 
     let auth_id = |number: usize| answers.get(number)?.get("authId")?.as_str();
     let event = |number| validate_otp_event(auth_id(number).context("no authId")?, &seed);
     let (validate_otp, _) = subject("validate-otp", 200)?.run(event).await?;
+    let (manage_devices, _) = subject("manage-devices", 201)?.run(register_event).await?;
     Ok(Report {
         plan,
-        costs: vec![init_auth, validate_otp],
+        costs: vec![init_auth, validate_otp, manage_devices],
     })
 }
 
-/// Builds both binaries as they are deployed; returns their paths by name.
+/// Builds the binaries as they are deployed; returns their paths by name.
 fn build() -> Result<BTreeMap<String, PathBuf>> {
     let built = Command::new("cargo")
         .args([
@@ -70,6 +72,8 @@ fn build() -> Result<BTreeMap<String, PathBuf>> {
             "init-auth",
             "-p",
             "validate-otp",
+            "-p",
+            "manage-devices",
             "--message-format",
             "json-render-diagnostics",
         ])
@@ -128,19 +132,26 @@ async fn register_users(environment: &BTreeMap<String, String>, how_many: usize)
 
 fn init_auth_event(number: usize) -> Result<String> {
     let body = json!({ "userName": user(number), "deviceName": DEVICE, "deviceType": "TOTP" });
-    event(INIT_AUTH, &body, None)
+    event(INIT_AUTH, &body, &[])
 }
 
 fn validate_otp_event(auth_id: &str, seed: &Seed) -> Result<String> {
     let now = Step::at(SystemClock.now(), seed.parameters().period);
-    event(VALIDATE_OTP, &json!({ "otp": seed.code(now).reveal() }), Some(auth_id))
+    let body = json!({ "otp": seed.code(now).reveal() });
+    event(VALIDATE_OTP, &body, &[("authId", auth_id)])
+}
+
+/// A registration of a device that its user does not have yet.
+fn register_event(number: usize) -> Result<String> {
+    let body = json!({ "deviceName": "phone", "deviceType": "TOTP" });
+    event(REGISTER, &body, &[("userName", &user(number))])
 }
 
 fn user(number: usize) -> String {
     format!("user-{number}")
 }
 
-fn event(sample: &str, body: &Value, auth_id: Option<&str>) -> Result<String> {
+fn event(sample: &str, body: &Value, path_parameters: &[(&str, &str)]) -> Result<String> {
     let mut event: Value = serde_json::from_str(sample)?;
     let mut set = |pointer: &str, value: String| -> Result<()> {
         *event
@@ -150,8 +161,8 @@ fn event(sample: &str, body: &Value, auth_id: Option<&str>) -> Result<String> {
     };
     set("/requestContext/authorizer/claims/client_id", CLIENT.to_owned())?;
     set("/body", body.to_string())?;
-    if let Some(auth_id) = auth_id {
-        set("/pathParameters/authId", auth_id.to_owned())?;
+    for (name, value) in path_parameters {
+        set(&format!("/pathParameters/{name}"), (*value).to_owned())?;
     }
     Ok(event.to_string())
 }
@@ -211,7 +222,8 @@ mod tests {
 
     #[test]
     fn the_sample_events_take_the_ids_of_a_measurement() -> Result<()> {
-        let made: Value = serde_json::from_str(&event(VALIDATE_OTP, &json!({ "otp": "1" }), Some("an-auth"))?)?;
+        let made: Value =
+            serde_json::from_str(&event(VALIDATE_OTP, &json!({ "otp": "1" }), &[("authId", "an-auth")])?)?;
         let found = [
             "/requestContext/authorizer/claims/client_id",
             "/pathParameters/authId",

@@ -61,7 +61,7 @@ pub(crate) struct Cost {
     pub(crate) peak_kib: u64,
 }
 
-/// The costs of both functions. Its `Display` is a Markdown table.
+/// The costs of the functions. Its `Display` is a Markdown table.
 #[derive(Debug, Clone)]
 pub(crate) struct Report {
     pub(crate) plan: Plan,
