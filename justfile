@@ -69,6 +69,10 @@ contract:
 clients:
     tests/clients/run
 
+# Play drills of docs/operations.md on the local stack
+drills:
+    tests/drills/run
+
 # Use the page of the local stack in Chromium, for example: just page --screenshot
 page *arguments:
     tests/page/run "$@"
