@@ -18,7 +18,8 @@ use shared::config::{InitAuthConfig, ServiceConfig, ValidateOtpConfig};
 use shared::http::error::Code;
 
 use commands::{cargo_fault, mfactl_fault, mfactl_name_fault, packages, recipes, words};
-use markdown::{Document, blocks, files, root};
+use markdown::{Document, blocks};
+pub(crate) use markdown::{files, root};
 use words::word_faults;
 
 const API: &str = include_str!("../../docs/api.md");

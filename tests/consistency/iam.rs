@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 
 use acceptance::Outcome;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+
+use crate::documents::{files, root};
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 /// What AWS takes for a managed policy, without white space.
@@ -108,10 +109,8 @@ impl Policy {
 }
 
 fn policies() -> Result<BTreeMap<String, Policy>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no root")?;
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(root.join("docs/iam"))? {
-        let path = entry?.path();
+    for path in files(&root()?.join("docs/iam"), "json")? {
         let name = path
             .file_stem()
             .and_then(|stem| stem.to_str())
@@ -135,17 +134,14 @@ fn policy<'a>(policies: &'a BTreeMap<String, Policy>, name: &str) -> Result<&'a 
     policies.get(name).with_context(|| format!("no docs/iam/{name}.json"))
 }
 
-/// Adds the calls of the Rust files below a folder, its tests left out.
-fn add_calls(folder: &Path, calls: &mut BTreeSet<String>) -> Outcome {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).context("a name")?;
-        // The functions' own: no operator calls it.
-        if ["tests", "tests.rs", "testing", "auths.rs"].contains(&name) {
-            continue;
-        }
-        if path.is_dir() {
-            add_calls(&path, calls)?;
+/// The calls of the Rust files below a folder, its tests left out.
+fn calls_below(folder: &str) -> Result<BTreeSet<String>> {
+    let mut calls = BTreeSet::new();
+    for path in files(&root()?.join(folder), "rs")? {
+        let below = path.strip_prefix(root()?)?;
+        // The last is the functions' own: no operator calls it.
+        let left_out = ["tests", "tests.rs", "testing", "auths.rs"];
+        if below.iter().any(|part| left_out.iter().any(|name| part == *name)) {
             continue;
         }
         let text = fs::read_to_string(&path)?;
@@ -162,7 +158,7 @@ fn add_calls(folder: &Path, calls: &mut BTreeSet<String>) -> Outcome {
             }
         }
     }
-    Ok(())
+    Ok(calls)
 }
 
 #[test]
@@ -202,10 +198,8 @@ fn every_policy_can_be_pasted_and_is_documented() -> Outcome {
 
 #[test]
 fn the_policies_of_operators_are_what_the_code_calls() -> Outcome {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no root")?;
-    let mut calls = BTreeSet::new();
-    add_calls(&root.join("tools/mfactl/src"), &mut calls)?;
-    add_calls(&root.join("shared/src/aws"), &mut calls)?;
+    let mut calls = calls_below("tools/mfactl/src")?;
+    calls.extend(calls_below("shared/src/aws")?);
     let known: BTreeMap<&str, &str> = ACTIONS.into_iter().collect();
     let listed: BTreeSet<String> = known.keys().map(ToString::to_string).collect();
     assert_eq!(calls, listed, "calls in the code, and those that have an action here");
