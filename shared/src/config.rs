@@ -12,6 +12,8 @@ use crate::otpauth::Issuer;
 use crate::policy::{Policy, PolicyError};
 #[cfg(feature = "registry")]
 use crate::registration::Limits;
+#[cfg(feature = "registry")]
+use crate::sealed::SeedStorage;
 
 /// Name of the table of auths.
 pub const AUTHS_TABLE: &str = "AUTHS_TABLE";
@@ -23,6 +25,10 @@ pub const SEED_PREFIX: &str = "SEED_PREFIX";
 pub const AUTH_LIFE_SECONDS: &str = "AUTH_LIFE_SECONDS";
 /// How long a seed may stay in memory, in seconds: 0–3600, 300 by default.
 pub const SEED_CACHE_SECONDS: &str = "SEED_CACHE_SECONDS";
+/// Where new seeds are kept: `secrets` (by default) or `sealed`.
+pub const SEED_STORAGE: &str = "SEED_STORAGE";
+/// The secret that is the key ring, by its ARN or name.
+pub const KEY_RING: &str = "KEY_RING";
 /// KMS key that encrypts new seeds; by default the account's own for Secrets Manager.
 pub const SEED_KEY: &str = "SEED_KEY";
 /// Issuer that authenticator apps show for a new device.
@@ -195,15 +201,15 @@ impl InitAuthConfig {
 pub struct ValidateOtpConfig {
     /// Those that every function has.
     pub service: ServiceConfig,
-    /// What the names of seeds begin with.
-    pub seed_prefix: String,
+    /// The secret that is the key ring.
+    pub key_ring: String,
     /// How long a seed may stay in memory.
     pub seed_cache: Duration,
 }
 
 impl ValidateOtpConfig {
     /// Every variable that it reads besides [`ServiceConfig::VARIABLES`].
-    pub const VARIABLES: [&str; 2] = [SEED_PREFIX, SEED_CACHE_SECONDS];
+    pub const VARIABLES: [&str; 2] = [KEY_RING, SEED_CACHE_SECONDS];
 
     /// Reads and checks every setting.
     ///
@@ -212,7 +218,7 @@ impl ValidateOtpConfig {
     pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
         Ok(Self {
             service: ServiceConfig::read(source)?,
-            seed_prefix: required(source, SEED_PREFIX)?,
+            key_ring: required(source, KEY_RING)?,
             seed_cache: seed_cache(source)?,
         })
     }
@@ -228,6 +234,12 @@ pub struct ManageDevicesConfig {
     pub seed_prefix: String,
     /// The KMS key that encrypts new seeds, if not the account's own.
     pub seed_key: Option<String>,
+    /// Where new seeds are kept.
+    pub seed_storage: SeedStorage,
+    /// The secret that is the key ring.
+    pub key_ring: String,
+    /// How long the key ring may stay in memory.
+    pub seed_cache: Duration,
     /// What an authenticator app shows as the issuer, unless a request says otherwise.
     pub issuer: Issuer,
     /// How many devices a user may have.
@@ -239,9 +251,12 @@ pub struct ManageDevicesConfig {
 #[cfg(feature = "registry")]
 impl ManageDevicesConfig {
     /// The variables that only this function reads.
-    pub const VARIABLES: [&str; 6] = [
+    pub const VARIABLES: [&str; 9] = [
         SEED_PREFIX,
         SEED_KEY,
+        SEED_STORAGE,
+        KEY_RING,
+        SEED_CACHE_SECONDS,
         ISSUER,
         DEVICES_PER_USER,
         UNFINISHED_PER_USER,
@@ -268,6 +283,9 @@ impl ManageDevicesConfig {
             service,
             seed_prefix: required(source, SEED_PREFIX)?,
             seed_key: optional(source, SEED_KEY),
+            seed_storage: seed_storage(source)?,
+            key_ring: required(source, KEY_RING)?,
+            seed_cache: seed_cache(source)?,
             issuer: Issuer::parse(&required(source, ISSUER)?).map_err(|_| ConfigError::Invalid {
                 name: ISSUER,
                 expected: "1 to 64 characters without a colon, control characters or outer white space",
@@ -307,6 +325,22 @@ pub fn client_owners(source: &impl Source) -> Result<ClientOwners, ConfigError> 
         name: CLIENT_OWNERS,
         expected: "clientId=owner pairs between commas, each client once",
     })
+}
+
+/// Where new seeds are kept; also read by the operator's tool.
+///
+/// # Errors
+/// [`ConfigError`].
+#[cfg(feature = "registry")]
+pub fn seed_storage(source: &impl Source) -> Result<SeedStorage, ConfigError> {
+    let storage = optional(source, SEED_STORAGE).map(|raw| SeedStorage::parse(&raw).ok_or(()));
+    storage
+        .transpose()
+        .map(Option::unwrap_or_default)
+        .map_err(|()| ConfigError::Invalid {
+            name: SEED_STORAGE,
+            expected: "secrets or sealed",
+        })
 }
 
 fn optional(source: &impl Source, name: &str) -> Option<String> {
@@ -402,6 +436,7 @@ mod tests {
             (AUTHS_TABLE, "auths"),
             (DEVICES_TABLE, "devices"),
             (SEED_PREFIX, "mfa"),
+            (KEY_RING, "ring"),
             (DEVICE_HASH_KEY, "0123456789abcdef"),
         ];
         base.iter()
@@ -439,7 +474,7 @@ mod tests {
     fn an_error_names_the_variable_and_does_not_show_its_value() {
         for (name, value) in [
             (AUTHS_TABLE, ""),
-            (SEED_PREFIX, ""),
+            (KEY_RING, ""),
             (AUTH_LIFE_SECONDS, "179"),
             (AUTH_LIFE_SECONDS, "601"),
             (AUTH_LIFE_SECONDS, "5m-oops"),

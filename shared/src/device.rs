@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::names::{AuthId, DeviceKey, Owner, SeedRef, WriteId};
 use crate::otp::{Matches, OfferKind, OtpParameters, Period, Step};
 use crate::policy::Policy;
+use crate::sealed::SealedSeed;
 
 /// Whether a device may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,6 +116,8 @@ pub struct Device {
     pub status: Status,
     /// Where its seed is.
     pub seed_ref: SeedRef,
+    /// The seed itself, if it is sealed. No verdict depends on it, and none writes it.
+    pub sealed: Option<SealedSeed>,
     /// How its codes are made.
     pub parameters: OtpParameters,
     /// The last accepted step; only a higher one is accepted.
@@ -244,6 +247,7 @@ impl Device {
             version,
             status,
             seed_ref,
+            sealed: None,
             parameters,
             last_step: Step(0),
             accepted: Vec::new(),
@@ -491,6 +495,8 @@ pub struct NewSeed {
 pub struct PendingSeed {
     /// Where it is.
     pub seed_ref: SeedRef,
+    /// The seed itself, if it is sealed.
+    pub sealed: Option<SealedSeed>,
     /// The end of its activation; whole seconds.
     pub until: Timestamp,
 }
@@ -570,6 +576,16 @@ impl DeviceRecord {
             .into_iter()
             .chain(self.pending.as_ref().map(|pending| &pending.seed_ref))
     }
+
+    /// One of these seeds itself, if it is sealed.
+    #[must_use]
+    pub fn sealed(&self, seed: &SeedRef) -> Option<&SealedSeed> {
+        if self.device.seed_ref == *seed {
+            return self.device.sealed.as_ref();
+        }
+        let pending = self.pending.as_ref().filter(|pending| pending.seed_ref == *seed);
+        pending.and_then(|pending| pending.sealed.as_ref())
+    }
 }
 
 /// The last accepted step in steps of another length; the time that it covers stays used.
@@ -632,6 +648,9 @@ pub fn decide_activation(
         } => Decision::Write {
             verdict,
             device: Device {
+                // The write takes a sealed seed from where it is pending, so that it never writes one back that was sealed
+                // again since it was read.
+                sealed: device.sealed.filter(|_| device.seed_ref == seed.seed_ref),
                 seed_ref: seed.seed_ref.clone(),
                 parameters: seed.parameters,
                 ..device

@@ -1,6 +1,6 @@
 //! The protocol of one-time-code authentication, and the adapters that the functions are built from.
 //!
-//! The core ([`clock`], [`random`], [`names`], [`otp`], [`device`], [`settlement`], [`policy`], `registration`, [`ports`], [`error`]) has no
+//! The core ([`clock`], [`random`], [`names`], [`otp`], [`device`], [`settlement`], [`policy`], `registration`, [`sealed`], [`ports`], [`error`]) has no
 //! I/O, no environment, no HTTP and no SDK: it compiles with `--no-default-features`. The adapters (`config`, `telemetry`,
 //! `http`, `aws`, `testing`) are behind features and depend on the core, never the other way round.
 
@@ -18,6 +18,7 @@ pub mod ports;
 pub mod random;
 #[cfg(feature = "registry")]
 pub mod registration;
+pub mod sealed;
 pub mod settlement;
 
 #[cfg(feature = "aws")]

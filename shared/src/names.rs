@@ -280,30 +280,35 @@ impl fmt::Debug for WriteId {
     }
 }
 
-/// Where a device's seed is: the name of its secret and the id of the secret's version.
-///
-/// The name is random, so that a device that is registered again never uses an earlier name.
+/// Where a device's seed is. Its random part makes each name new, so that a device that is registered again never uses an
+/// earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SeedRef {
+pub enum SeedRef {
+    /// In a secret of its own.
+    Secret(SecretVersion),
+    /// Sealed beside the device.
+    Sealed(SealedId),
+}
+
+/// The name of a secret and the id of one of its versions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SecretVersion {
     name: String,
     version: String,
 }
 
-impl SeedRef {
-    /// Between the two parts of the written form; neither may contain it.
-    const SEPARATOR: char = '#';
-
+impl SecretVersion {
     /// From the two parts.
     ///
     /// # Errors
     /// [`NameError`] if one is empty or longer than 512 characters, or has a character outside visible ASCII or the
-    /// separator.
+    /// separator of the written form.
     pub fn new(name: &str, version: &str) -> Result<Self, NameError> {
         for part in [name, version] {
             if part.is_empty() || part.len() > 512 {
                 return Err(NameError::Length);
             }
-            if !part.chars().all(|c| c.is_ascii_graphic() && c != Self::SEPARATOR) {
+            if !part.chars().all(|c| c.is_ascii_graphic() && c != SeedRef::SEPARATOR) {
                 return Err(NameError::Character);
             }
         }
@@ -311,15 +316,6 @@ impl SeedRef {
             name: name.to_owned(),
             version: version.to_owned(),
         })
-    }
-
-    /// From the written form, `name#version`.
-    ///
-    /// # Errors
-    /// As [`SeedRef::new`].
-    pub fn parse(raw: &str) -> Result<Self, NameError> {
-        let (name, version) = raw.split_once(Self::SEPARATOR).ok_or(NameError::Character)?;
-        Self::new(name, version)
     }
 
     /// The name of the secret.
@@ -335,9 +331,70 @@ impl SeedRef {
     }
 }
 
+/// Identity of a sealed seed, drawn at its registration. It stays when the seed is sealed again under another key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SealedId([u8; 16]);
+
+impl SealedId {
+    /// From 16 bytes of the system's generator.
+    #[must_use]
+    pub const fn from_random_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl SeedRef {
+    /// Between the two parts of a secret's written form; neither may contain it.
+    const SEPARATOR: char = '#';
+    /// What the written form of a sealed seed begins with. Releases that know only secrets refuse it, since it has no
+    /// [`Self::SEPARATOR`].
+    const SEALED: &str = "sealed/";
+
+    /// A secret's version, from its two parts.
+    ///
+    /// # Errors
+    /// As [`SecretVersion::new`].
+    pub fn new(name: &str, version: &str) -> Result<Self, NameError> {
+        SecretVersion::new(name, version).map(Self::Secret)
+    }
+
+    /// From the written form: `name#version`, or `sealed/` and 32 lower-case hexadecimal digits.
+    ///
+    /// # Errors
+    /// As [`SeedRef::new`].
+    pub fn parse(raw: &str) -> Result<Self, NameError> {
+        if let Some((name, version)) = raw.split_once(Self::SEPARATOR) {
+            return Self::new(name, version);
+        }
+        let digits = raw.strip_prefix(Self::SEALED).ok_or(NameError::Character)?;
+        let bytes = data_encoding::HEXLOWER.decode(digits.as_bytes());
+        let bytes = bytes.map_err(|_| NameError::Character)?;
+        let bytes = bytes.try_into().map_err(|_| NameError::Length)?;
+        Ok(Self::Sealed(SealedId(bytes)))
+    }
+
+    /// The secret that it is in, if it is in one.
+    #[must_use]
+    pub const fn secret(&self) -> Option<&SecretVersion> {
+        match self {
+            Self::Secret(secret) => Some(secret),
+            Self::Sealed(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for SeedRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{}", self.name, Self::SEPARATOR, self.version)
+        match self {
+            Self::Secret(SecretVersion { name, version }) => write!(f, "{name}{}{version}", Self::SEPARATOR),
+            Self::Sealed(id) => write!(f, "{}{}", Self::SEALED, data_encoding::HEXLOWER.encode(&id.0)),
+        }
     }
 }
 
@@ -431,6 +488,23 @@ mod tests {
         assert_eq!(SeedRef::parse(&reference.to_string())?, reference);
         assert!(SeedRef::parse("no-version").is_err());
         assert!(SeedRef::parse("two#versions#here").is_err());
+
+        let sealed = SeedRef::Sealed(SealedId([0xfe; 16]));
+        assert_eq!(sealed.to_string(), format!("sealed/{}", "fe".repeat(16)));
+        assert_eq!(
+            (SeedRef::parse(&sealed.to_string())?, sealed.secret()),
+            (sealed.clone(), None)
+        );
+        for wrong in [
+            "sealed/",
+            "sealed/00",
+            &format!("sealed/{}", "FE".repeat(16)),
+            &format!("{sealed}00"),
+        ] {
+            assert!(SeedRef::parse(wrong).is_err(), "{wrong}");
+        }
+        // Whoever may write a secret's name cannot make it a sealed seed, or the other way round.
+        assert!(SeedRef::parse(&format!("{sealed}#1"))?.secret().is_some());
         Ok(())
     }
 

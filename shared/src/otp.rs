@@ -355,6 +355,12 @@ impl Seed {
         Zeroizing::new(data_encoding::BASE32_NOPAD.encode(self.totp.secret().as_bytes()))
     }
 
+    /// The raw bytes, to be sealed.
+    #[cfg(feature = "aws")]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.totp.secret().as_bytes()
+    }
+
     /// The code of a step.
     #[must_use]
     pub fn code(&self, step: Step) -> OtpCode {

@@ -66,15 +66,17 @@ impl<C: Clock + Clone, R: Random, L: RequestLog> OnAws<C, R, L> {
     pub fn on_aws(config: &ManageDevicesConfig, clients: &Clients, clock: C, random: R, log: L) -> Self {
         let activations = DynamoAuths::new(&clients.dynamodb, config.service.auths_table.clone());
         let devices = DynamoDevices::new(&clients.dynamodb, config.service.devices_table.clone());
-        // Nothing is read twice here, so nothing is kept in memory.
-        let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock.clone(), Duration::ZERO)
-            .encrypted_with(config.seed_key.clone());
+        // No secret is read twice here: the time is that of the key ring.
+        let key_ring = Some(config.key_ring.clone());
+        let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock.clone(), config.seed_cache, key_ring)
+            .encrypted_with(config.seed_key.clone())
+            .keeping(config.seed_storage);
         Self::new(activations, devices, seeds, config, clock, random, log)
     }
 
     /// Opens the connections that a request needs. On Lambda, start-up has a full CPU and the first call does not.
     pub async fn warm_up(&self) {
-        tokio::join!(self.devices.warm_up(), self.seeds.warm_up(&self.seed_prefix));
+        tokio::join!(self.devices.warm_up(), self.seeds.warm_up());
     }
 }
 
@@ -151,27 +153,28 @@ where
         let seed = Seed::generate(&self.random, wanted.parameters)?;
         let issuer = wanted.issuer.as_ref().unwrap_or(&self.issuer);
         let uri = otpauth::build(issuer, &key.user, &key.device, &seed);
-        let seed_ref = store_seed(&self.seeds, &self.random, &self.seed_prefix, &seed, leftovers)
+        let stored_seed = store_seed(&self.seeds, &self.random, &self.seed_prefix, &key, &seed, leftovers)
             .await
             .map_err(|error| match error {
                 NotStored::Random(error) => Failure::from(error),
                 NotStored::Store(error) => error.into(),
             })?;
         let seed_to_activate = NewSeed {
-            seed_ref,
+            seed_ref: stored_seed.seed_ref,
             parameters: wanted.parameters,
         };
         let activation = match self.issue(&key, &seed_to_activate, now).await {
             Ok(activation) => activation,
             Err(failure) => {
                 // No device names it yet.
-                leftovers.unwanted.push(seed_to_activate.seed_ref);
+                leftovers.add([&seed_to_activate.seed_ref]);
                 return Err(failure);
             }
         };
         let write = RegisterRequest {
             key: key.clone(),
             seed: seed_to_activate,
+            sealed: stored_seed.sealed,
             replace: wanted.replace,
             status: Status::ActivationRequired,
             by: RegisteredBy::Http,

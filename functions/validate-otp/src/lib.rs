@@ -3,6 +3,8 @@
 //! Every outcome of the endpoint is on this page. `shared::device::decide` evaluates an attempt, and `shared::settlement`
 //! gives its verdict only after the write that counts it took effect.
 
+use std::sync::Arc;
+
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
@@ -13,13 +15,12 @@ use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::{Clock, Timestamp};
 use shared::config::ValidateOtpConfig;
 use shared::device::{Attempt, Auth, Device, Verdict, admit};
-use shared::error::StoreError;
 use shared::http::body::Members;
 use shared::http::error::{Code, Failure};
 use shared::http::response::Success;
 use shared::http::{ApiRequest, Boundary, Endpoint, Event, Notes, caller, path};
-use shared::names::{AuthId, ClientOwners, Owner, WriteId};
-use shared::otp::OfferKind;
+use shared::names::{AuthId, ClientOwners, Owner, SeedRef, WriteId};
+use shared::otp::{OfferKind, Seed};
 use shared::policy::Policy;
 use shared::ports::{AuthStore, DeviceStore, SeedStore};
 use shared::random::Random;
@@ -46,13 +47,19 @@ impl<C: Clock + Clone, R: Random, L: RequestLog> OnAws<C, R, L> {
     pub fn on_aws(config: &ValidateOtpConfig, clients: &Clients, clock: C, random: R, log: L) -> Self {
         let auths = DynamoAuths::new(&clients.dynamodb, config.service.auths_table.clone());
         let devices = DynamoDevices::new(&clients.dynamodb, config.service.devices_table.clone());
-        let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock.clone(), config.seed_cache);
+        let seeds = SecretsManagerSeeds::new(
+            &clients.secrets_manager,
+            clock.clone(),
+            config.seed_cache,
+            Some(config.key_ring.clone()),
+        );
         Self::new(auths, devices, seeds, config, clock, random, log)
     }
 
-    /// Opens the connections that a request needs. On Lambda, start-up has a full CPU and the first call does not.
-    pub async fn warm_up(&self, seed_prefix: &str) {
-        tokio::join!(self.auths.warm_up(), self.seeds.warm_up(seed_prefix));
+    /// Opens the connections that a request needs, and reads the key ring. On Lambda, start-up has a full CPU and the first
+    /// call does not.
+    pub async fn warm_up(&self) {
+        tokio::join!(self.auths.warm_up(), self.seeds.warm_up());
     }
 }
 
@@ -104,19 +111,29 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
             })
     }
 
-    /// Why a seed could not be read: its device may be gone or have another one. The only read of the device.
-    async fn without_seed(&self, auth: &Auth, error: StoreError) -> Failure {
-        match self.devices.get(&auth.key).await {
-            Ok(None) => Failure::new(Code::AuthNotFound, "device_gone"),
-            Ok(Some(device)) if device.seed_ref != auth.device.seed_ref => {
-                Failure::new(Code::AuthSuperseded, "superseded")
-            }
-            Ok(Some(_)) => Failure {
-                reason: "seed_unavailable",
-                ..Failure::from(error)
-            },
-            Err(error) => error.into(),
+    /// The seed of the snapshot. If it cannot be read, the device may be gone, have another seed, or have the same one sealed
+    /// under another key: the only read of the device.
+    async fn seed(&self, auth: &Auth) -> Result<Arc<Seed>, Failure> {
+        let error = match self.seeds.get(&auth.key, &auth.device).await {
+            Ok(seed) => return Ok(seed),
+            Err(error) => error,
+        };
+        let device = self.devices.get(&auth.key).await?;
+        let device = device.ok_or_else(|| Failure::new(Code::AuthNotFound, "device_gone"))?;
+        if device.seed_ref != auth.device.seed_ref {
+            return Err(Failure::new(Code::AuthSuperseded, "superseded"));
         }
+        if device.sealed != auth.device.sealed {
+            return Ok(self.seeds.get(&auth.key, &device).await?);
+        }
+        let failure = Failure::from(error);
+        Err(match auth.device.seed_ref {
+            SeedRef::Sealed(_) => failure,
+            SeedRef::Secret(_) => Failure {
+                reason: "seed_unavailable",
+                ..failure
+            },
+        })
     }
 }
 
@@ -136,10 +153,7 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
         // A gate that refuses on the snapshot answers without the seed and without a further call.
         admit(&auth.device, auth.id, auth.expires_at, offer.kind(), now, &self.policy)
             .map_err(|refusal| Failure::refused(refusal, now))?;
-        let seed = match self.seeds.get(&auth.device).await {
-            Ok(seed) => seed,
-            Err(error) => return Err(self.without_seed(&auth, error).await),
-        };
+        let seed = self.seed(&auth).await?;
         let attempt = Attempt {
             auth_id: auth.id,
             expires_at: auth.expires_at,

@@ -18,7 +18,7 @@ async fn main() -> Result<(), Error> {
     let endpoints = Endpoints::from_environment(config::certificate_file(&Environment)).await;
     let clients = Clients::new(endpoints, Limits::REQUEST);
     let endpoint = &ValidateOtp::on_aws(&settings, &clients, SystemClock, SystemRandom, StdoutLog);
-    endpoint.warm_up(&settings.seed_prefix).await;
+    endpoint.warm_up().await;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| async move {
         Ok::<_, Infallible>(into_proxy_response(endpoint.handle(event.payload).await))
     }))

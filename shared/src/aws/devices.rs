@@ -7,7 +7,9 @@ use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 
 use super::attributes::{Item, number, text};
 use super::conditional::{Outcome, unavailable};
-use super::items::{self, ACTIVATE_BY, LAST_USED_AT, PENDING_SEED_REF, PENDING_UNTIL, SEED_REF};
+use super::items::{
+    self, ACTIVATE_BY, LAST_USED_AT, PENDING_SEALED, PENDING_SEED_REF, PENDING_UNTIL, SEALED, SEED_REF,
+};
 use crate::clock::Timestamp;
 use crate::device::{Device, Status};
 use crate::error::StoreError;
@@ -66,13 +68,15 @@ impl DynamoDevices {
 }
 
 impl DynamoDevices {
-    /// Sets and removes attributes of a device that still has the version and the seed of `held`.
+    /// Sets, moves (from one name to another) and removes attributes of a device that still has the version and the seed of
+    /// `held`.
     pub(super) async fn update_held(
         &self,
         key: &DeviceKey,
         held: &Device,
         condition: &str,
         set: Item,
+        moved: Option<(&str, &str)>,
         removed: &[&str],
     ) -> Result<UpdateItemOutput, SdkError<UpdateItemError>> {
         let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
@@ -95,11 +99,16 @@ impl DynamoDevices {
                 .expression_attribute_values(format!(":{name}"), value)
                 .expression_attribute_names(format!("#{name}"), name);
         }
+        if let Some((from, to)) = moved {
+            assignments.push(format!("#{to} = #{from}"));
+            update = update.expression_attribute_names(format!("#{to}"), to);
+        }
         let mut expression = format!("SET {}", assignments.join(", "));
-        for (position, name) in removed.iter().enumerate() {
+        let removed = removed.iter().copied().chain(moved.map(|(from, _)| from));
+        for (position, name) in removed.enumerate() {
             expression.push_str(if position == 0 { " REMOVE #" } else { ", #" });
             expression.push_str(name);
-            update = update.expression_attribute_names(format!("#{name}"), *name);
+            update = update.expression_attribute_names(format!("#{name}"), name);
         }
         update.update_expression(expression).send().await
     }
@@ -137,11 +146,19 @@ impl DeviceStore for DynamoDevices {
         if held.status == Status::ActivationRequired && new.status != held.status {
             removed.push(ACTIVATE_BY);
         }
+        let mut moved = None;
         if swaps {
             removed.extend([PENDING_SEED_REF, PENDING_UNTIL]);
+            match (&new.seed_ref, &held.seed_ref) {
+                (SeedRef::Sealed(_), _) => moved = Some((PENDING_SEALED, SEALED)),
+                (SeedRef::Secret(_), SeedRef::Sealed(_)) => removed.push(SEALED),
+                (SeedRef::Secret(_), SeedRef::Secret(_)) => {}
+            }
         }
         let condition = if swaps { IF_HELD_AND_PENDING } else { IF_HELD };
-        let written = self.update_held(key, held, condition, attributes, &removed).await;
+        let written = self
+            .update_held(key, held, condition, attributes, moved, &removed)
+            .await;
         match Outcome::new("UpdateItem devices", written)? {
             Outcome::Refused(Some(stored))
                 if swaps

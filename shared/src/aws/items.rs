@@ -2,6 +2,7 @@
 //!
 //! An item that this service cannot have written is [`StoreError::Corrupt`]: no verdict is given on a guess.
 
+use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::attributes::{Attributes, Item, corrupt, item, number, text};
@@ -16,6 +17,7 @@ use crate::names::{AuthId, DeviceKey, DeviceName, Owner, SeedRef, UserName};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period};
 #[cfg(feature = "registry")]
 use crate::registration::Activation;
+use crate::sealed::SealedSeed;
 
 pub(super) const PK: &str = "pk";
 const SK: &str = "sk";
@@ -23,6 +25,8 @@ pub(super) const VERSION: &str = "version";
 pub(super) const SEED_REF: &str = "seedRef";
 pub(super) const PENDING_SEED_REF: &str = "pendingSeedRef";
 pub(super) const PENDING_UNTIL: &str = "pendingUntil";
+pub(super) const SEALED: &str = "sealed";
+pub(super) const PENDING_SEALED: &str = "pendingSealed";
 #[cfg(feature = "registry")]
 pub(super) const CREATED_AT: &str = "createdAt";
 pub(super) const LAST_USED_AT: &str = "lastUsedAt";
@@ -89,12 +93,16 @@ pub(super) fn read_record(item: &Item) -> Result<DeviceRecord, StoreError> {
         let found = item.contains_key(name).then(|| attributes.seconds(name));
         found.transpose()
     };
-    let pending = match (item.contains_key(PENDING_SEED_REF), item.contains_key(PENDING_UNTIL)) {
-        (false, false) => None,
-        _ => Some(PendingSeed {
-            seed_ref: attributes.parsed(PENDING_SEED_REF, |raw| SeedRef::parse(raw).ok())?,
+    let has = |name| item.contains_key(name);
+    let pending = if has(PENDING_SEED_REF) || has(PENDING_UNTIL) || has(PENDING_SEALED) {
+        let seed_ref = attributes.parsed(PENDING_SEED_REF, |raw| SeedRef::parse(raw).ok())?;
+        Some(PendingSeed {
+            sealed: read_sealed(&attributes, &seed_ref, PENDING_SEALED)?,
+            seed_ref,
             until: attributes.seconds(PENDING_UNTIL)?,
-        }),
+        })
+    } else {
+        None
     };
     Ok(DeviceRecord {
         key: read_device_key(item)?,
@@ -130,11 +138,13 @@ pub(super) fn registered_by(by: RegisteredBy, activate_by: Option<Timestamp>) ->
 /// A pending seed, and the version of the write that sets it.
 #[cfg(feature = "registry")]
 pub(super) fn pending(version: u64, pending: &PendingSeed) -> Item {
-    item([
+    let mut attributes = item([
         (VERSION, number(version)),
         (PENDING_SEED_REF, text(pending.seed_ref.to_string())),
         (PENDING_UNTIL, number(pending.until.as_secs())),
-    ])
+    ]);
+    attributes.extend(sealed(PENDING_SEALED, pending.sealed.as_ref()));
+    attributes
 }
 
 /// The key of an activation's item: of a kind of its own, which no authId of a sign-in can name.
@@ -174,11 +184,33 @@ pub(super) fn read_activation(item: &Item) -> Result<Activation, StoreError> {
     })
 }
 
-/// Everything of a device that a verdict depends on.
+/// Everything that a sign-in needs of a device: what a verdict depends on, and its seed if that is sealed.
 pub(super) fn device(device: &Device) -> Item {
     let mut attributes = changing(device);
     attributes.extend(identity(device));
+    attributes.extend(sealed(SEALED, device.sealed.as_ref()));
     attributes
+}
+
+fn sealed(name: &str, seed: Option<&SealedSeed>) -> Option<(String, AttributeValue)> {
+    let blob = |seed: &SealedSeed| AttributeValue::B(Blob::new(seed.as_bytes()));
+    seed.map(|seed| (name.to_owned(), blob(seed)))
+}
+
+/// The sealed seed beside a reference: there is one exactly if the reference is of one.
+fn read_sealed(
+    attributes: &Attributes<'_>,
+    seed_ref: &SeedRef,
+    name: &'static str,
+) -> Result<Option<SealedSeed>, StoreError> {
+    match (seed_ref, attributes.0.contains_key(name)) {
+        (SeedRef::Secret(_), false) => Ok(None),
+        (SeedRef::Secret(_), true) => Err(corrupt(name)),
+        (SeedRef::Sealed(_), _) => {
+            let blob = attributes.get(name)?.as_b().map_err(|_| corrupt(name))?;
+            Ok(Some(SealedSeed::from_bytes(blob.as_ref().to_vec())))
+        }
+    }
 }
 
 /// What every write of a device changes.
@@ -229,13 +261,14 @@ pub(super) fn auth(auth: &Auth) -> Item {
 pub(super) fn read_device(item: &Item) -> Result<Device, StoreError> {
     let attributes = Attributes(item);
     let (seed_ref, parameters) = read_seed_attributes(&attributes)?;
+    let sealed = read_sealed(&attributes, &seed_ref, SEALED)?;
     let registered = Device::registered(
         attributes.number(VERSION)?,
         attributes.parsed(STATUS, Status::parse)?,
         seed_ref,
         parameters,
     );
-    state::read(attributes.get(STATE)?, registered)
+    state::read(attributes.get(STATE)?, Device { sealed, ..registered })
 }
 
 fn read_owner_and_names(attributes: &Attributes<'_>) -> Result<DeviceKey, StoreError> {
@@ -293,6 +326,7 @@ mod tests {
         item.insert(PENDING_UNTIL.to_owned(), number(9_u64));
         let pending = PendingSeed {
             seed_ref: SeedRef::new("mfa/seed/01", "v")?,
+            sealed: None,
             until: Timestamp::from_secs(9),
         };
         assert_eq!(read_record(&item)?.pending, Some(pending));

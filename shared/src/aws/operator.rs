@@ -16,7 +16,7 @@ use super::seeds::{self, SecretsManagerSeeds, corrupt};
 use crate::clock::{Clock, Timestamp};
 use crate::device::DeviceRecord;
 use crate::error::StoreError;
-use crate::names::{DeviceKey, SeedRef};
+use crate::names::{DeviceKey, SecretVersion};
 use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedPage, SeedSummary};
 use crate::ports::registry::{DevicePage, DeviceRegistry as _};
 
@@ -102,7 +102,7 @@ impl<C: Clock> SeedInventory for SecretsManagerSeeds<C> {
         }
     }
 
-    async fn purge(&self, seed: &SeedRef) -> Result<(), StoreError> {
+    async fn purge(&self, seed: &SecretVersion) -> Result<(), StoreError> {
         let delete = self.client.delete_secret().force_delete_without_recovery(true);
         self.delete(seed, delete).await
     }

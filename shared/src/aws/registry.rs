@@ -10,16 +10,19 @@ use super::attributes::{Item, corrupt, number, text};
 use super::auths::DynamoAuths;
 use super::conditional::{Outcome, unavailable};
 use super::devices::{DynamoDevices, IF_HELD, names_seed};
-use super::items::{self, ACTIVATE_BY, PENDING_SEED_REF, PENDING_UNTIL, PK, SEED_REF, STATUS, VERSION};
+use super::items::{
+    self, ACTIVATE_BY, PENDING_SEALED, PENDING_SEED_REF, PENDING_UNTIL, PK, SEALED, SEED_REF, STATUS, VERSION,
+};
 use super::seeds::{self, SecretText, SecretsManagerSeeds};
 use crate::clock::{Clock, Timestamp};
 use crate::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registration, Status};
 use crate::error::StoreError;
-use crate::names::{AuthId, DeviceKey, Owner, SeedRef, UserName};
+use crate::names::{AuthId, DeviceKey, Owner, SealedId, SecretVersion, SeedRef, UserName};
 use crate::otp::Seed;
 use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry, Unreadable};
 use crate::ports::{Stored, Written};
 use crate::registration::Activation;
+use crate::sealed::{SealedSeed, SeedStorage};
 
 /// How long a removed seed can be restored; the longest that Secrets Manager offers.
 const RECOVERY_DAYS: i64 = 30;
@@ -104,11 +107,14 @@ impl DeviceRegistry for DynamoDevices {
     ) -> Result<Written, StoreError> {
         let mut attributes = items::device(new);
         attributes.extend(items::registered_by(by, activate_by));
-        let mut removed = vec![PENDING_SEED_REF, PENDING_UNTIL];
+        let mut removed = vec![PENDING_SEED_REF, PENDING_UNTIL, PENDING_SEALED];
         if activate_by.is_none() {
             removed.push(ACTIVATE_BY);
         }
-        let written = self.update_held(key, held, IF_HELD, attributes, &removed).await;
+        if new.sealed.is_none() {
+            removed.push(SEALED);
+        }
+        let written = self.update_held(key, held, IF_HELD, attributes, None, &removed).await;
         match Outcome::new("UpdateItem devices", written)? {
             // A seed's name is random: that the device has it can only be this call's own repeated write.
             Outcome::Refused(Some(stored)) if names_seed(&stored, SEED_REF, &new.seed_ref) => Ok(Written::Yes),
@@ -151,7 +157,13 @@ impl DeviceRegistry for DynamoDevices {
         pending: &PendingSeed,
     ) -> Result<Written, StoreError> {
         let set = items::pending(held.version.saturating_add(1), pending);
-        let written = self.update_held(key, held, IF_HELD, set, &[]).await;
+        // An earlier pending seed may have been sealed.
+        let removed: &[_] = if pending.sealed.is_none() {
+            &[PENDING_SEALED]
+        } else {
+            &[]
+        };
+        let written = self.update_held(key, held, IF_HELD, set, None, removed).await;
         let stored = match Outcome::new("UpdateItem devices", written)? {
             Outcome::Done => return Ok(Written::Yes),
             Outcome::Refused(None) => return Ok(Written::No(None)),
@@ -225,8 +237,15 @@ impl<C: Clock> SecretsManagerSeeds<C> {
         self
     }
 
+    /// How new seeds are kept.
+    #[must_use]
+    pub const fn keeping(mut self, storage: SeedStorage) -> Self {
+        self.storage = storage;
+        self
+    }
+
     /// Whether a secret was deleted before.
-    async fn is_deleted(&self, seed: &SeedRef) -> Result<bool, StoreError> {
+    async fn is_deleted(&self, seed: &SecretVersion) -> Result<bool, StoreError> {
         let describe = self.client.describe_secret().secret_id(seed.name()).send();
         let described = describe
             .await
@@ -235,7 +254,11 @@ impl<C: Clock> SecretsManagerSeeds<C> {
     }
 
     /// Sends a deletion; a secret that does not exist any more is no error.
-    pub(super) async fn delete(&self, seed: &SeedRef, delete: DeleteSecretFluentBuilder) -> Result<(), StoreError> {
+    pub(super) async fn delete(
+        &self,
+        seed: &SecretVersion,
+        delete: DeleteSecretFluentBuilder,
+    ) -> Result<(), StoreError> {
         let Err(error) = delete.secret_id(seed.name()).send().await else {
             return Ok(());
         };
@@ -249,7 +272,20 @@ impl<C: Clock> SecretsManagerSeeds<C> {
 }
 
 impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
-    async fn read(&self, seed: &SeedRef) -> Result<Option<Seed>, StoreError> {
+    fn storage(&self) -> SeedStorage {
+        self.storage
+    }
+
+    async fn read(
+        &self,
+        key: &DeviceKey,
+        seed: &SeedRef,
+        sealed: Option<&SealedSeed>,
+    ) -> Result<Option<Seed>, StoreError> {
+        let seed = match seed {
+            SeedRef::Sealed(id) => return self.open(key, *id, sealed).await.map(Some),
+            SeedRef::Secret(seed) => seed,
+        };
         let error = match self.get_value(seed).await {
             Ok(found) => return seeds::seed_in(found).map(Some),
             Err(error) => error,
@@ -262,7 +298,12 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
         }
     }
 
-    async fn create(&self, name: &str, seed: &Seed) -> Result<SeedRef, StoreError> {
+    async fn seal(&self, key: &DeviceKey, id: SealedId, seed: &Seed) -> Result<SealedSeed, StoreError> {
+        let ring = self.key_ring()?.newest().await?;
+        ring.seal(key, id, seed)
+    }
+
+    async fn create(&self, name: &str, seed: &Seed) -> Result<SecretVersion, StoreError> {
         let text = SecretText::write(seed).ok_or(seeds::corrupt("a seed that cannot be written"))?;
         let create = self
             .client
@@ -277,10 +318,10 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
         let version = created
             .version_id
             .ok_or(seeds::corrupt("a secret without a version id"))?;
-        SeedRef::new(name, &version).map_err(|_| seeds::corrupt("a secret's name or version id"))
+        SecretVersion::new(name, &version).map_err(|_| seeds::corrupt("a secret's name or version id"))
     }
 
-    async fn remove(&self, seed: &SeedRef) -> Result<(), StoreError> {
+    async fn remove(&self, seed: &SecretVersion) -> Result<(), StoreError> {
         let delete = self.client.delete_secret().recovery_window_in_days(RECOVERY_DAYS);
         self.delete(seed, delete).await
     }

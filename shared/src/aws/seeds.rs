@@ -1,7 +1,8 @@
-//! Seeds in Secrets Manager, one secret each, cached in memory.
+//! Seeds: each in a secret of its own and cached in memory, or sealed beside its device under a key of the key ring.
 //!
 //! What a name and a version id refer to never changes, so a cached seed is never wrong; the time limit only bounds how
-//! long it stays in memory. Whether a device may still use it is decided by the device's write.
+//! long it stays in memory. Whether a device may still use it is decided by the device's write. A seed that was opened is
+//! not cached.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -14,13 +15,17 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::key_ring::CachedKeyRing;
 use super::sdk;
 use crate::clock::{Clock, Timestamp};
 use crate::device::Device;
 use crate::error::StoreError;
-use crate::names::SeedRef;
+use crate::names::{DeviceKey, SealedId, SecretVersion, SeedRef};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed};
 use crate::ports::SeedStore;
+use crate::sealed::SealedSeed;
+#[cfg(feature = "registry")]
+use crate::sealed::SeedStorage;
 
 const STORE: &str = "secretsmanager";
 /// The most seeds kept in memory; some 300 bytes each.
@@ -58,7 +63,7 @@ struct Cached {
 /// Seeds in memory: at most [`MOST_CACHED`], each for a limited time.
 #[derive(Debug)]
 struct SeedCache {
-    seeds: Cache<SeedRef, Cached>,
+    seeds: Cache<SecretVersion, Cached>,
     keep_for: Duration,
 }
 
@@ -73,7 +78,7 @@ impl SeedCache {
     /// The seed, read if it is not in memory. Of concurrent requests one reads; if it fails, the next one tries.
     async fn get_or_read<F: Future<Output = Result<Seed, StoreError>>>(
         &self,
-        seed_ref: &SeedRef,
+        secret: &SecretVersion,
         now: Timestamp,
         read: impl FnOnce() -> F,
     ) -> Result<Arc<Seed>, StoreError> {
@@ -86,7 +91,7 @@ impl SeedCache {
                 read_at: now,
             })
         };
-        let cached = self.seeds.get_or_insert_async(seed_ref, read).await?;
+        let cached = self.seeds.get_or_insert_async(secret, read).await?;
         Ok(cached.seed)
     }
 
@@ -96,61 +101,91 @@ impl SeedCache {
     }
 }
 
-/// The secrets of all devices.
+/// The seeds of all devices.
 #[derive(Debug)]
 pub struct SecretsManagerSeeds<C> {
     pub(super) client: Client,
     clock: C,
     cache: SeedCache,
+    key_ring: Option<CachedKeyRing<C>>,
     #[cfg(feature = "registry")]
     pub(super) kms_key: Option<String>,
+    #[cfg(feature = "registry")]
+    pub(super) storage: SeedStorage,
 }
 
-impl<C: Clock> SecretsManagerSeeds<C> {
-    /// With a clock, and how long a seed may stay in memory.
+impl<C: Clock + Clone> SecretsManagerSeeds<C> {
+    /// With a clock, how long a seed may stay in memory, and the secret that is the key ring. Without a key ring, a sealed
+    /// seed is an error.
     #[must_use]
-    pub fn new(client: &Client, clock: C, cache_for: Duration) -> Self {
+    pub fn new(client: &Client, clock: C, cache_for: Duration, key_ring: Option<String>) -> Self {
+        let key_ring = key_ring.map(|secret| CachedKeyRing::new(client, secret, clock.clone(), cache_for));
         Self {
             client: client.clone(),
             clock,
             cache: SeedCache::new(cache_for),
+            key_ring,
             #[cfg(feature = "registry")]
             kms_key: None,
+            #[cfg(feature = "registry")]
+            storage: SeedStorage::Secrets,
+        }
+    }
+}
+
+impl<C: Clock> SecretsManagerSeeds<C> {
+    /// Opens a connection by reading the key ring. If that fails, it is read when it is needed.
+    pub async fn warm_up(&self) {
+        if let Some(ring) = &self.key_ring {
+            let _ = ring.newest().await;
         }
     }
 
-    /// Opens a connection by reading a secret that does not exist. Its result does not matter.
-    pub async fn warm_up(&self, prefix: &str) {
-        let _ = self
-            .client
-            .get_secret_value()
-            .secret_id(format!("{prefix}/seed/none"))
-            .send()
-            .await;
+    pub(super) fn key_ring(&self) -> Result<&CachedKeyRing<C>, StoreError> {
+        self.key_ring
+            .as_ref()
+            .ok_or(corrupt("no key ring is configured, and a seed is sealed"))
     }
 
-    async fn read(&self, seed_ref: &SeedRef) -> Result<Seed, StoreError> {
-        let found = self.get_value(seed_ref).await;
+    pub(super) async fn open(
+        &self,
+        key: &DeviceKey,
+        id: SealedId,
+        sealed: Option<&SealedSeed>,
+    ) -> Result<Seed, StoreError> {
+        let sealed = sealed.ok_or(corrupt("a sealed seed without its blob"))?;
+        let key_id = sealed.key_id().ok_or(corrupt("a sealed seed of another format"))?;
+        let ring = self.key_ring()?.with_key(key_id).await?;
+        ring.open(key, id, sealed)
+    }
+
+    async fn read(&self, secret: &SecretVersion) -> Result<Seed, StoreError> {
+        let found = self.get_value(secret).await;
         seed_in(found.map_err(|error| unavailable("GetSecretValue", &error))?)
     }
 
     pub(super) async fn get_value(
         &self,
-        seed_ref: &SeedRef,
+        secret: &SecretVersion,
     ) -> Result<GetSecretValueOutput, SdkError<GetSecretValueError>> {
         self.client
             .get_secret_value()
-            .secret_id(seed_ref.name())
-            .version_id(seed_ref.version())
+            .secret_id(secret.name())
+            .version_id(secret.version())
             .send()
             .await
     }
 }
 
 impl<C: Clock> SeedStore for SecretsManagerSeeds<C> {
-    async fn get(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
-        let (seed_ref, now) = (&device.seed_ref, self.clock.now());
-        let seed = self.cache.get_or_read(seed_ref, now, || self.read(seed_ref)).await?;
+    async fn get(&self, key: &DeviceKey, device: &Device) -> Result<Arc<Seed>, StoreError> {
+        let seed = match &device.seed_ref {
+            SeedRef::Sealed(id) => Arc::new(self.open(key, *id, device.sealed.as_ref()).await?),
+            SeedRef::Secret(secret) => {
+                let now = self.clock.now();
+                self.cache.get_or_read(secret, now, || self.read(secret)).await?
+            }
+        };
         if seed.parameters() == device.parameters {
             Ok(seed)
         } else {
@@ -198,7 +233,9 @@ mod tests {
             Seed::from_base32(SEED, OtpParameters::default()).map_err(|_| corrupt("a seed"))
         };
         let seed_ref = SeedRef::new(&format!("mfa/seed/{number}"), "1")?;
-        cache.get_or_read(&seed_ref, now, read).await?;
+        cache
+            .get_or_read(seed_ref.secret().ok_or("no secret")?, now, read)
+            .await?;
         Ok(was_read)
     }
 

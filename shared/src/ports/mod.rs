@@ -66,7 +66,8 @@ pub trait DeviceStore: Send + Sync {
     /// Writes `new` if the device still has the version and the seed of `held`, in one conditional write that returns
     /// the state that it failed on. `used_at` is the time of a successful use, if this is one.
     ///
-    /// If `new` has another seed, that one must be the pending seed too; the same write ends its being pending.
+    /// If `new` has another seed, that one must be the pending seed too; the same write ends its being pending. A sealed
+    /// seed is moved by the store, and never written from `new`.
     ///
     /// # Errors
     /// [`StoreError`]; the write may have taken effect anyway, so no verdict can be given.
@@ -81,10 +82,10 @@ pub trait DeviceStore: Send + Sync {
 
 /// The store of seeds, as a sign-in uses it.
 pub trait SeedStore: Send + Sync {
-    /// Reads a device's seed and checks that it was made for the device's parameters. What a version names never
-    /// changes, so it may come from memory.
+    /// Reads or opens a device's seed and checks that it was made for the device's parameters, and a sealed one for the
+    /// device. What a secret's version names never changes, so it may come from memory.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be read, parsed or used.
-    fn get(&self, device: &Device) -> impl Future<Output = Result<Arc<Seed>, StoreError>> + Send;
+    /// [`StoreError`] if it cannot be read, opened, parsed or used.
+    fn get(&self, key: &DeviceKey, device: &Device) -> impl Future<Output = Result<Arc<Seed>, StoreError>> + Send;
 }

@@ -6,7 +6,7 @@ use super::registry::{DevicePage, DeviceRegistry, SeedRegistry};
 use crate::clock::Timestamp;
 use crate::device::DeviceRecord;
 use crate::error::StoreError;
-use crate::names::{DeviceKey, Owner, SeedRef, UserName};
+use crate::names::{DeviceKey, Owner, SecretVersion, UserName};
 
 /// Which devices to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,11 +76,11 @@ pub trait SeedInventory: SeedRegistry {
     /// [`StoreError`].
     fn describe(&self, name: &str) -> impl Future<Output = Result<Option<SeedSummary>, StoreError>> + Send;
 
-    /// Deletes a seed, every version of its name, for good, if it exists.
+    /// Deletes a secret, every version of its name, for good, if it exists.
     ///
     /// # Errors
-    /// [`StoreError`]; the seed may be gone anyway.
-    fn purge(&self, seed: &SeedRef) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// [`StoreError`]; the secret may be gone anyway.
+    fn purge(&self, seed: &SecretVersion) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Restores a seed that was removed but not purged. One that was not removed stays as it is.
     ///

@@ -8,9 +8,10 @@ use super::{DeviceStore, SeedStore, Stored, Written};
 use crate::clock::Timestamp;
 use crate::device::{Device, DeviceRecord, PendingSeed, RegisteredBy, Registration};
 use crate::error::StoreError;
-use crate::names::{AuthId, DeviceKey, Owner, SeedRef, UserName};
+use crate::names::{AuthId, DeviceKey, Owner, SealedId, SecretVersion, SeedRef, UserName};
 use crate::otp::Seed;
 use crate::registration::Activation;
+use crate::sealed::{SealedSeed, SeedStorage};
 
 /// An item that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -135,22 +136,41 @@ pub trait ActivationStore: Send + Sync {
 
 /// The store of seeds, as registration uses it.
 pub trait SeedRegistry: SeedStore {
-    /// Reads a seed with the parameters that it was stored with, never from memory; `None` if that version does not
-    /// exist or was removed.
+    /// Where new seeds are kept.
+    fn storage(&self) -> SeedStorage;
+
+    /// Reads or opens a seed of a device with the parameters that it was stored with; a secret never from memory. `None` if
+    /// that version of a secret does not exist or was removed.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be read or parsed.
-    fn read(&self, seed: &SeedRef) -> impl Future<Output = Result<Option<Seed>, StoreError>> + Send;
+    /// [`StoreError`] if it cannot be read, opened or parsed.
+    fn read(
+        &self,
+        key: &DeviceKey,
+        seed: &SeedRef,
+        sealed: Option<&SealedSeed>,
+    ) -> impl Future<Output = Result<Option<Seed>, StoreError>> + Send;
 
-    /// Stores a seed under a new name.
+    /// Seals a seed for a device, under the current key of the key ring. Stores nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the key ring cannot be read.
+    fn seal(
+        &self,
+        key: &DeviceKey,
+        id: SealedId,
+        seed: &Seed,
+    ) -> impl Future<Output = Result<SealedSeed, StoreError>> + Send;
+
+    /// Stores a seed in a secret with a new name.
     ///
     /// # Errors
     /// [`StoreError`]; the seed may be stored anyway.
-    fn create(&self, name: &str, seed: &Seed) -> impl Future<Output = Result<SeedRef, StoreError>> + Send;
+    fn create(&self, name: &str, seed: &Seed) -> impl Future<Output = Result<SecretVersion, StoreError>> + Send;
 
-    /// Removes a seed, every version of its name, if it exists. It can be restored for 30 days.
+    /// Removes a secret, every version of its name, if it exists. It can be restored for 30 days.
     ///
     /// # Errors
-    /// [`StoreError`]; the seed may be gone anyway.
-    fn remove(&self, seed: &SeedRef) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// [`StoreError`]; the secret may be gone anyway.
+    fn remove(&self, seed: &SecretVersion) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

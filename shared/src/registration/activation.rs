@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::device::{Attempt, Device, DeviceRecord, NewSeed, Refusal, Status, Verdict, admit_activation};
 use crate::error::StoreError;
 use crate::names::{AuthId, DeviceKey, SeedRef, WriteId};
-use crate::otp::Offer;
+use crate::otp::{Offer, Seed};
 use crate::policy::Policy;
 use crate::ports::registry::{DeviceRegistry, SeedRegistry};
 use crate::settlement::{Settlement, Unsettled, settle};
@@ -64,7 +64,7 @@ pub enum NotActivated {
     #[error("the attempt was not evaluated")]
     Refused(Refusal),
     /// The seed of a device that waits for it does not exist, cannot be read, or was made for other parameters.
-    #[error("the secret {} does not exist or cannot be used", .seed.name())]
+    #[error("the seed {seed} does not exist or cannot be used")]
     NoSeed {
         /// Which seed.
         seed: SeedRef,
@@ -123,20 +123,9 @@ pub async fn activate(
     // A gate that refuses answers without the seed.
     admit_activation(&record.device, id, activation.expires_at, offer.kind(), now, policy)
         .map_err(NotActivated::Refused)?;
-    let seed = match seeds.read(&new.seed_ref).await {
-        Ok(Some(seed)) if seed.parameters() == new.parameters => seed,
-        unusable => {
-            // Whoever registered or removed the device since may have removed its seed.
-            let record = devices.record(key).await?.ok_or(NotActivated::Gone)?;
-            if is_active_with(&record, &new.seed_ref) {
-                return Ok(Activated::AlreadyActive);
-            }
-            require_waiting(&record, &new.seed_ref, now)?;
-            return Err(NotActivated::NoSeed {
-                seed: new.seed_ref.clone(),
-                error: unusable.err(),
-            });
-        }
+    let (record, seed) = with_seed(devices, seeds, activation, record, now).await?;
+    let Some(seed) = seed else {
+        return Ok(Activated::AlreadyActive);
     };
     let attempt = Attempt {
         auth_id: id,
@@ -150,7 +139,7 @@ pub async fn activate(
         Ok((verdict, device)) => {
             let replaces = verdict == Verdict::Accepted && former != new.seed_ref;
             if replaces {
-                leftovers.unwanted.push(former);
+                leftovers.add([&former]);
             }
             let seconds_late = match (verdict, offer) {
                 (Verdict::Rejected, Offer::Single(code)) => seed.seconds_late(code, now),
@@ -173,13 +162,48 @@ pub async fn activate(
             let stored = devices.record(key).await.ok().flatten();
             if stored.is_some_and(|stored| is_active_with(&stored, &new.seed_ref)) {
                 if former != new.seed_ref {
-                    leftovers.unwanted.push(former);
+                    leftovers.add([&former]);
                 }
                 return Ok(Activated::AlreadyActive);
             }
             Err(error.into())
         }
     }
+}
+
+/// The seed that an activation is of, and the device as it was read with it; none if the device was activated in the
+/// meantime.
+async fn with_seed(
+    devices: &impl DeviceRegistry,
+    seeds: &impl SeedRegistry,
+    activation: &Activation,
+    record: DeviceRecord,
+    now: Timestamp,
+) -> Result<(DeviceRecord, Option<Seed>), NotActivated> {
+    let Activation { key, seed: new, .. } = activation;
+    let read = async |sealed| seeds.read(key, &new.seed_ref, sealed).await;
+    let sealed = record.sealed(&new.seed_ref);
+    let mut unusable = match read(sealed).await {
+        Ok(Some(seed)) if seed.parameters() == new.parameters => return Ok((record, Some(seed))),
+        unusable => unusable.err(),
+    };
+    // Whoever registered or removed the device since may have removed its seed.
+    let again = devices.record(key).await?.ok_or(NotActivated::Gone)?;
+    if is_active_with(&again, &new.seed_ref) {
+        return Ok((again, None));
+    }
+    require_waiting(&again, &new.seed_ref, now)?;
+    let resealed = again.sealed(&new.seed_ref);
+    if resealed.is_some() && resealed != sealed {
+        match read(resealed).await {
+            Ok(Some(seed)) if seed.parameters() == new.parameters => return Ok((again, Some(seed))),
+            still_unusable => unusable = still_unusable.err(),
+        }
+    }
+    Err(NotActivated::NoSeed {
+        seed: new.seed_ref.clone(),
+        error: unusable,
+    })
 }
 
 fn is_active_with(record: &DeviceRecord, seed: &SeedRef) -> bool {

@@ -12,21 +12,33 @@ pub use activation::{Activated, Activation, NotActivated, activate};
 pub use removal::{NotRemoved, remove};
 pub use room::{Limits, make_room, user_devices};
 pub use write::{
-    NotRegistered, NotStored, RegisterRequest, RegistrationRefusal, RegistrationWrite, plan, register,
+    NotRegistered, NotStored, RegisterRequest, RegistrationRefusal, RegistrationWrite, StoredSeed, plan, register,
     require_registrable, store_seed,
 };
 
 use crate::device::{Device, DeviceRecord};
 use crate::error::StoreError;
-use crate::names::SeedRef;
+use crate::names::{SecretVersion, SeedRef};
 
-/// Seeds that a use case leaves behind.
+/// Secrets that a use case leaves behind. A sealed seed leaves nothing: it goes with its device.
 #[derive(Debug, Default)]
 pub struct Leftovers {
     /// No device names them any more, and no write that does can take effect.
-    pub unwanted: Vec<SeedRef>,
-    /// A seed that a write may still name, and why that is not known. The doctor removes it when no device does.
-    pub kept: Option<(SeedRef, KeptBecause)>,
+    pub unwanted: Vec<SecretVersion>,
+    /// A secret that a write may still name, and why that is not known. The doctor removes it when no device does.
+    pub kept: Option<(SecretVersion, KeptBecause)>,
+}
+
+impl Leftovers {
+    /// No device names these seeds any more.
+    pub fn add<'a>(&mut self, seeds: impl IntoIterator<Item = &'a SeedRef>) {
+        let secrets = seeds.into_iter().filter_map(SeedRef::secret);
+        self.unwanted.extend(secrets.cloned());
+    }
+
+    fn keep(&mut self, seed: &SeedRef, why: KeptBecause) {
+        self.kept = seed.secret().map(|secret| (secret.clone(), why));
+    }
 }
 
 /// Why it is not known whether a seed is named.

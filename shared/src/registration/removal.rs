@@ -45,7 +45,7 @@ pub async fn remove(
         }
         let stored = match devices.remove_seeded(key, &record.device.seed_ref).await? {
             Removed::Yes(removed) => {
-                leftovers.unwanted.extend(removed.seeds().cloned());
+                leftovers.add(removed.seeds());
                 return Ok(());
             }
             Removed::No(stored) => stored,
@@ -54,7 +54,7 @@ pub async fn remove(
             Some(stored) if is_same_registration(&record, &stored) => record = *stored,
             // Gone, by an earlier try of this call or by another one; what is there now was registered since.
             _ => {
-                leftovers.unwanted.extend(record.seeds().cloned());
+                leftovers.add(record.seeds());
                 return Ok(());
             }
         }

@@ -91,7 +91,7 @@ pub async fn make_room(
         }
         match devices.remove_held(&record.key, &record.device).await? {
             Written::Yes => {
-                leftovers.unwanted.extend(record.seeds().cloned());
+                leftovers.add(record.seeds());
                 gone += 1;
             }
             // Someone else removed it, and its seed.

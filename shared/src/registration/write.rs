@@ -7,11 +7,12 @@ use super::{KeptBecause, Leftovers, may_still_take_effect};
 use crate::clock::Timestamp;
 use crate::device::{Device, DeviceRecord, NewSeed, PendingSeed, RegisteredBy, Registration, Status};
 use crate::error::{RandomError, StoreError};
-use crate::names::{DeviceKey, SeedRef, seed_name};
+use crate::names::{DeviceKey, SealedId, SecretVersion, SeedRef, seed_name};
 use crate::otp::Seed;
 use crate::ports::registry::{DeviceRegistry, SeedRegistry};
 use crate::ports::{Stored, Written};
 use crate::random::Random;
+use crate::sealed::{SealedSeed, SeedStorage};
 
 /// How often a registration is tried while others write the same device.
 const MOST_TRIES: u8 = 3;
@@ -23,6 +24,8 @@ pub struct RegisterRequest {
     pub key: DeviceKey,
     /// Its seed.
     pub seed: NewSeed,
+    /// The seed itself, if it is sealed.
+    pub sealed: Option<SealedSeed>,
     /// Whether an active device gets a new seed.
     pub replace: bool,
     /// The status of a new device: active only for imports.
@@ -125,20 +128,27 @@ pub fn plan(
     require_registrable(stored, request.replace)?;
     let Some(DeviceRecord { device: held, .. }) = stored else {
         let NewSeed { seed_ref, parameters } = request.seed.clone();
-        let device = Device::registered(request.version, request.status, seed_ref, parameters);
-        return Ok(RegistrationWrite::Create(device));
+        return Ok(RegistrationWrite::Create(Device {
+            sealed: request.sealed.clone(),
+            ..Device::registered(request.version, request.status, seed_ref, parameters)
+        }));
     };
     let held = held.clone();
     match held.status {
         Status::ActivationRequired => {
             let version = held.version.saturating_add(1);
             let NewSeed { seed_ref, parameters } = request.seed.clone();
+            let sealed = request.sealed.clone();
             let new = match request.status {
                 // Wrong codes of the unfinished registration do not count against a seed that is in use at once.
-                Status::Active => Device::registered(version, Status::Active, seed_ref, parameters),
+                Status::Active => Device {
+                    sealed,
+                    ..Device::registered(version, Status::Active, seed_ref, parameters)
+                },
                 Status::ActivationRequired | Status::Disabled => Device {
                     version,
                     seed_ref,
+                    sealed,
                     parameters,
                     ..held.clone()
                 },
@@ -149,6 +159,7 @@ pub fn plan(
             held,
             pending: PendingSeed {
                 seed_ref: request.seed.seed_ref.clone(),
+                sealed: request.sealed.clone(),
                 until: request.pending_until,
             },
         }),
@@ -186,7 +197,7 @@ pub async fn register(
         let write = match plan(stored.as_ref(), request) {
             Ok(write) => write,
             Err(refusal) => {
-                leftovers.unwanted.push(seed.clone());
+                leftovers.add([seed]);
                 return Err(NotRegistered::Refused(refusal));
             }
         };
@@ -203,7 +214,7 @@ pub async fn register(
             Ok(true) => {}
             // The write would still take effect, late.
             Ok(false) if stored.is_none() && now.is_none() => {
-                leftovers.kept = Some((seed.clone(), KeptBecause::WriteMayTakeEffect));
+                leftovers.keep(seed, KeptBecause::WriteMayTakeEffect);
                 return Err(NotRegistered::Contention);
             }
             Ok(false) if may_be_superseded(stored.as_ref(), request.version, now.as_ref()) => break,
@@ -224,10 +235,10 @@ pub async fn register(
         };
         let former = stored.iter().flat_map(DeviceRecord::seeds);
         let former = former.filter(|former| *former != seed && Some(*former) != own);
-        leftovers.unwanted.extend(former.cloned());
+        leftovers.add(former);
         return Ok(());
     }
-    leftovers.unwanted.push(seed.clone());
+    leftovers.add([seed]);
     Err(NotRegistered::Contention)
 }
 
@@ -285,12 +296,12 @@ async fn names_seed(
         Ok(Some(record)) if record.seeds().any(|named| named == seed) => return true,
         Ok(record) if may_still_take_effect(held, record.as_ref()) => KeptBecause::WriteMayTakeEffect,
         Ok(_) => {
-            leftovers.unwanted.push(seed.clone());
+            leftovers.add([seed]);
             return false;
         }
         Err(error) => KeptBecause::Unreadable(error),
     };
-    leftovers.kept = Some((seed.clone(), why));
+    leftovers.keep(seed, why);
     false
 }
 
@@ -305,27 +316,49 @@ pub enum NotStored {
     Store(#[from] StoreError),
 }
 
-/// Stores a seed under a new random name.
+/// A seed that is stored for a device, or sealed to be stored beside it.
+#[derive(Debug, Clone)]
+pub struct StoredSeed {
+    /// Where it is.
+    pub seed_ref: SeedRef,
+    /// The seed itself, if it is sealed.
+    pub sealed: Option<SealedSeed>,
+}
+
+/// Stores a seed in a secret with a new random name, or seals it for its device, as the store keeps new seeds.
 ///
 /// # Errors
-/// [`NotStored`]; the seed may be stored anyway, and is among the leftovers then.
+/// [`NotStored`]; a secret may be stored anyway, and is among the leftovers then.
 pub async fn store_seed(
     seeds: &impl SeedRegistry,
     random: &impl Random,
     prefix: &str,
+    key: &DeviceKey,
     seed: &Seed,
     leftovers: &mut Leftovers,
-) -> Result<SeedRef, NotStored> {
-    let name = seed_name(prefix, random.sixteen_bytes()?);
+) -> Result<StoredSeed, NotStored> {
+    let drawn = random.sixteen_bytes()?;
+    if seeds.storage() == SeedStorage::Sealed {
+        let id = SealedId::from_random_bytes(drawn);
+        let sealed = Some(seeds.seal(key, id, seed).await?);
+        let seed_ref = SeedRef::Sealed(id);
+        return Ok(StoredSeed { seed_ref, sealed });
+    }
+    let name = seed_name(prefix, drawn);
     let error = match seeds.create(&name, seed).await {
-        Ok(seed_ref) => return Ok(seed_ref),
+        Ok(secret) => {
+            return Ok(StoredSeed {
+                seed_ref: SeedRef::Secret(secret),
+                sealed: None,
+            });
+        }
         Err(error) => error,
     };
     // Its version is unknown, and removing it needs none.
     if !error.is_throttled()
-        && let Ok(seed_ref) = SeedRef::new(&name, "unknown")
+        && let Ok(secret) = SecretVersion::new(&name, "unknown")
     {
-        leftovers.unwanted.push(seed_ref);
+        leftovers.unwanted.push(secret);
     }
     Err(error.into())
 }

@@ -14,7 +14,9 @@ use crate::device::{
     Registration, Status, Verdict,
 };
 use crate::error::StoreError;
-use crate::names::{AuthId, ClientId, DeviceKey, DeviceName, NameError, Owner, SeedRef, UserName, WriteId, seed_name};
+use crate::names::{
+    AuthId, ClientId, DeviceKey, DeviceName, NameError, Owner, SecretVersion, SeedRef, UserName, WriteId, seed_name,
+};
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
 use crate::policy::Policy;
 use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedSummary};
@@ -402,6 +404,7 @@ async fn a_write_never_creates_a_device(store: &impl DeviceInventory, key: &Devi
 fn pending() -> Result<PendingSeed, NameError> {
     Ok(PendingSeed {
         seed_ref: SeedRef::new("contract/seed/pending", "v")?,
+        sealed: None,
         until: Timestamp::from_secs(THEN + 3_600),
     })
 }
@@ -486,8 +489,9 @@ async fn current(store: &impl DeviceInventory, key: &DeviceKey) -> Result<Device
 
 async fn a_write_needs_version_and_seed(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let stored = current(store, key).await?;
-    let seed_ref = SeedRef::new(stored.seed_ref.name(), "another-version")?;
-    let name = SeedRef::new(&format!("{}0", stored.seed_ref.name()), stored.seed_ref.version())?;
+    let secret = stored.seed_ref.secret().ok_or("the seed is in no secret")?;
+    let seed_ref = SeedRef::new(secret.name(), "another-version")?;
+    let name = SeedRef::new(&format!("{}0", secret.name()), secret.version())?;
     for held in [
         Device {
             version: stored.version + 1,
@@ -1071,12 +1075,25 @@ fn name(number: u8) -> String {
     seed_name(SEED_PREFIX, [number; 16])
 }
 
-fn holder(seed_ref: &SeedRef, parameters: OtpParameters) -> Result<Device, NameError> {
+fn holder(secret: &SecretVersion, parameters: OtpParameters) -> Result<Device, NameError> {
     Ok(Device {
-        seed_ref: seed_ref.clone(),
+        seed_ref: SeedRef::Secret(secret.clone()),
         parameters,
         ..device(1)?
     })
+}
+
+/// A seed in a secret is not bound to a device.
+fn anyone() -> Result<DeviceKey, NameError> {
+    key("contract", "anyone", "phone")
+}
+
+async fn read_secret(
+    store: &impl SeedInventory,
+    secret: &SecretVersion,
+) -> Result<Option<Seed>, Box<dyn Error + Send + Sync>> {
+    let seed_ref = SeedRef::Secret(secret.clone());
+    Ok(store.read(&anyone()?, &seed_ref, None).await?)
 }
 
 fn same_seed(what: &str, got: &Seed, expected: &Seed) -> Result<(), String> {
@@ -1098,14 +1115,15 @@ async fn seeds_come_back_as_they_were(store: &impl SeedInventory) -> Outcome {
         same("the name of a seed", &seed_ref.name(), &name(number).as_str())?;
         stored.push((holder(&seed_ref, parameters)?, seed));
     }
+    let anyone = anyone()?;
     for (device, seed) in &stored {
-        let reads = join_all((0..RACERS).map(|_| store.get(device))).await;
+        let reads = join_all((0..RACERS).map(|_| store.get(&anyone, device))).await;
         for read in reads {
             same_seed("a seed that was stored is read as it was", read?.as_ref(), seed)?;
         }
         same_seed(
             "a seed is the same when it is read again",
-            store.get(device).await?.as_ref(),
+            store.get(&anyone, device).await?.as_ref(),
             seed,
         )?;
     }
@@ -1123,16 +1141,16 @@ async fn a_seed_name_is_used_once(store: &impl SeedInventory) -> Outcome {
         store.create(&name(101), &second).await.is_err(),
         "a name that is taken is an error",
     )?;
-    let read = store.get(&holder(&seed_ref, parameters)?).await?;
+    let read = store.get(&anyone()?, &holder(&seed_ref, parameters)?).await?;
     same_seed("the seed that was there first stays", read.as_ref(), &first)?;
     Ok(())
 }
 
 async fn a_missing_seed_is_an_error(store: &impl SeedInventory) -> Outcome {
     let parameters = OtpParameters::default();
-    let unknown = SeedRef::new(&name(102), "11111111-2222-4333-8444-555555555555")?;
+    let unknown = SecretVersion::new(&name(102), "11111111-2222-4333-8444-555555555555")?;
     ensure(
-        store.get(&holder(&unknown, parameters)?).await.is_err(),
+        store.get(&anyone()?, &holder(&unknown, parameters)?).await.is_err(),
         "a seed that was never stored is an error",
     )?;
     store.remove(&unknown).await?;
@@ -1140,12 +1158,12 @@ async fn a_missing_seed_is_an_error(store: &impl SeedInventory) -> Outcome {
     let seed_ref = store
         .create(&name(103), &Seed::from_bytes(&[3; 20], parameters)?)
         .await?;
-    let other = SeedRef::new(seed_ref.name(), "11111111-2222-4333-8444-555555555555")?;
+    let other = SecretVersion::new(seed_ref.name(), "11111111-2222-4333-8444-555555555555")?;
     ensure(
-        store.get(&holder(&other, parameters)?).await.is_err(),
+        store.get(&anyone()?, &holder(&other, parameters)?).await.is_err(),
         "an unknown version of a seed is an error",
     )?;
-    store.get(&holder(&seed_ref, parameters)?).await?;
+    store.get(&anyone()?, &holder(&seed_ref, parameters)?).await?;
 
     // Never read before, so that it is in no memory.
     let removed = store
@@ -1153,26 +1171,29 @@ async fn a_missing_seed_is_an_error(store: &impl SeedInventory) -> Outcome {
         .await?;
     store.remove(&removed).await?;
     ensure(
-        store.get(&holder(&removed, parameters)?).await.is_err(),
+        store.get(&anyone()?, &holder(&removed, parameters)?).await.is_err(),
         "a removed seed is an error",
     )?;
     store.remove(&removed).await?;
     ensure(
-        store.get(&holder(&removed, parameters)?).await.is_err(),
+        store.get(&anyone()?, &holder(&removed, parameters)?).await.is_err(),
         "a seed that was removed twice is an error",
     )?;
-    ensure(store.read(&removed).await?.is_none(), "a removed seed is not there")?;
+    ensure(
+        read_secret(store, &removed).await?.is_none(),
+        "a removed seed is not there",
+    )?;
     store.purge(&removed).await?;
     ensure(
-        store.read(&removed).await?.is_none(),
+        read_secret(store, &removed).await?.is_none(),
         "a seed that was removed for good is not there",
     )?;
     ensure(
-        store.read(&unknown).await?.is_none(),
+        read_secret(store, &unknown).await?.is_none(),
         "a seed that was never stored is not there",
     )?;
     ensure(
-        store.read(&other).await?.is_none(),
+        read_secret(store, &other).await?.is_none(),
         "an unknown version of a seed is not there",
     )?;
     let of_sixty_seconds = OtpParameters {
@@ -1181,14 +1202,13 @@ async fn a_missing_seed_is_an_error(store: &impl SeedInventory) -> Outcome {
     };
     let seed = Seed::from_bytes(&[6; 20], of_sixty_seconds)?;
     let at_once = store.create(&name(106), &seed).await?;
-    let read = store
-        .read(&at_once)
+    let read = read_secret(store, &at_once)
         .await?
         .ok_or("a seed that was stored is not there")?;
     same_seed("a seed is read with its own parameters", &read, &seed)?;
     store.purge(&at_once).await?;
     ensure(
-        store.read(&at_once).await?.is_none(),
+        read_secret(store, &at_once).await?.is_none(),
         "a seed that was removed for good is not there",
     )?;
     store.purge(&at_once).await?;
@@ -1202,7 +1222,7 @@ async fn a_missing_seed_is_an_error(store: &impl SeedInventory) -> Outcome {
         store.create(&name(107), &seed).await.is_err(),
         "the name of a seed that can be recovered is taken",
     )?;
-    store.get(&holder(&seed_ref, parameters)?).await?;
+    store.get(&anyone()?, &holder(&seed_ref, parameters)?).await?;
     Ok(())
 }
 
@@ -1213,14 +1233,14 @@ async fn a_seed_for_other_parameters_is_an_error(store: &impl SeedInventory) -> 
         .await?;
     for read_before in [false, true] {
         for other in every_parameters().filter(|other| *other != parameters) {
-            let read = store.get(&holder(&seed_ref, other)?).await;
+            let read = store.get(&anyone()?, &holder(&seed_ref, other)?).await;
             ensure(
                 read.is_err(),
                 "a seed that is made for other parameters than its device's is an error",
             )?;
         }
         if !read_before {
-            store.get(&holder(&seed_ref, parameters)?).await?;
+            store.get(&anyone()?, &holder(&seed_ref, parameters)?).await?;
         }
     }
     Ok(())
@@ -1261,7 +1281,7 @@ async fn seeds_are_listed_and_brought_back(store: &impl SeedInventory) -> Outcom
     let names = all.iter().map(|listed| listed.name.as_str());
     let expected = created.iter().filter(|seed| *seed != second);
     ensure(
-        names.eq(expected.clone().map(SeedRef::name)),
+        names.eq(expected.clone().map(SecretVersion::name)),
         "all seeds are listed once, but what is gone for good is not",
     )?;
     for (listed, seed) in all.iter().zip(expected) {
@@ -1283,7 +1303,7 @@ async fn seeds_are_listed_and_brought_back(store: &impl SeedInventory) -> Outcom
     )?;
     for _ in 0..2 {
         store.restore(first.name()).await?;
-        let read = store.read(first).await?;
+        let read = read_secret(store, first).await?;
         ensure(read.is_some(), "a seed that was brought back can be read")?;
     }
     for seed in &created {

@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::clock::Timestamp;
 use crate::device::{Accepted, Auth, Device, DeviceRecord, PendingSeed, RegisteredBy, Registration, Status};
 use crate::error::{StoreError, Throttled};
-use crate::names::{AuthId, DeviceKey, Owner, SeedRef, UserName};
+use crate::names::{AuthId, DeviceKey, Owner, SealedId, SecretVersion, SeedRef, UserName};
 use crate::otp::Seed;
 use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedPage, SeedSummary};
 use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry, Unreadable};
 use crate::ports::{AuthStore, DeviceStore, SeedStore, Stored, Written};
 use crate::registration::Activation;
+use crate::sealed::{SealedSeed, SeedStorage};
 
 const STORE: &str = "memory";
 /// Seeds on one page: few, so that tests see several pages.
@@ -47,6 +48,8 @@ pub enum Op {
     Reseed,
     /// `read` of seeds.
     Read,
+    /// `seal` of seeds.
+    Seal,
     /// `describe` of seeds.
     Describe,
     /// `restore` of seeds.
@@ -67,6 +70,7 @@ impl Op {
             Self::SetPendingSeed => "set_pending_seed",
             Self::Reseed => "reseed",
             Self::Read => "read",
+            Self::Seal => "seal",
             Self::Describe => "describe",
             Self::Restore => "restore",
         }
@@ -560,13 +564,19 @@ impl DeviceStore for MemoryDevices {
             if !stored.is(held) {
                 return Written::No(Some(Box::new(stored.device.clone())));
             }
-            if swaps {
-                stored.pending = None;
-            }
+            // What is pending is moved, and what the device has stays: no sealed seed is written from `new`.
+            let sealed = if swaps {
+                stored.pending.take().and_then(|pending| pending.sealed)
+            } else {
+                stored.device.sealed.clone()
+            };
             if new.status == Status::Active {
                 stored.registration.activate_by = None;
             }
-            stored.device = as_table_holds(new);
+            stored.device = Device {
+                sealed,
+                ..as_table_holds(new)
+            };
             stored.last_used_at = used_at.map(whole_seconds).or(stored.last_used_at);
             Written::Yes
         };
@@ -758,11 +768,23 @@ impl StoredSeed {
     }
 }
 
+/// What a sealed seed of the memory stands for: it is only a number.
+#[derive(Debug)]
+struct Sealed {
+    key: DeviceKey,
+    id: SealedId,
+    seed: Arc<Seed>,
+}
+
 #[derive(Debug, Default)]
 struct Seeds {
     by_name: BTreeMap<String, StoredSeed>,
     versions: u64,
     now: Timestamp,
+    storage: SeedStorage,
+    sealed: HashMap<SealedSeed, Sealed>,
+    /// The current key of the key ring.
+    key: u8,
 }
 
 impl Seeds {
@@ -771,24 +793,52 @@ impl Seeds {
         format!("version-{}", self.versions)
     }
 
-    fn at(&self, seed: &SeedRef) -> Option<&StoredSeed> {
+    fn at(&self, seed: &SecretVersion) -> Option<&StoredSeed> {
         self.by_name
             .get(seed.name())
             .filter(|stored| !stored.removed && stored.version == seed.version())
     }
 
-    fn find(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
+    fn stored(
+        &self,
+        key: &DeviceKey,
+        seed: &SeedRef,
+        sealed: Option<&SealedSeed>,
+    ) -> Result<Option<&Arc<Seed>>, StoreError> {
+        let id = match seed {
+            SeedRef::Secret(secret) => return Ok(self.at(secret).map(|stored| &stored.seed)),
+            SeedRef::Sealed(id) => id,
+        };
+        let found = sealed.and_then(|sealed| self.sealed.get(sealed));
+        let own = found.filter(|sealed| sealed.key == *key && sealed.id == *id);
+        Ok(Some(&own.ok_or(corrupt("a sealed seed that does not open"))?.seed))
+    }
+
+    fn find(&self, key: &DeviceKey, device: &Device) -> Result<Arc<Seed>, StoreError> {
         let stored = self
-            .at(&device.seed_ref)
+            .stored(key, &device.seed_ref, device.sealed.as_ref())?
             .ok_or_else(|| unavailable("get", "there is no such seed"))?;
-        if stored.seed.parameters() == device.parameters {
-            Ok(Arc::clone(&stored.seed))
+        if stored.parameters() == device.parameters {
+            Ok(Arc::clone(stored))
         } else {
             Err(corrupt("a seed that is made for other parameters than its device's"))
         }
     }
 
-    fn create(&mut self, name: &str, version: &str, seed: &Seed) -> Result<SeedRef, StoreError> {
+    fn seal(&mut self, key: &DeviceKey, id: SealedId, seed: &Seed) -> Result<SealedSeed, StoreError> {
+        let number = u64::try_from(self.sealed.len()).unwrap_or_default().to_be_bytes();
+        let bytes = [SealedSeed::FORMAT, 0, 0, 0, self.key].into_iter().chain(number);
+        let sealed = SealedSeed::from_bytes(bytes.collect());
+        let stands_for = Sealed {
+            key: key.clone(),
+            id,
+            seed: Arc::new(copy_of(seed)?),
+        };
+        self.sealed.insert(sealed.clone(), stands_for);
+        Ok(sealed)
+    }
+
+    fn create(&mut self, name: &str, version: &str, seed: &Seed) -> Result<SecretVersion, StoreError> {
         match self.by_name.get(name) {
             // The version is drawn once per call, so this is the call's own repeated write.
             Some(stored) if stored.version == version => {}
@@ -804,7 +854,7 @@ impl Seeds {
                 self.by_name.insert(name.to_owned(), stored);
             }
         }
-        SeedRef::new(name, version).map_err(|_| corrupt("a seed's name or version"))
+        SecretVersion::new(name, version).map_err(|_| corrupt("a seed's name or version"))
     }
 }
 
@@ -846,7 +896,7 @@ impl MemorySeeds {
     pub fn put(&self, name: &str, seed: &Seed) -> Result<SeedRef, StoreError> {
         self.0.items(|seeds| {
             let version = seeds.new_version();
-            seeds.create(name, &version, seed)
+            seeds.create(name, &version, seed).map(SeedRef::Secret)
         })
     }
 
@@ -855,10 +905,22 @@ impl MemorySeeds {
         self.0.items(|seeds| seeds.now = whole_seconds(now));
     }
 
-    /// Whether a seed can be read, without a call.
+    /// How new seeds are kept from now on.
+    pub fn keep(&self, storage: SeedStorage) {
+        self.0.items(|seeds| seeds.storage = storage);
+    }
+
+    /// Seals with another key from now on, as after a rotation of the key ring.
+    pub fn rotate(&self) {
+        self.0.items(|seeds| seeds.key = seeds.key.wrapping_add(1));
+    }
+
+    /// Whether a secret can be read, without a call. A sealed seed is in none.
     #[must_use]
     pub fn has(&self, seed: &SeedRef) -> bool {
-        self.0.items(|seeds| seeds.at(seed).is_some())
+        let secret = seed.secret();
+        self.0
+            .items(|seeds| secret.is_some_and(|secret| seeds.at(secret).is_some()))
     }
 
     /// How many can be read.
@@ -876,25 +938,41 @@ impl fmt::Debug for MemorySeeds {
 }
 
 impl SeedStore for MemorySeeds {
-    async fn get(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
-        self.0.call(Op::Get, |seeds| seeds.find(device)).await?
+    async fn get(&self, key: &DeviceKey, device: &Device) -> Result<Arc<Seed>, StoreError> {
+        self.0.call(Op::Get, |seeds| seeds.find(key, device)).await?
     }
 }
 
 impl SeedRegistry for MemorySeeds {
-    async fn create(&self, name: &str, seed: &Seed) -> Result<SeedRef, StoreError> {
+    async fn create(&self, name: &str, seed: &Seed) -> Result<SecretVersion, StoreError> {
         let version = self.0.items(Seeds::new_version);
         self.0
             .call(Op::Create, |seeds| seeds.create(name, &version, seed))
             .await?
     }
 
-    async fn read(&self, seed: &SeedRef) -> Result<Option<Seed>, StoreError> {
-        let read = |seeds: &mut Seeds| seeds.at(seed).map(|stored| copy_of(&stored.seed)).transpose();
+    fn storage(&self) -> SeedStorage {
+        self.0.items(|seeds| seeds.storage)
+    }
+
+    async fn read(
+        &self,
+        key: &DeviceKey,
+        seed: &SeedRef,
+        sealed: Option<&SealedSeed>,
+    ) -> Result<Option<Seed>, StoreError> {
+        let read = |seeds: &mut Seeds| {
+            let stored = seeds.stored(key, seed, sealed)?;
+            stored.map(|stored| copy_of(stored)).transpose()
+        };
         self.0.call(Op::Read, read).await?
     }
 
-    async fn remove(&self, seed: &SeedRef) -> Result<(), StoreError> {
+    async fn seal(&self, key: &DeviceKey, id: SealedId, seed: &Seed) -> Result<SealedSeed, StoreError> {
+        self.0.call(Op::Seal, |seeds| seeds.seal(key, id, seed)).await?
+    }
+
+    async fn remove(&self, seed: &SecretVersion) -> Result<(), StoreError> {
         let remove = |seeds: &mut Seeds| {
             if let Some(stored) = seeds.by_name.get_mut(seed.name()) {
                 stored.removed = true;
@@ -905,7 +983,7 @@ impl SeedRegistry for MemorySeeds {
 }
 
 impl SeedInventory for MemorySeeds {
-    async fn purge(&self, seed: &SeedRef) -> Result<(), StoreError> {
+    async fn purge(&self, seed: &SecretVersion) -> Result<(), StoreError> {
         let purge = |seeds: &mut Seeds| drop(seeds.by_name.remove(seed.name()));
         self.0.call(Op::Purge, purge).await
     }
