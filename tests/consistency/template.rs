@@ -430,6 +430,7 @@ fn settings(changes: &[(&str, String)]) -> BTreeMap<String, String> {
         (config::AUTHS_TABLE, "auths"),
         (config::DEVICES_TABLE, "devices"),
         (config::SEED_PREFIX, "mfa"),
+        (config::KEY_RING, "mfa-key-ring"),
         (config::DEVICE_HASH_KEY, "0123456789abcdef"),
         (config::ISSUER, "MFA"),
     ];
