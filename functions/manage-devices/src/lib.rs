@@ -68,7 +68,8 @@ impl<C: Clock + Clone, R: Random, L: RequestLog> OnAws<C, R, L> {
         let devices = DynamoDevices::new(&clients.dynamodb, config.service.devices_table.clone());
         // Nothing is read twice here, so nothing is kept in memory.
         let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock.clone(), Duration::ZERO)
-            .encrypted_with(config.seed_key.clone());
+            .encrypted_with(config.seed_key.clone())
+            .tagged_with(&config.seed_tags);
         Self::new(activations, devices, seeds, config, clock, random, log)
     }
 

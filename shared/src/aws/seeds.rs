@@ -10,6 +10,8 @@ use std::time::Duration;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::{GetSecretValueError, GetSecretValueOutput};
+#[cfg(feature = "registry")]
+use aws_sdk_secretsmanager::types::Tag;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -104,6 +106,8 @@ pub struct SecretsManagerSeeds<C> {
     cache: SeedCache,
     #[cfg(feature = "registry")]
     pub(super) kms_key: Option<String>,
+    #[cfg(feature = "registry")]
+    pub(super) tags: Option<Vec<Tag>>,
 }
 
 impl<C: Clock> SecretsManagerSeeds<C> {
@@ -116,6 +120,8 @@ impl<C: Clock> SecretsManagerSeeds<C> {
             cache: SeedCache::new(cache_for),
             #[cfg(feature = "registry")]
             kms_key: None,
+            #[cfg(feature = "registry")]
+            tags: None,
         }
     }
 
