@@ -796,6 +796,7 @@ fn a_parameter_that_changes_a_function_publishes_a_new_version() -> Outcome {
         for long in ["ClientOwners", "ExistingDevicesTable"] {
             assert!(wanted.remove(long), "{name}: {long}");
         }
+        assert_eq!(wanted.remove("SeedTags"), name == "ManageDevicesFunction");
         wanted.insert("SettingsRevision".to_owned());
         let description = text(&own["VersionDescription"]["Fn::Sub"])?;
         let named: BTreeSet<String> = description

@@ -172,13 +172,17 @@ impl Target {
     /// # Errors
     /// [`Usage`] if a setting is missing or invalid.
     pub fn device_admin<T>(&self, terminal: T, yes: bool) -> Result<AwsDeviceAdmin<T>> {
-        let policy = config::policy(&self.settings).map_err(|error| Usage(shared::error::chain(&error)))?;
+        let invalid = |error| Usage(shared::error::chain(&error));
+        let policy = config::policy(&self.settings).map_err(invalid)?;
+        let tags = config::seed_tags(&self.settings).map_err(invalid)?;
         let (clients, clock) = (&self.clients, self.clock);
         let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock, Duration::ZERO);
         let seed_prefix = self.settings.get(Setting::SEED_PREFIX);
         Ok(DeviceAdmin {
             devices: DynamoDevices::new(&clients.dynamodb, self.settings.require(Setting::DEVICES_TABLE)?),
-            seeds: seeds.encrypted_with(self.settings.get(Setting::SEED_KEY)),
+            seeds: seeds
+                .encrypted_with(self.settings.get(Setting::SEED_KEY))
+                .tagged_with(&tags),
             clock,
             random: SystemRandom,
             terminal,
