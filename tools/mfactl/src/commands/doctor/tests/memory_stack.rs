@@ -173,6 +173,7 @@ pub(super) fn stack() -> DeployedStack {
                 ("AuthsTable", "Auths-1"),
                 ("DevicesTable", "Devices-1"),
                 ("SeedPrefix", "mfa/seed/"),
+                ("KeyRing", "KeyRing-1"),
             ]
             .map(owned),
         ),
@@ -210,6 +211,7 @@ pub(super) fn stores_of<D>(devices: D, seeds: MemorySeeds) -> Stores<D, MemorySe
         seeds,
         table: "Devices-1".to_owned(),
         prefix: "mfa/seed/".to_owned(),
+        has_key_ring: true,
     }
 }
 
