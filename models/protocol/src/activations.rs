@@ -101,7 +101,7 @@ impl Protocol {
             .as_ref()
             .and_then(|record| record.pending.as_ref())
             .and_then(number);
-        let unwanted = leftovers.unwanted.iter().filter_map(|seed| self.number(seed));
+        let unwanted = leftovers.unwanted.iter().filter_map(|seed| self.number_of_secret(seed));
         Ok((record.map(|record| record.device), pending, unwanted.collect()))
     }
 

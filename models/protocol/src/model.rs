@@ -7,7 +7,7 @@
 
 use shared::clock::Timestamp;
 use shared::device::{Attempt, Auth, Decision, Device, Status, Verdict, decide};
-use shared::names::{AuthId, DeviceKey, DeviceName, NameError, Owner, SeedRef, UserName, WriteId};
+use shared::names::{AuthId, DeviceKey, DeviceName, NameError, Owner, SecretVersion, SeedRef, UserName, WriteId};
 use shared::otp::{Matches, OfferKind, Step};
 use shared::policy::Policy;
 use shared::ports::Written;
@@ -63,6 +63,11 @@ impl Protocol {
 
     pub(crate) fn number(&self, seed: &SeedRef) -> Option<u8> {
         let position = self.seeds.iter().position(|one| one == seed)?;
+        u8::try_from(position).ok()
+    }
+
+    pub(crate) fn number_of_secret(&self, secret: &SecretVersion) -> Option<u8> {
+        let position = self.seeds.iter().position(|one| one.secret() == Some(secret))?;
         u8::try_from(position).ok()
     }
 

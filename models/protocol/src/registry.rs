@@ -238,7 +238,7 @@ impl Protocol {
                     let kept = leftovers.kept.iter().map(|(seed, _)| seed);
                     let kept = kept.filter(|_| self.mutant(Mutant::UnansweredOfferRemoved));
                     for seed in leftovers.unwanted.iter().chain(kept) {
-                        desk.unwanted.add(self.number(seed)?);
+                        desk.unwanted.add(self.number_of_secret(seed)?);
                     }
                     return Some(());
                 }

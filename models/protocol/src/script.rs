@@ -79,6 +79,7 @@ impl Protocol {
                 seed_ref: self.seed_ref(seed)?,
                 parameters: Setup::parameters(),
             },
+            sealed: None,
             replace: true,
             status: Status::ActivationRequired,
             by: RegisteredBy::Http,
@@ -101,6 +102,7 @@ impl Protocol {
         let pending = match item.pending {
             Some((seed, until)) => Some(PendingSeed {
                 seed_ref: self.seed_ref(seed)?,
+                sealed: None,
                 until,
             }),
             None => None,

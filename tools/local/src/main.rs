@@ -1,5 +1,6 @@
 //! `cargo run -p local`: starts the service on this machine, prints how to use it, and serves until it is stopped.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand};
 use futures_util::future::select_all;
 use local::usage::{self, LocalFiles};
 use local::{DataDir, LogTo, Options, PortTaken, Stack, demo, sample_event};
+use shared::config;
 use shared::otp::{OtpParameters, Seed};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
@@ -32,6 +34,9 @@ struct Arguments {
     /// stand for the stack's two clients.
     #[arg(long, value_name = "PAIRS")]
     client_owners: Option<String>,
+    /// Keep new seeds in secrets of their own, or sealed beside their devices.
+    #[arg(long, value_name = "WHERE", default_value = "secrets", value_parser = ["secrets", "sealed"])]
+    seed_storage: String,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -43,6 +48,9 @@ enum Command {
         /// Instead register a device over HTTP, activate it, sign in with it, replace it and remove it.
         #[arg(long)]
         register: bool,
+        /// Keep new seeds in secrets of their own, or sealed beside their devices.
+        #[arg(long, value_name = "WHERE", default_value = "secrets", value_parser = ["secrets", "sealed"])]
+        seed_storage: String,
     },
     /// Print an event for `cargo lambda invoke` with a code that is valid now on the running stack.
     Event {
@@ -70,7 +78,7 @@ enum EventFor {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        Some(Command::Demo { register }) => run_demo(register).await,
+        Some(Command::Demo { register, seed_storage }) => run_demo(register, &seed_storage).await,
         Some(Command::Event { function }) => print_event(function).await,
         None => serve(&arguments).await,
     };
@@ -84,8 +92,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run_demo(register: bool) -> Result<()> {
-    let stack = Stack::start(Options::default()).await?;
+async fn run_demo(register: bool, storage: &str) -> Result<()> {
+    let stack = Stack::start(Options {
+        settings: seed_storage(storage),
+        ..Options::default()
+    })
+    .await?;
     let outcome = if register {
         demo::run_registration(&stack, &mut io::stdout()).await
     } else {
@@ -121,6 +133,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         port: arguments.port,
         data_dir: arguments.data_dir.as_deref().map(DataDir::open).transpose()?,
         client_owners: arguments.client_owners.clone(),
+        settings: seed_storage(&arguments.seed_storage),
         demo_seed: arguments.seed_file.as_deref().map(read_seed).transpose()?,
         log_to: LogTo::StandardOutput,
         ..Options::default()
@@ -129,6 +142,10 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     let outcome = until(stopped, &stack).await;
     stack.shutdown().await;
     outcome
+}
+
+fn seed_storage(storage: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(config::SEED_STORAGE.to_owned(), storage.to_owned())])
 }
 
 async fn until(stopped: impl Future, stack: &Stack) -> Result<()> {

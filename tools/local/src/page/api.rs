@@ -74,12 +74,13 @@ impl Api {
             return Ok(None);
         };
         // A device that was removed concurrently has no seed any more.
-        let Some(seed) = registry.seeds.read(&record.device.seed_ref).await.map_err(unreadable)? else {
+        let read = async |seed| registry.seeds.read(&key, seed, record.sealed(seed)).await;
+        let Some(seed) = read(&record.device.seed_ref).await.map_err(unreadable)? else {
             return Ok(None);
         };
         let now = self.local.clock.now();
         let pending = match record.pending.as_ref().filter(|pending| pending.until > now) {
-            Some(pending) => registry.seeds.read(&pending.seed_ref).await.map_err(unreadable)?,
+            Some(pending) => read(&pending.seed_ref).await.map_err(unreadable)?,
             None => None,
         };
         Ok(Some(Found { record, seed, pending }))
@@ -118,7 +119,7 @@ fn describe(found: &Found, now: Timestamp, policy: &Policy) -> Value {
         "step": Step::at(now, period).0,
         "lastStep": device.last_step.0,
         // Changes with every seed, and tells nothing about it.
-        "seed": record.seeds().map(SeedRef::name).collect::<Vec<_>>().join(" "),
+        "seed": record.seeds().map(SeedRef::to_string).collect::<Vec<_>>().join(" "),
         "codes": codes(seed),
         "pendingCodes": pending.as_ref().map(codes),
     })

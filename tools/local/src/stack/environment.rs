@@ -7,6 +7,7 @@ use shared::config;
 use crate::cognito::identity::{Identity, REGION};
 use crate::stores::Stores;
 use crate::stores::devices::{AUTHS_TABLE, DEVICES_TABLE, SEED_PREFIX};
+use crate::stores::secrets_manager::KEY_RING;
 
 /// The settings of the functions, and where the AWS SDK finds the stores.
 pub(super) fn environment(
@@ -21,6 +22,7 @@ pub(super) fn environment(
         (config::AUTHS_TABLE, AUTHS_TABLE),
         (config::DEVICES_TABLE, DEVICES_TABLE),
         (config::SEED_PREFIX, SEED_PREFIX),
+        (config::KEY_RING, KEY_RING),
         (config::ISSUER, "Local"), // no value has a space: `cargo lambda` would not read the file
         (config::DEVICE_HASH_KEY, identity.device_hash_key()),
         ("AWS_ENDPOINT_URL_DYNAMODB", stores.dynamodb_url()),

@@ -124,7 +124,7 @@ impl Stack {
 
         let host = Host::new("local-stack", &clock)?;
         let [first, _] = identity.clients();
-        let served_registry = Arc::new(Registry::new(&stores.clients(), &clock));
+        let served_registry = Arc::new(Registry::new(&stores.clients(), &clock, settings.seed_storage));
         let key = device_key(owners.owner_of(first.id()), DEMO_USER, DEMO_DEVICE)?;
         let demo = host
             .run(first_devices(Arc::clone(&served_registry), key, options.demo_seed))
@@ -165,7 +165,7 @@ impl Stack {
         host.serve_router(listener, router(Arc::clone(&issuer), gateway, page_api))?;
 
         // Separate from the served one, whose connections belong to the host's runtime; these belong to the caller's.
-        let registry = Registry::new(&stores.clients(), &clock);
+        let registry = Registry::new(&stores.clients(), &clock, settings.seed_storage);
         Ok(Self {
             host,
             origin,

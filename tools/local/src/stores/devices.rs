@@ -10,12 +10,16 @@ use shared::aws::sdk::Clients;
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::{Clock as _, Timestamp};
 use shared::device::{Device, Registration, Status};
-use shared::names::{DeviceKey, DeviceName, Owner, UserName, seed_name};
+use shared::names::{DeviceKey, DeviceName, Owner, SeedRef, UserName};
 use shared::otp::{OtpCode, OtpParameters, Seed, Step};
 use shared::ports::operator::DeviceInventory as _;
 use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
 use shared::ports::{DeviceStore as _, SeedStore as _, Stored};
+use shared::random::SystemRandom;
+use shared::registration::{Leftovers, StoredSeed, store_seed};
+use shared::sealed::SeedStorage;
 
+use super::secrets_manager::KEY_RING;
 use crate::clock::LocalClock;
 use crate::random;
 
@@ -93,11 +97,14 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(clients: &Clients, clock: &Arc<LocalClock>) -> Self {
+    /// With where new seeds are kept.
+    pub(crate) fn new(clients: &Clients, clock: &Arc<LocalClock>, storage: SeedStorage) -> Self {
+        let (clock_of_seeds, key_ring) = (Arc::clone(clock), Some(KEY_RING.to_owned()));
+        let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock_of_seeds, Duration::ZERO, key_ring);
         Self {
             auths: DynamoAuths::new(&clients.dynamodb, AUTHS_TABLE.to_owned()),
             devices: DynamoDevices::new(&clients.dynamodb, DEVICES_TABLE.to_owned()),
-            seeds: SecretsManagerSeeds::new(&clients.secrets_manager, Arc::clone(clock), Duration::ZERO),
+            seeds: seeds.keeping(storage),
             clock: Arc::clone(clock),
         }
     }
@@ -109,12 +116,14 @@ impl Registry {
         seed: Seed,
         state: impl FnOnce(&mut Device),
     ) -> Result<Option<Registered>> {
-        let seed_ref = self
-            .seeds
-            .create(&seed_name(SEED_PREFIX, *random::bytes()?), &seed)
-            .await?;
+        let mut leftovers = Leftovers::default();
+        let StoredSeed { seed_ref, sealed } =
+            store_seed(&self.seeds, &SystemRandom, SEED_PREFIX, key, &seed, &mut leftovers).await?;
         let version = u64::from_be_bytes(*random::bytes()?) >> 1;
-        let mut device = Device::registered(version, Status::Active, seed_ref, seed.parameters());
+        let mut device = Device {
+            sealed,
+            ..Device::registered(version, Status::Active, seed_ref, seed.parameters())
+        };
         state(&mut device);
         match self
             .devices
@@ -127,7 +136,7 @@ impl Registry {
                 seed: Arc::new(seed),
             })),
             Stored::Taken => {
-                self.seeds.remove(&device.seed_ref).await?;
+                self.remove_seed(&device.seed_ref).await?;
                 Ok(None)
             }
         }
@@ -138,7 +147,7 @@ impl Registry {
         let Some(device) = self.devices.get(key).await? else {
             return Ok(None);
         };
-        let seed = self.seeds.get(&device).await?;
+        let seed = self.seeds.get(key, &device).await?;
         Ok(Some(Registered {
             key: key.clone(),
             device,
@@ -150,7 +159,14 @@ impl Registry {
     pub(crate) async fn remove(&self, key: &DeviceKey) -> Result<()> {
         if let Some(device) = self.devices.get(key).await? {
             self.devices.remove(key).await?;
-            self.seeds.remove(&device.seed_ref).await?;
+            self.remove_seed(&device.seed_ref).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_seed(&self, seed: &SeedRef) -> Result<()> {
+        if let Some(secret) = seed.secret() {
+            self.seeds.remove(secret).await?;
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ mod dynamodb;
 mod front;
 pub(crate) mod samples;
 mod secret_list;
-mod secrets_manager;
+pub(crate) mod secrets_manager;
+mod version_stages;
 
 use std::fmt;
 use std::sync::Arc;
@@ -64,8 +65,11 @@ impl Stores {
         host.serve_router(listener, secrets_manager::router(data_dir).await?)?;
 
         let clients = clients(&dynamodb_url, &secrets_manager_url, Limits::OPERATOR);
-        host.run(async move { dynamodb::create_tables(&clients.dynamodb, &template.tables).await })
-            .await?;
+        host.run(async move {
+            dynamodb::create_tables(&clients.dynamodb, &template.tables).await?;
+            secrets_manager::create_key_ring(&clients.secrets_manager).await
+        })
+        .await?;
         Ok(Self {
             dynamodb_url,
             dated_dynamodb_url,

@@ -185,6 +185,7 @@ pub(crate) async fn register(registry: &Registry) -> Result<()> {
         if sample.device == REGISTERED_AGAIN {
             // The authId is from before, with a seed that no longer exists.
             device.seed_ref = SeedRef::new("mfa/seed/former", "none")?;
+            device.sealed = None;
         }
         // The authId may exist from an earlier start.
         if matches!(sample.named_by, NamedBy::SignIn(_)) {

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::operation::create_secret::CreateSecretError;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -14,11 +16,12 @@ use winterbaume_core::{MockRequest, MockService as _, StatefulService as _, defa
 use winterbaume_secretsmanager::SecretsManagerService;
 use zeroize::Zeroizing;
 
-use super::secret_list;
+use super::{secret_list, version_stages};
 use crate::cognito::exception::respond;
 // The emulator takes the region from the host's name, and loopback has none: its default is this one.
 use crate::cognito::identity::REGION;
 use crate::files::DataDir;
+use crate::random;
 
 const FILE: &str = "secrets.json";
 /// A secret has at most 65,536 bytes.
@@ -32,6 +35,41 @@ const READS: [&str; 6] = [
     "GetRandomPassword",
     "GetResourcePolicy",
 ];
+
+/// The name of the key ring's secret. On AWS it has none of its own.
+pub(crate) const KEY_RING: &str = "mfa-key-ring";
+
+/// Makes the key ring as the template does: one key of 64 letters and digits. The one of an earlier start stays.
+pub(super) async fn create_key_ring(client: &Client) -> Result<()> {
+    // Of 256 values 62 times 4 are used, so that every character is equally likely.
+    const CHARACTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut key = Zeroizing::new(String::with_capacity(64));
+    while key.len() < 64 {
+        let drawn = random::bytes::<64>()?;
+        let fair = drawn.iter().filter(|byte| **byte < 248);
+        let letters = fair.filter_map(|byte| CHARACTERS.get(usize::from(byte % 62)));
+        let missing = 64 - key.len();
+        key.extend(letters.take(missing).map(|letter| char::from(*letter)));
+    }
+    let text = Zeroizing::new(format!("{{\"format\":1,\"previous\":[],\"current\":\"{}\"}}", *key));
+    let created = client
+        .create_secret()
+        .name(KEY_RING)
+        .secret_string(text.as_str())
+        .send()
+        .await;
+    match created {
+        Ok(_) => Ok(()),
+        Err(error)
+            if error
+                .as_service_error()
+                .is_some_and(CreateSecretError::is_resource_exists_exception) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error).context("cannot create the key ring"),
+    }
+}
 
 struct Front {
     service: SecretsManagerService,
@@ -90,6 +128,7 @@ impl Front {
             return Ok(respond(secret_list::page(&all, &body)));
         }
         let reads = READS.contains(&operation);
+        let moves_label = operation == "UpdateSecretVersionStage";
         let request = MockRequest {
             method: head.method.to_string(),
             uri: head.uri.to_string(),
@@ -100,6 +139,12 @@ impl Front {
             self.service.handle(request).await
         } else {
             let _changing = self.changing.lock().await;
+            if moves_label {
+                let all = self.service.snapshot(default_account_id(), REGION).await;
+                if let Err(refusal) = version_stages::check(&all, &request.body) {
+                    return Ok(respond(Err(refusal)));
+                }
+            }
             let answer = self.service.handle(request).await;
             // Nothing is acknowledged before it is on disk.
             self.save().await?;
