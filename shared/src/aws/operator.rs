@@ -17,8 +17,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::device::DeviceRecord;
 use crate::error::StoreError;
 use crate::names::{DeviceKey, SecretVersion};
-use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedPage, SeedSummary};
 use crate::ports::Written;
+use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedPage, SeedSummary};
 use crate::ports::registry::{DevicePage, DeviceRegistry as _};
 use crate::registration::StoredSeed;
 
@@ -78,7 +78,10 @@ impl DeviceInventory for DynamoDevices {
         ];
         let own = new.device.sealed.as_ref().map(|sealed| (SEALED, items::blob(sealed)));
         let pending = new.pending_sealed().map(|sealed| (PENDING_SEALED, items::blob(sealed)));
-        let stored = match self.update_if(&held.key, conditions, own.into_iter().chain(pending), &[]).await? {
+        let stored = match self
+            .update_if(&held.key, conditions, own.into_iter().chain(pending), &[])
+            .await?
+        {
             Outcome::Done => return Ok(Written::Yes),
             Outcome::Refused(None) => return Ok(Written::No(None)),
             Outcome::Refused(Some(stored)) => items::read_record(&stored)?,

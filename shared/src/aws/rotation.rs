@@ -24,12 +24,18 @@ const LABEL: &str = "rotation-";
 type Labels = HashMap<String, Vec<String>>;
 
 fn has_label(labels: &Labels, version: &str, label: &str) -> bool {
-    labels.get(version).is_some_and(|own| own.iter().any(|one| one == label))
+    labels
+        .get(version)
+        .is_some_and(|own| own.iter().any(|one| one == label))
 }
 
 impl<C: Clock> SecretsManagerSeeds<C> {
     async fn ring_and_text(&self) -> Result<(KeyRingSummary, Zeroizing<String>), StoreError> {
-        let read = self.client.get_secret_value().secret_id(self.key_ring()?.secret()).send();
+        let read = self
+            .client
+            .get_secret_value()
+            .secret_id(self.key_ring()?.secret())
+            .send();
         let found = read.await;
         let found = found.map_err(|error| unavailable("GetSecretValue key ring", &error))?;
         let text = found.secret_string.map(Zeroizing::new);
@@ -45,7 +51,11 @@ impl<C: Clock> SecretsManagerSeeds<C> {
     }
 
     async fn ring_labels(&self) -> Result<Labels, StoreError> {
-        let read = self.client.describe_secret().secret_id(self.key_ring()?.secret()).send();
+        let read = self
+            .client
+            .describe_secret()
+            .secret_id(self.key_ring()?.secret())
+            .send();
         let found = read.await;
         let found = found.map_err(|error| unavailable("DescribeSecret key ring", &error))?;
         Ok(found.version_ids_to_stages.unwrap_or_default())
@@ -101,7 +111,9 @@ impl<C: Clock> KeyRingStore for SecretsManagerSeeds<C> {
             Err(error) => {
                 let error = unavailable("UpdateSecretVersionStage key ring", &error);
                 // Refused, perhaps since an earlier try of it took effect; or not answered.
-                let Ok(now) = self.ring_labels().await else { return Err(error) };
+                let Ok(now) = self.ring_labels().await else {
+                    return Err(error);
+                };
                 if has_label(&now, &version, CURRENT) {
                     Rotated::Yes(key)
                 } else if has_label(&now, &held.version, CURRENT) {

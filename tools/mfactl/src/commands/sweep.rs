@@ -167,6 +167,11 @@ pub(super) fn require_finished(counts: &Counts) -> Result<()> {
     Ok(())
 }
 
+/// How long to wait after each call that was throttled.
+pub(super) fn backoff() -> impl Iterator<Item = Duration> {
+    BACKOFF_SECONDS.into_iter().map(Duration::from_secs)
+}
+
 /// Makes a call again as long as the store asks for a slower pace; then all calls pause.
 pub(super) async fn at_pace<T, F: Future<Output = Result<T, StoreError>>>(
     pace: &Pace,
@@ -174,7 +179,7 @@ pub(super) async fn at_pace<T, F: Future<Output = Result<T, StoreError>>>(
     delay: &impl Delay,
     call: impl Fn() -> F,
 ) -> Result<T, StoreError> {
-    let mut waits = BACKOFF_SECONDS.into_iter().map(Duration::from_secs);
+    let mut waits = backoff();
     loop {
         pace.resume(clock, delay).await;
         match call().await {

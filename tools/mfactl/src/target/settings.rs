@@ -21,6 +21,9 @@ impl Setting {
     pub const SEED_PREFIX: Self = Self::new(config::SEED_PREFIX, "--seed-prefix");
     /// The KMS key that new seeds are encrypted with.
     pub const SEED_KEY: Self = Self::new("SEED_KEY", "--seed-key");
+    pub const SEED_STORAGE: Self = Self::new(config::SEED_STORAGE, "--seed-storage");
+    pub const SEED_CACHE_SECONDS: Self = Self::new(config::SEED_CACHE_SECONDS, "--seed-cache-seconds");
+    pub const KEY_RING: Self = Self::new(config::KEY_RING, "--key-ring");
     pub const GUESS_POLICY: Self = Self::new(config::GUESS_POLICY, "--policy");
     pub const GUESS_BURST: Self = Self::new(config::GUESS_BURST, "--policy-burst");
     pub const GUESS_REFILL_HOURS: Self = Self::new(config::GUESS_REFILL_HOURS, "--policy-refill-hours");
@@ -65,6 +68,7 @@ impl Settings {
         let outputs = [
             (Setting::DEVICES_TABLE, "DevicesTable"),
             (Setting::SEED_PREFIX, "SeedPrefix"),
+            (Setting::KEY_RING, "KeyRing"),
             (Setting::USER_POOL_ID, "UserPoolId"),
         ];
         let parameters = [
@@ -73,6 +77,8 @@ impl Settings {
             (Setting::GUESS_REFILL_HOURS, "GuessRefillHours"),
             (Setting::GUESS_PAIR_GAP_SECONDS, "GuessPairGapSeconds"),
             (Setting::SEED_KEY, "SeedKey"),
+            (Setting::SEED_STORAGE, "SeedStorage"),
+            (Setting::SEED_CACHE_SECONDS, "SeedCacheSeconds"),
             (Setting::CLIENT_OWNERS, "ClientOwners"),
         ];
         let outputs = outputs.map(|(setting, name)| (setting, stack.outputs.get(name)));

@@ -11,7 +11,9 @@ use shared::policy::Policy;
 use shared::ports::Written;
 use shared::ports::operator::{DeviceInventory, SeedInventory};
 use shared::random::Random;
-use shared::registration::{KeptBecause, Leftovers, NotRegistered, NotStored, RegisterRequest, StoredSeed, register, store_seed};
+use shared::registration::{
+    KeptBecause, Leftovers, NotRegistered, NotStored, RegisterRequest, StoredSeed, register, store_seed,
+};
 
 use crate::commands::confirm::confirm;
 use crate::commands::text::{name_of, options_for};

@@ -42,10 +42,12 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         match self.read_seed(&record, &record.device.seed_ref).await {
             Ok(seed) => {
                 let bits = bits_of(&seed);
-                found.push(match describe::key_of(&record.device.seed_ref, record.device.sealed.as_ref()) {
-                    None => format!("The secret holds a seed of {bits} bits."),
-                    Some(key) => format!("The seed of {bits} bits is sealed under key {key}."),
-                });
+                found.push(
+                    match describe::key_of(&record.device.seed_ref, record.device.sealed.as_ref()) {
+                        None => format!("The secret holds a seed of {bits} bits."),
+                        Some(key) => format!("The seed of {bits} bits is sealed under key {key}."),
+                    },
+                );
                 if seed.parameters() != record.device.parameters {
                     problems.push(format!(
                         "the seed is for {}, the item for {}: every authentication gets 503; register the device with \

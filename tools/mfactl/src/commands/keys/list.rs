@@ -50,9 +50,9 @@ where
         };
         let rows = rows(&ring, census.as_ref().map(|(census, _)| census));
         if request.json {
-            let keys = rows.iter().map(|row| {
-                json!({ "id": row.id, "state": row.state, "since": row.since, "devices": row.devices })
-            });
+            let keys = rows
+                .iter()
+                .map(|row| json!({ "id": row.id, "state": row.state, "since": row.since, "devices": row.devices }));
             let in_secrets = census.as_ref().map(|(census, _)| census.in_secrets);
             let value = json!({ "keys": keys.collect::<Vec<_>>(), "devicesWithSecrets": in_secrets });
             self.terminal.print(&format!("{value:#}"))?;

@@ -13,7 +13,7 @@ use shared::random::Random;
 use shared::sealed::{KeyId, SealedSeed};
 
 use super::census::keys_of;
-use crate::commands::device::DeviceAdmin;
+use crate::commands::device::{DeviceAdmin, require_readable};
 use crate::commands::pace::{Delay, Pace};
 use crate::commands::sweep::{Report, Swept, at_pace, require_finished, sweep};
 use crate::commands::text::{count, name_of, options_for};
@@ -74,7 +74,7 @@ where
         );
         if request.dry_run || to_do == 0 {
             self.terminal.say(&format!("{text}."))?;
-            return crate::commands::device::require_readable(unreadable);
+            return require_readable(unreadable);
         }
         self.confirm(&format!("{text}. Seal the seeds again under {current}?"))?;
         let pace = Pace::default();
@@ -104,7 +104,11 @@ where
     }
 
     /// The key ring, once no function can have the one before.
-    async fn ring_that_functions_have(&mut self, request: &ResealRequest, delay: &impl Delay) -> Result<KeyRingSummary> {
+    async fn ring_that_functions_have(
+        &mut self,
+        request: &ResealRequest,
+        delay: &impl Delay,
+    ) -> Result<KeyRingSummary> {
         loop {
             let ring = self.key_ring().await?;
             let from = ring.created_at.plus(time_in_caches(request.seed_cache));
@@ -156,10 +160,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, W: Delay> Reseal<'_, D, S, 
                 Err(error) => break failed(&record, &error),
             }
         };
-        Report {
-            again,
-            ..swept.into()
-        }
+        Report { again, ..swept.into() }
     }
 
     /// `None` if others wrote first.

@@ -4,7 +4,7 @@
 //! new secret and never uses one that an interrupted run left behind.
 
 use anyhow::Result;
-use shared::clock::Clock;
+use shared::clock::{Clock, Timestamp};
 use shared::device::{DeviceRecord, RegisteredBy, Status};
 use shared::error::StoreError;
 use shared::names::{DeviceKey, SecretVersion, SeedRef};
@@ -17,7 +17,7 @@ use shared::sealed::SeedStorage;
 
 use crate::commands::device::{DeviceAdmin, ListRequest, Removal, discard, kept_note, require_readable};
 use crate::commands::pace::{Delay, Pace};
-use crate::commands::sweep::{Report, Swept, at_pace, require_finished, sweep};
+use crate::commands::sweep::{Report, Swept, at_pace, backoff, require_finished, sweep};
 use crate::commands::text::{count, name_of, options_for};
 use crate::terminal::Terminal;
 use crate::usage::Usage;
@@ -124,7 +124,7 @@ const fn storage_of(seed: &SeedRef) -> SeedStorage {
     }
 }
 
-fn need(record: &DeviceRecord, to: SeedStorage, now: shared::clock::Timestamp) -> Need {
+fn need(record: &DeviceRecord, to: SeedStorage, now: Timestamp) -> Need {
     let name = || name_of(&record.key);
     if record.seeds().all(|seed| storage_of(seed) == to) {
         return Need::Nothing;
@@ -152,7 +152,7 @@ fn need(record: &DeviceRecord, to: SeedStorage, now: shared::clock::Timestamp) -
         return Need::Skip(format!(
             "a user may be activating the device {} until {}",
             name(),
-            record.activate_by.map(shared::clock::Timestamp::rfc3339).unwrap_or_default()
+            record.activate_by.map(Timestamp::rfc3339).unwrap_or_default()
         ));
     }
     Need::Move
@@ -216,7 +216,10 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, W: Delay> Mover<
             Ok(new) => new,
             Err(error) => return Tried::Ended(Swept::Failed(format!("the device {}: {error}", name_of(key)))),
         };
-        let written = at_pace(self.pace, self.clock, self.delay, || self.devices.move_seed(record, &new)).await;
+        let written = at_pace(self.pace, self.clock, self.delay, || {
+            self.devices.move_seed(record, &new)
+        })
+        .await;
         let (unwanted, tried) = match written {
             Ok(Written::Yes) => (record.seeds().collect(), Tried::Ended(Swept::Changed)),
             Ok(Written::No(None)) => (vec![&new.seed_ref], Tried::Ended(Swept::Gone)),
@@ -264,17 +267,18 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, W: Delay> Mover<
     }
 
     async fn store(&self, key: &DeviceKey, seed: &Seed, left: &mut Vec<String>) -> Result<StoredSeed, String> {
-        let mut leftovers = Leftovers::default();
+        let (mut leftovers, mut waits) = (Leftovers::default(), backoff());
         let stored = loop {
-            if self.to == SeedStorage::Secrets {
-                self.pace.keep(self.clock, self.delay).await;
+            match self.to {
+                SeedStorage::Secrets => self.pace.keep(self.clock, self.delay).await,
+                SeedStorage::Sealed => self.pace.resume(self.clock, self.delay).await,
             }
             match store_seed(self.seeds, self.random, self.prefix, key, seed, &mut leftovers).await {
                 Ok(stored) => break Ok(stored),
-                Err(NotStored::Store(error)) if error.is_throttled() => {
-                    self.pace.pause(self.clock, std::time::Duration::from_secs(1));
-                }
-                Err(error) => break Err(shared::error::chain(&error)),
+                Err(error) => match (&error, waits.next()) {
+                    (NotStored::Store(store), Some(wait)) if store.is_throttled() => self.pace.pause(self.clock, wait),
+                    _ => break Err(shared::error::chain(&error)),
+                },
             }
         };
         for secret in &leftovers.unwanted {

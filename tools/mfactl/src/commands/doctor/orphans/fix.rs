@@ -49,7 +49,9 @@ impl<D: DeviceInventory, S: SeedInventory> Stores<D, S> {
         let Some(record) = self.read_again(&device.record).await? else {
             return Ok(DeviceRemoval::Removed);
         };
-        if record.device.seed_ref.secret() != Some(&device.seed) || self.look_up(&device.seed).await? != Some(Absence::Gone) {
+        if record.device.seed_ref.secret() != Some(&device.seed)
+            || self.look_up(&device.seed).await? != Some(Absence::Gone)
+        {
             return Ok(DeviceRemoval::NotNeeded);
         }
         if let Some(pending) = record.pending.as_ref().filter(|pending| pending.until > now) {
