@@ -535,6 +535,7 @@ impl World {
         if new.seed_ref != held.seed_ref {
             let pending = PendingSeed {
                 seed_ref: new.seed_ref.clone(),
+                sealed: None,
                 until: self.stack.clock().now().plus(Duration::from_hours(1)),
             };
             let offered = self.stack.devices().set_pending_seed(key, &held, &pending).await?;

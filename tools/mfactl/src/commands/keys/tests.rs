@@ -315,43 +315,6 @@ async fn a_seed_that_was_replaced_beside_a_reseal_is_not_brought_back() -> Resul
 }
 
 #[tokio::test]
-async fn a_seed_that_was_sealed_beside_a_reseal_is_not_overwritten() -> Result<()> {
-    // The other seed of the device is another one too, so that only the comparison of what was read tells.
-    let world = world().await?;
-    let key = user(&world, 5)?;
-    let other = world.put_device("user 5", 5, SeedStorage::Sealed).await?;
-    assert_eq!(key, other);
-    let held = world.devices.peek(&key).context("gone")?;
-    let newer = Device {
-        // As another run of it seals it: same seed, same id, another blob.
-        sealed: Some(
-            shared::ports::registry::SeedRegistry::seal(
-                &world.seeds,
-                &key,
-                match &held.seed_ref {
-                    shared::names::SeedRef::Sealed(id) => *id,
-                    shared::names::SeedRef::Secret(_) => anyhow::bail!("not sealed"),
-                },
-                &*world.seeds.seed_of(&key, &held).context("no seed")?,
-            )
-            .await?,
-        ),
-        ..held.clone()
-    };
-    let before_rotation = world.devices.peek_record(&user(&world, 3)?).context("gone")?;
-    drop(before_rotation);
-    let record = world.devices.peek_record(&key).context("gone")?;
-    world.devices.swap_seed(&key, &held, &newer);
-    let mut new = record.clone();
-    new.device.sealed = Some(SealedSeed::from_bytes(vec![1, 0, 0, 0, 1, 9]));
-    use shared::ports::operator::DeviceInventory as _;
-    let written = world.devices.reseal(&record, &new).await?;
-    assert_eq!(written, shared::ports::Written::No(Some(Box::new(newer.clone()))));
-    assert_eq!(world.devices.peek(&key), Some(newer));
-    Ok(())
-}
-
-#[tokio::test]
 async fn a_rotation_beside_a_reseal_stops_it() -> Result<()> {
     let world = world().await?;
     let before = essence(&world);
