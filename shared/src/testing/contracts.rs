@@ -713,7 +713,7 @@ async fn a_swap_takes_what_is_pending(store: &impl DeviceInventory, offered: Dev
     Ok(())
 }
 
-fn sealed(number: u8) -> SealedSeed {
+fn blob(number: u8) -> SealedSeed {
     SealedSeed::from_bytes(vec![SealedSeed::FORMAT, number, 2, 3, 4, 5])
 }
 
@@ -731,15 +731,15 @@ async fn current_record(
 async fn sealed_seeds_are_written_over_those_that_were_read(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
     let held = Device {
         seed_ref: sealed_ref(1),
-        sealed: Some(sealed(1)),
+        sealed: Some(blob(1)),
         ..device(8)?
     };
     store.register(key, &held, &registration()).await?;
     let with = |record: &DeviceRecord, own: u8, pending: u8| {
         let mut new = record.clone();
-        new.device.sealed = Some(sealed(own));
+        new.device.sealed = Some(blob(own));
         if let Some(waits) = &mut new.pending {
-            waits.sealed = Some(sealed(pending));
+            waits.sealed = Some(blob(pending));
         }
         new
     };
@@ -757,7 +757,7 @@ async fn sealed_seeds_are_written_over_those_that_were_read(store: &impl DeviceI
     )?;
     let waits = PendingSeed {
         seed_ref: sealed_ref(9),
-        sealed: Some(sealed(9)),
+        sealed: Some(blob(9)),
         ..pending()?
     };
     store.set_pending_seed(key, &again.device, &waits).await?;
@@ -783,7 +783,7 @@ async fn sealed_seeds_are_written_over_those_that_were_read(store: &impl DeviceI
     store.replace(key, &both.device, &swapped, None).await?;
     let stale = store.reseal(&both, &with(&both, 6, 6)).await?;
     let expected = Device {
-        sealed: Some(sealed(5)),
+        sealed: Some(blob(5)),
         ..swapped
     };
     same("over another seed", &stale, &refused(&expected))?;
@@ -799,7 +799,7 @@ async fn a_seed_is_moved_unless_another_one_waits(store: &impl DeviceInventory, 
     let record = current_record(store, key).await?;
     let to_sealed = StoredSeed {
         seed_ref: sealed_ref(3),
-        sealed: Some(sealed(3)),
+        sealed: Some(blob(3)),
     };
     for what in ["a seed moved", "the same call again, as after a lost response"] {
         same(what, &store.move_seed(&record, &to_sealed).await?, &Written::Yes)?;
@@ -862,7 +862,7 @@ async fn a_seed_is_moved_unless_another_one_waits(store: &impl DeviceInventory, 
 fn to_sealed_again() -> StoredSeed {
     StoredSeed {
         seed_ref: sealed_ref(4),
-        sealed: Some(sealed(4)),
+        sealed: Some(blob(4)),
     }
 }
 

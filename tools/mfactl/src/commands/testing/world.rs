@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use shared::clock::{Clock as _, Timestamp};
 use shared::device::{Device, DeviceRecord, PendingSeed, Status};
-use shared::names::{DeviceKey, DeviceName, Owner, SeedRef, UserName};
+use shared::names::{DeviceKey, DeviceName, Owner, SecretVersion, SeedRef, UserName};
 use shared::otp::{OtpParameters, Seed, Step};
 use shared::otpauth::Issuer;
 use shared::policy::Policy;
@@ -266,6 +266,23 @@ impl World {
         let stored = store_seed(&self.seeds, &self.random, "mfa", key, &seed, &mut Leftovers::default()).await;
         self.seeds.keep(before);
         Ok(stored?)
+    }
+
+    /// The seed of the device, as it is stored.
+    pub(in crate::commands) fn seed(&self) -> Result<Arc<Seed>> {
+        let device = self.record()?.device;
+        self.seeds.seed_of(&self.key, &device).context("no seed")
+    }
+
+    /// The secret that the device's seed is in.
+    pub(in crate::commands) fn secret(&self) -> Result<SecretVersion> {
+        let seed_ref = self.record()?.device.seed_ref;
+        seed_ref.secret().cloned().context("the seed is sealed")
+    }
+
+    /// Whether a secret can be read, without a call.
+    pub(in crate::commands) fn has(&self, secret: &SecretVersion) -> bool {
+        self.seeds.has(&SeedRef::Secret(secret.clone()))
     }
 
     pub(in crate::commands) fn record(&self) -> Result<DeviceRecord> {
