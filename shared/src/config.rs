@@ -3,6 +3,8 @@
 //! Region, credentials and endpoints are not here: the SDK reads those itself, as every AWS tool does. Errors name the
 //! variable and never show its value.
 
+#[cfg(feature = "registry")]
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ pub const SEED_STORAGE: &str = "SEED_STORAGE";
 pub const KEY_RING: &str = "KEY_RING";
 /// KMS key that encrypts new seeds; by default the account's own for Secrets Manager.
 pub const SEED_KEY: &str = "SEED_KEY";
+/// Tags of new seeds, as `key=value` pairs between commas; none by default.
+pub const SEED_TAGS: &str = "SEED_TAGS";
 /// Issuer that authenticator apps show for a new device.
 pub const ISSUER: &str = "ISSUER";
 /// Active or disabled devices that a user may have: 1–50, 10 by default.
@@ -240,6 +244,8 @@ pub struct ManageDevicesConfig {
     pub key_ring: String,
     /// How long the key ring may stay in memory.
     pub seed_cache: Duration,
+    /// Tags of new seeds.
+    pub seed_tags: BTreeMap<String, String>,
     /// What an authenticator app shows as the issuer, unless a request says otherwise.
     pub issuer: Issuer,
     /// How many devices a user may have.
@@ -251,12 +257,13 @@ pub struct ManageDevicesConfig {
 #[cfg(feature = "registry")]
 impl ManageDevicesConfig {
     /// The variables that only this function reads.
-    pub const VARIABLES: [&str; 9] = [
+    pub const VARIABLES: [&str; 10] = [
         SEED_PREFIX,
         SEED_KEY,
         SEED_STORAGE,
         KEY_RING,
         SEED_CACHE_SECONDS,
+        SEED_TAGS,
         ISSUER,
         DEVICES_PER_USER,
         UNFINISHED_PER_USER,
@@ -286,6 +293,7 @@ impl ManageDevicesConfig {
             seed_storage: seed_storage(source)?,
             key_ring: required(source, KEY_RING)?,
             seed_cache: seed_cache(source)?,
+            seed_tags: seed_tags(source)?,
             issuer: Issuer::parse(&required(source, ISSUER)?).map_err(|_| ConfigError::Invalid {
                 name: ISSUER,
                 expected: "1 to 64 characters without a colon, control characters or outer white space",
@@ -341,6 +349,39 @@ pub fn seed_storage(source: &impl Source) -> Result<SeedStorage, ConfigError> {
             name: SEED_STORAGE,
             expected: "secrets or sealed",
         })
+}
+
+/// Tags of new seeds; also read by the operator's tool.
+///
+/// # Errors
+/// [`ConfigError`].
+#[cfg(feature = "registry")]
+pub fn seed_tags(source: &impl Source) -> Result<BTreeMap<String, String>, ConfigError> {
+    let pairs = optional(source, SEED_TAGS).unwrap_or_default();
+    read_tags(&pairs).ok_or(ConfigError::Invalid {
+        name: SEED_TAGS,
+        expected: "at most 50 key=value pairs between commas, each key once and without aws: before it; keys of at most 128 \
+                   characters, values of 256: letters, digits, inner spaces and _.:/+-@, in values = too",
+    })
+}
+
+/// What every service of AWS takes as tags, in ASCII.
+#[cfg(feature = "registry")]
+fn read_tags(raw: &str) -> Option<BTreeMap<String, String>> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || " _.:/+-@".contains(c);
+    let mut tags = BTreeMap::new();
+    for pair in raw.split(',').filter(|_| !raw.is_empty()) {
+        let (key, value) = pair.split_once('=')?;
+        let reserved = key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
+        let valid = (1..=128).contains(&key.len())
+            && value.len() <= 256
+            && [key, value].iter().all(|text| text.trim() == *text);
+        let valid = valid && key.chars().all(allowed) && value.chars().all(|c| c == '=' || allowed(c));
+        if reserved || !valid || tags.insert(key.to_owned(), value.to_owned()).is_some() {
+            return None;
+        }
+    }
+    (tags.len() <= 50).then_some(tags)
 }
 
 fn optional(source: &impl Source, name: &str) -> Option<String> {

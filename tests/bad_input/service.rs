@@ -142,6 +142,7 @@ static SETTINGS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
         (config::AUTHS_TABLE, "auths"),
         (config::DEVICES_TABLE, "devices"),
         (config::SEED_PREFIX, "mfa"),
+        (config::KEY_RING, "mfa-key-ring"),
         (config::DEVICE_HASH_KEY, "0123456789abcdef"),
         (config::ISSUER, "Example"),
         (config::DEVICES_PER_USER, "2"),
@@ -315,6 +316,7 @@ impl Service {
                     key,
                     PendingSeed {
                         seed_ref: pending,
+                        sealed: None,
                         until,
                     },
                 );

@@ -1,5 +1,6 @@
 //! The device API in `template.yaml` compared with the code.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use acceptance::{Answer, Outcome, World};
@@ -9,6 +10,7 @@ use regex_lite::Regex;
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::clock::Clock as _;
+use shared::config;
 use shared::names::ClientOwners;
 use shared::otp::{OtpParameters, Seed, Step};
 
@@ -74,6 +76,62 @@ fn the_template_accepts_the_owners_of_clients_that_the_code_accepts() -> Outcome
         accepted += usize::from(parsed);
     }
     ensure!(accepted > 150, "{accepted}");
+    Ok(())
+}
+
+#[test]
+fn the_template_accepts_the_tags_that_the_code_accepts() -> Outcome {
+    const RESERVED: &str = "(?![aA][wW][sS]:)";
+    let template = template()?;
+    let parameter = &template["Parameters"]["SeedTags"];
+    let pattern = parameter["AllowedPattern"].as_str().context("no pattern")?;
+    // This library has no look-ahead.
+    assert_eq!(pattern.matches(RESERVED).count(), 2);
+    let pattern = Regex::new(&pattern.replace(RESERVED, ""))?;
+    let accepted = |raw: &str| config::seed_tags(&BTreeMap::from([(config::SEED_TAGS.to_owned(), raw.to_owned())]));
+    let odd = ('\0'..='\u{7f}').chain(['\u{a0}', '\u{fc}']);
+    let mut raw: Vec<String> = odd
+        .flat_map(|c| {
+            [
+                format!("a{c}b=c"),
+                format!("{c}a=b"),
+                format!("a{c}=b"),
+                format!("a=b{c}c"),
+                format!("a={c}b"),
+                format!("a=b{c}"),
+                format!("{c}"),
+            ]
+        })
+        .collect();
+    let numbered = |count| {
+        (0..count)
+            .map(|number| format!("{number}="))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    raw.extend(["", "a", "a=", "=b", "a=b,", ",a=b", "a=b,,c=d", "a=b,c=d e"].map(str::to_owned));
+    raw.extend([128, 129].map(|length| format!("{}=", "k".repeat(length))));
+    raw.extend([256, 257].map(|length| format!("k={}", "v".repeat(length))));
+    raw.extend([50, 51].map(numbered));
+    let mut valid = 0;
+    for raw in raw {
+        let parsed = accepted(&raw).is_ok();
+        assert_eq!(pattern.is_match(&raw), parsed, "{raw:?}");
+        valid += usize::from(parsed);
+    }
+    ensure!(valid > 300, "{valid}");
+    let tags = accepted("team=identity,cost centre=a=b")?;
+    assert_eq!(
+        tags,
+        [("cost centre", "a=b"), ("team", "identity")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+    );
+    for refused in ["aws:a=b", "AWS:a=b", "c=d,aWs:a=b", "a=b,a=c"] {
+        assert!(accepted(refused).is_err(), "{refused}");
+    }
+    // All variables of a function have 4 KB.
+    assert_eq!(parameter["MaxLength"], 1_000);
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use acceptance::{Outcome, World};
 use anyhow::{Context as _, Result, bail, ensure};
 use local::template::document as template;
 use serde_json::{Map, Value, json};
+use shared::aws::sealing::KeyRing;
 use shared::config::{self, ConfigError, InitAuthConfig, ManageDevicesConfig, ServiceConfig, ValidateOtpConfig};
 use shared::http::caller::{DEVICES_SCOPE, SCOPE};
 use shared::http::error::Code;
@@ -197,6 +198,7 @@ fn clients_can_have_both_scopes_and_the_first_client_has_that_of_a_sign_in() -> 
 fn each_function_has_its_own_role_with_exactly_the_actions_that_it_needs() -> Outcome {
     let template = template()?;
     let seeds = json!({ "Fn::Sub": "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${AWS::StackName}/seed/*" });
+    let ring = json!({ "Fn::If": ["HasOwnKeyRing", { "Ref": "KeyRing" }, { "Ref": "ExistingKeyRing" }] });
     let attribute = |name: &str| json!({ "Fn::GetAtt": name });
     let restored = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${ExistingDevicesTable}";
     let devices = json!({ "Fn::If": ["HasOwnDevicesTable", attribute("Devices.Arn"), { "Fn::Sub": restored }] });
@@ -217,6 +219,7 @@ fn each_function_has_its_own_role_with_exactly_the_actions_that_it_needs() -> Ou
             json!("dynamodb:GetItem"),
             json!([attribute("Auths.Arn"), devices.clone()]),
         ),
+        ("ReadKeyRing", json!("secretsmanager:GetSecretValue"), ring.clone()),
         ("ReadSeeds", json!("secretsmanager:GetSecretValue"), seeds.clone()),
         ("Trace", traces.clone(), json!("*")),
         ("UseTableKey", json!("kms:Decrypt"), json!({ "Ref": "TableKey" })),
@@ -260,6 +263,7 @@ fn each_function_has_its_own_role_with_exactly_the_actions_that_it_needs() -> Ou
             ]),
             seeds,
         ),
+        ("ReadKeyRing", json!("secretsmanager:GetSecretValue"), ring),
         ("Trace", traces, json!("*")),
         ("UseTableKey", json!("kms:Decrypt"), json!({ "Ref": "TableKey" })),
         ("WriteLog", logs, attribute("ManageDevicesLog.Arn")),
@@ -333,6 +337,51 @@ fn keys_open_only_through_the_service_whose_data_they_protect() -> Outcome {
             json!({ "Fn::Sub": format!("{service}.${{AWS::Region}}.${{AWS::URLSuffix}}") })
         );
     }
+    Ok(())
+}
+
+/// `CloudFormation` writes the text of a generated secret anew when its block changes: over a ring that was rotated, which
+/// would be the loss of every sealed seed.
+#[test]
+fn the_key_ring_is_generated_as_it_always_was_and_is_hard_to_lose() -> Outcome {
+    let template = template()?;
+    let ring = &template["Resources"]["KeyRing"];
+    let generated = json!({
+        "SecretStringTemplate": "{\"format\":1,\"previous\":[]}",
+        "GenerateStringKey": "current",
+        "PasswordLength": 64,
+        "ExcludePunctuation": true,
+    });
+    assert_eq!(ring["Properties"]["GenerateSecretString"], generated);
+    assert!(
+        ring["Properties"].get("Name").is_none(),
+        "a kept one would be in the way of the next stack"
+    );
+    for name in ["KeyRing", "KeyRingPolicy"] {
+        let resource = &template["Resources"][name];
+        let kept = [
+            &resource["DeletionPolicy"],
+            &resource["UpdateReplacePolicy"],
+            &resource["Condition"],
+        ];
+        assert_eq!(kept, ["RetainExceptOnCreate", "Retain", "HasOwnKeyRing"], "{name}");
+    }
+    let policy = &template["Resources"]["KeyRingPolicy"]["Properties"];
+    assert_eq!(policy["SecretId"], json!({ "Ref": "KeyRing" }));
+    let statement = &policy["ResourcePolicy"]["Statement"][0];
+    assert_eq!(
+        (&statement["Effect"], &statement["Principal"]),
+        (&json!("Deny"), &json!("*"))
+    );
+    assert_eq!(
+        statement["Condition"],
+        json!({ "Bool": { "secretsmanager:ForceDeleteWithoutRecovery": "true" } })
+    );
+    // What CloudFormation makes of the block is a ring.
+    let made = generated["SecretStringTemplate"].as_str().context("no template")?;
+    let key = "A1b2C3d4".repeat(8);
+    let made = made.replacen('}', &format!(",\"current\":\"{key}\"}}"), 1);
+    KeyRing::parse(&made)?;
     Ok(())
 }
 
@@ -430,6 +479,7 @@ fn settings(changes: &[(&str, String)]) -> BTreeMap<String, String> {
         (config::AUTHS_TABLE, "auths"),
         (config::DEVICES_TABLE, "devices"),
         (config::SEED_PREFIX, "mfa"),
+        (config::KEY_RING, "mfa-key-ring"),
         (config::DEVICE_HASH_KEY, "0123456789abcdef"),
         (config::ISSUER, "MFA"),
     ];
@@ -795,6 +845,7 @@ fn a_parameter_that_changes_a_function_publishes_a_new_version() -> Outcome {
         for long in ["ClientOwners", "ExistingDevicesTable"] {
             assert!(wanted.remove(long), "{name}: {long}");
         }
+        assert_eq!(wanted.remove("SeedTags"), name == "ManageDevicesFunction");
         wanted.insert("SettingsRevision".to_owned());
         let description = text(&own["VersionDescription"]["Fn::Sub"])?;
         let named: BTreeSet<String> = description

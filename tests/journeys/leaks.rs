@@ -206,8 +206,10 @@ async fn nothing_that_holds_a_secret_shows_it_to_debug() -> Outcome {
     );
     let clients = world.store_clients();
     let clock = || Arc::clone(world.stack.clock());
-    let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock(), Duration::from_mins(5));
-    seeds.get(&demo.device).await?;
+    let ring = Some(step_3.key_ring.clone());
+    let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock(), Duration::from_mins(5), ring);
+    seeds.warm_up().await;
+    seeds.get(&demo.key, &demo.device).await?;
     let init_auth = init_auth::InitAuth::on_aws(&step_2, &clients, clock(), SystemRandom, StdoutLog);
     let validate_otp = validate_otp::ValidateOtp::on_aws(&step_3, &clients, clock(), SystemRandom, StdoutLog);
     let hasher = DeviceHasher::new(step_2.service.device_hash_key.as_bytes());
@@ -235,7 +237,7 @@ async fn no_error_quotes_its_input() -> Outcome {
     let settings = BTreeMap::from([
         (config::AUTHS_TABLE.to_owned(), "Auths".to_owned()),
         (config::DEVICES_TABLE.to_owned(), "Devices".to_owned()),
-        (config::SEED_PREFIX.to_owned(), "mfa".to_owned()),
+        (config::KEY_RING.to_owned(), "mfa-key-ring".to_owned()),
         (config::DEVICE_HASH_KEY.to_owned(), too_short.clone()),
     ]);
     let parameters = OtpParameters::default();

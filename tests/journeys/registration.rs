@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use shared::config;
 use shared::otp::{OtpParameters, Period, Seed, Step};
 
 /// A user as a path and as step 2 names them.
@@ -126,6 +127,32 @@ async fn a_user_registers_signs_in_replaces_and_removes_a_device() -> Outcome {
     devices.remove("phone").await?.expect(404, "DEVICE_NOT_FOUND")?;
     let gone = world.try_start_with(USER.1, "phone").await?;
     gone.expect(404, "DEVICE_NOT_FOUND")?;
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_seed_has_the_tags_of_the_settings() -> Outcome {
+    let world = World::with(WorldOptions {
+        settings: [(config::SEED_TAGS.to_owned(), "team=identity,stage=".to_owned())].into(),
+        ..WorldOptions::default()
+    })
+    .await?;
+    require(201, &Devices::new(&world).register("phone", false).await?)?;
+    let secrets = world
+        .stack
+        .stores()
+        .clients()
+        .secrets_manager
+        .list_secrets()
+        .send()
+        .await?;
+    let tagged = secrets.secret_list().iter().filter(|secret| !secret.tags().is_empty());
+    let tags: Vec<_> = tagged
+        .flat_map(|secret| secret.tags())
+        .map(|tag| (tag.key(), tag.value()))
+        .collect();
+    assert_eq!(tags, [(Some("stage"), Some("")), (Some("team"), Some("identity"))]);
     world.end().await;
     Ok(())
 }

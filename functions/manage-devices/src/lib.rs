@@ -70,6 +70,7 @@ impl<C: Clock + Clone, R: Random, L: RequestLog> OnAws<C, R, L> {
         let key_ring = Some(config.key_ring.clone());
         let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock.clone(), config.seed_cache, key_ring)
             .encrypted_with(config.seed_key.clone())
+            .tagged_with(&config.seed_tags)
             .keeping(config.seed_storage);
         Self::new(activations, devices, seeds, config, clock, random, log)
     }

@@ -11,6 +11,7 @@ use shared::config;
 use shared::device::Device;
 use shared::names::{DeviceName, Owner, SeedRef};
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Step};
+use shared::sealed::SeedStorage;
 use shared::testing::clock::ManualClock;
 use shared::testing::events::Event;
 use shared::testing::log::MemoryLog;
@@ -80,12 +81,18 @@ fn code(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
+fn every_storage<T: Copy, const N: usize>(others: [T; N]) -> impl Iterator<Item = (SeedStorage, T)> {
+    let each = move |storage| others.into_iter().map(move |other| (storage, other));
+    SeedStorage::ALL.into_iter().flat_map(each)
+}
+
 fn settings(changes: &[(&str, &str)]) -> BTreeMap<String, String> {
     let base = [
         (config::AUTHS_TABLE, "auths"),
         (config::DEVICES_TABLE, "devices"),
         (config::DEVICE_HASH_KEY, "0123456789abcdef"),
         (config::SEED_PREFIX, "mfa"),
+        (config::KEY_RING, "mfa-key-ring"),
         (config::ISSUER, "Example Bank"),
     ];
     let all = base.iter().chain(changes);
@@ -101,11 +108,14 @@ impl World {
     fn with(changes: &[(&str, &str)]) -> Result<Self, Box<dyn Error>> {
         let (activations, devices, seeds) = Default::default();
         let (clock, log) = (Arc::new(ManualClock::at(NOW)), MemoryLog::default());
+        let config = ManageDevicesConfig::read(&settings(changes))?;
+        let seeds: MemorySeeds = seeds;
+        seeds.keep(config.seed_storage);
         let function = ManageDevices::new(
             MemoryActivations::clone(&activations),
             MemoryDevices::clone(&devices),
-            MemorySeeds::clone(&seeds),
-            &ManageDevicesConfig::read(&settings(changes))?,
+            seeds.clone(),
+            &config,
             Arc::clone(&clock),
             SequenceRandom::from_start(1),
             log.clone(),
@@ -118,6 +128,10 @@ impl World {
             log,
             function,
         })
+    }
+
+    fn keeping(storage: SeedStorage) -> Result<Self, Box<dyn Error>> {
+        Self::with(&[(config::SEED_STORAGE, storage.as_str())])
     }
 
     async fn send(&self, event: &Event) -> Result<Answer, Box<dyn Error>> {
@@ -204,7 +218,7 @@ impl World {
     fn require_seeds(&self) -> Outcome {
         for record in self.devices.all() {
             for seed in record.seeds() {
-                if !self.seeds.has(seed) {
+                if !self.seeds.has_for(&record.key, seed, record.sealed(seed)) {
                     return Err("a device names a seed that does not exist".into());
                 }
             }
@@ -401,7 +415,7 @@ async fn a_seed_that_is_gone_is_a_503_unless_its_device_is_too() -> Outcome {
     let world = World::new()?;
     let registered = world.register("mydevice").await?;
     let seed = world.device("mydevice")?.seed_ref;
-    SeedRegistry::remove(&world.seeds, &seed).await?;
+    SeedRegistry::remove(&world.seeds, seed.secret().ok_or("no secret")?).await?;
     let answer = world.activate(&registered, 0).await?;
     assert_eq!(answer.outcome(), code(503, "SERVICE_UNAVAILABLE"));
     assert_eq!(world.reasons().last().map(String::as_str), Some("seed_unavailable"));
@@ -616,19 +630,20 @@ async fn what_an_operator_registered_does_not_give_way() -> Outcome {
 
 #[tokio::test]
 async fn a_failed_registration_leaves_no_device_without_its_seed_and_no_active_one_without_work() -> Outcome {
-    for replaces in [false, true] {
+    for (storage, replaces) in every_storage([false, true]) {
         for fault in EVERY_FAULT {
             for (op, at_activations) in [
                 (Op::Page, false),
                 (Op::Record, false),
                 (Op::Create, false),
                 (Op::Create, true),
+                (Op::Seal, false),
                 (Op::Register, false),
                 (Op::Reseed, false),
                 (Op::SetPendingSeed, false),
                 (Op::Remove, false),
             ] {
-                let world = World::new()?;
+                let world = World::keeping(storage)?;
                 if replaces {
                     world.active("mydevice").await?;
                 } else {
@@ -649,7 +664,7 @@ async fn a_failed_registration_leaves_no_device_without_its_seed_and_no_active_o
                     world.register("mydevice").await?
                 };
                 tokio::time::resume();
-                let what = format!("{op:?} {at_activations} {fault:?} {replaces}: {answer:?}");
+                let what = format!("{storage:?} {op:?} {at_activations} {fault:?} {replaces}: {answer:?}");
                 assert!(matches!(answer.status, 201 | 503), "{what}");
                 world.require_seeds().map_err(|error| format!("{what}: {error}"))?;
                 let after = world.device("mydevice")?;
@@ -684,10 +699,10 @@ async fn a_failed_registration_leaves_no_device_without_its_seed_and_no_active_o
 
 #[tokio::test]
 async fn a_failed_activation_is_a_503_and_can_be_repeated() -> Outcome {
-    for replaces in [false, true] {
+    for (storage, replaces) in every_storage([false, true]) {
         for fault in EVERY_FAULT {
             for op in [Op::Get, Op::Record, Op::Read, Op::Replace, Op::Remove, Op::Page] {
-                let world = World::new()?;
+                let world = World::keeping(storage)?;
                 let mut registered = world.register("mydevice").await?;
                 if replaces {
                     world.activate(&registered, 0).await?;
@@ -700,7 +715,7 @@ async fn a_failed_activation_is_a_503_and_can_be_repeated() -> Outcome {
                 tokio::time::pause();
                 let answer = world.activate(&registered, 0).await?;
                 tokio::time::resume();
-                let what = format!("{op:?} {fault:?} {replaces}: {answer:?}");
+                let what = format!("{storage:?} {op:?} {fault:?} {replaces}: {answer:?}");
                 assert!(matches!(answer.status, 200 | 503), "{what}");
                 assert_eq!(world.activate(&registered, 0).await?.status, 200, "{what}");
                 assert_eq!(world.device("mydevice")?.total_failures, 0, "{what}");
@@ -965,5 +980,94 @@ async fn nothing_secret_is_logged_or_shown_by_debug() -> Outcome {
     );
     let debug = format!("{success:?} {:?}", world.function);
     assert!(!debug.contains(&secret) && !debug.contains("otpauth"), "{debug}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sealed_seed_lies_beside_its_device_and_in_no_secret() -> Outcome {
+    let world = World::keeping(SeedStorage::Sealed)?;
+    let registered = world.active("mydevice").await?;
+    let first = world.device("mydevice")?;
+    assert!(first.seed_ref.secret().is_none() && first.sealed.is_some());
+    world.clock.advance(Duration::from_secs(30));
+    let replacement = world.replace().await?;
+    let record = world.devices.peek_record(&World::key("mydevice")?).ok_or("no device")?;
+    let pending = record.pending.clone().ok_or("nothing is pending")?;
+    assert_eq!(
+        record.device.sealed, first.sealed,
+        "the device keeps its own until then"
+    );
+    assert_eq!(world.activate(&replacement, 0).await?.status, 200);
+    assert_eq!(world.activate(&registered, 0).await?.status, 409);
+    let second = world.device("mydevice")?;
+    assert_eq!((second.sealed, second.seed_ref), (pending.sealed, pending.seed_ref));
+    assert_eq!(world.remove("mydevice").await?.status, 204);
+    assert_eq!(
+        (
+            world.seeds.count(),
+            world.seeds.calls(Op::Create),
+            world.seeds.calls(Op::Remove)
+        ),
+        (0, 0, 0)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_changes_from_one_kind_of_seed_to_the_other() -> Outcome {
+    for kinds in [
+        [SeedStorage::Secrets, SeedStorage::Sealed],
+        [SeedStorage::Sealed, SeedStorage::Secrets],
+    ] {
+        let world = World::new()?;
+        let [before, after] = kinds;
+        world.seeds.keep(before);
+        world.active("mydevice").await?;
+        world.seeds.keep(after);
+        world.clock.advance(Duration::from_secs(30));
+        let replacement = world.replace().await?;
+        assert_eq!(world.activate(&replacement, 0).await?.status, 200, "{kinds:?}");
+        let device = world.device("mydevice")?;
+        assert_eq!(device.sealed.is_some(), after == SeedStorage::Sealed, "{kinds:?}");
+        assert_eq!(
+            world.seeds.count(),
+            usize::from(after == SeedStorage::Secrets),
+            "{kinds:?}"
+        );
+        world.require_seeds()?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_seed_that_was_sealed_again_since_the_device_was_read_is_activated() -> Outcome {
+    for lost_for_good in [false, true] {
+        let world = World::keeping(SeedStorage::Sealed)?;
+        let registered = world.register("mydevice").await?;
+        let (device, key) = (world.device("mydevice")?, World::key("mydevice")?);
+        let old = device.sealed.clone().ok_or("the seed is not sealed")?;
+        let SeedRef::Sealed(id) = device.seed_ref else {
+            return Err("the seed is in a secret".into());
+        };
+        let again = world.seeds.put_sealed(&key, id, &registered.seed()?)?;
+        // The key ring of this instance has the newer key only.
+        world.seeds.lose(&old);
+        let (devices, reads) = (world.devices.clone(), std::sync::atomic::AtomicUsize::new(0));
+        world.devices.before_each(move |op| {
+            if op == Op::Record && reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1 && !lost_for_good {
+                let sealed = Some(again.clone());
+                devices.put(
+                    &key,
+                    &Device {
+                        sealed,
+                        ..device.clone()
+                    },
+                );
+            }
+        });
+        let answer = world.activate(&registered, 0).await?;
+        let expected = if lost_for_good { 503 } else { 200 };
+        assert_eq!(answer.status, expected, "{answer:?}");
+    }
     Ok(())
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde_json::Value;
 use shared::config;
 use shared::device::Status;
-use shared::names::{DeviceKey, DeviceName, Owner, SeedRef, UserName};
-use shared::otp::{OtpParameters, Seed, Step};
+use shared::names::{DeviceKey, DeviceName, Owner, SealedId, UserName};
+use shared::otp::{OtpParameters, Step};
+use shared::sealed::SealedSeed;
 use shared::telemetry::Level;
 use shared::testing::clock::ManualClock;
 use shared::testing::events::Event;
@@ -79,6 +80,7 @@ impl World {
             (config::AUTHS_TABLE, "auths"),
             (config::DEVICES_TABLE, "devices"),
             (config::SEED_PREFIX, "mfa"),
+            (config::KEY_RING, "mfa-key-ring"),
             (config::DEVICE_HASH_KEY, "0123456789abcdef"),
             (config::GUESS_POLICY, policy),
         ]
@@ -571,11 +573,99 @@ async fn an_unreadable_seed_is_distinguished_from_a_removed_or_reseeded_device()
     Ok(())
 }
 
+/// Gives the device a sealed seed: the one that it had.
+fn seal(world: &World) -> Result<SealedSeed, Box<dyn Error>> {
+    let id = SealedId::from_random_bytes([5; 16]);
+    let blob = world.seeds.put_sealed(&world.key, id, &world.seed)?;
+    world.change(|device| {
+        device.seed_ref = SeedRef::Sealed(id);
+        device.sealed = Some(blob.clone());
+    })?;
+    Ok(blob)
+}
+
+#[tokio::test]
+async fn a_sealed_seed_is_used_from_the_snapshot_and_no_verdict_writes_it() -> Outcome {
+    let world = World::new()?;
+    let blob = seal(&world)?;
+    let id = world.start(1)?;
+    // Sealed again since: the old blob opens, and the new one stays.
+    let SeedRef::Sealed(seed) = world.device()?.seed_ref else {
+        return Err("the seed is in a secret".into());
+    };
+    let again = world.seeds.put_sealed(&world.key, seed, &world.seed)?;
+    let resealed = Device {
+        sealed: Some(again.clone()),
+        ..world.device()?
+    };
+    world.devices.put(&world.key, &resealed);
+    let wrong = world.otp(id, &world.wrong_code()?).await?;
+    assert!(wrong.is(422, "OTP_REJECTED"), "{wrong:?}");
+    assert_eq!(world.otp(id, &world.code(0)).await?.status, 200);
+    assert_eq!(world.device()?.sealed, Some(again));
+    assert_ne!(world.device()?.sealed, Some(blob));
+    assert_eq!(world.devices.calls(Op::Get), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_snapshot_whose_blob_does_not_open_is_followed_by_what_the_device_has_now() -> Outcome {
+    let world = World::new()?;
+    let old = seal(&world)?;
+    let id = world.start(1)?;
+    world.seeds.lose(&old);
+    let answer = world.otp(id, &world.code(0)).await?;
+    assert!(answer.is(503, "SERVICE_UNAVAILABLE"), "{answer:?}");
+    assert_eq!(world.log.lines().pop().map(|line| line.reason), Some("store_corrupt"));
+    assert_eq!(world.device()?.total_failures, 0, "no verdict");
+
+    let SeedRef::Sealed(seed) = world.device()?.seed_ref else {
+        return Err("the seed is in a secret".into());
+    };
+    let again = world.seeds.put_sealed(&world.key, seed, &world.seed)?;
+    let resealed = Device {
+        sealed: Some(again),
+        ..world.device()?
+    };
+    world.devices.put(&world.key, &resealed);
+    assert_eq!(world.otp(id, &world.code(0)).await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sealed_seed_of_another_device_or_another_id_gives_no_verdict() -> Outcome {
+    let world = World::new()?;
+    let blob = seal(&world)?;
+    // Whoever can write the table points the device at a blob that is his own, or one of another device.
+    let other = DeviceKey {
+        user: UserName::parse("attacker")?,
+        ..world.key.clone()
+    };
+    let SeedRef::Sealed(id) = world.device()?.seed_ref else {
+        return Err("the seed is in a secret".into());
+    };
+    let foreign = world.seeds.put_sealed(&other, id, &world.seed)?;
+    let other_id = SeedRef::Sealed(SealedId::from_random_bytes([6; 16]));
+    for (number, (seed_ref, sealed)) in (1..).zip([(SeedRef::Sealed(id), foreign), (other_id, blob)]) {
+        world.change(|device| {
+            device.seed_ref = seed_ref;
+            device.sealed = Some(sealed);
+        })?;
+        let answer = world.otp(world.start(number)?, &world.code(0)).await?;
+        assert!(answer.is(503, "SERVICE_UNAVAILABLE"), "{answer:?}");
+        assert_eq!(world.log.lines().pop().map(|line| line.reason), Some("store_corrupt"));
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn another_version_of_the_same_secret_is_another_seed() -> Outcome {
     let world = World::new()?;
     let id = world.start(1)?;
-    let other = SeedRef::new(world.device()?.seed_ref.name(), "another-version")?;
+    let other = SeedRef::new(
+        world.device()?.seed_ref.secret().ok_or("no secret")?.name(),
+        "another-version",
+    )?;
     world.change(|device| device.seed_ref = other)?;
     world.seeds.inject(Op::Get, Fault::Before);
     let answer = world.otp(id, &world.code(0)).await?;

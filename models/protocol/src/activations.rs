@@ -59,7 +59,14 @@ impl Protocol {
         }
         if let Some((pending, until)) = state.desk.pending {
             let seed_ref = self.seed_ref(pending).ok_or("no seed")?;
-            devices.put_pending(&self.key, PendingSeed { seed_ref, until });
+            devices.put_pending(
+                &self.key,
+                PendingSeed {
+                    seed_ref,
+                    sealed: None,
+                    until,
+                },
+            );
         }
         if let Some(fault) = fault {
             devices.inject(Op::Replace, fault);

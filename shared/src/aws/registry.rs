@@ -1,9 +1,12 @@
 //! What registration does with devices and seeds, besides what a sign-in does.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use aws_sdk_secretsmanager::operation::delete_secret::DeleteSecretError;
 use aws_sdk_secretsmanager::operation::delete_secret::builders::DeleteSecretFluentBuilder;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
+use aws_sdk_secretsmanager::types::Tag;
 use zeroize::Zeroizing;
 
 use super::attributes::{Item, corrupt, number, text};
@@ -244,6 +247,16 @@ impl<C: Clock> SecretsManagerSeeds<C> {
         self
     }
 
+    /// New seeds have these tags.
+    #[must_use]
+    pub fn tagged_with(mut self, tags: &BTreeMap<String, String>) -> Self {
+        let tags = tags
+            .iter()
+            .map(|(key, value)| Tag::builder().key(key).value(value).build());
+        self.tags = Some(tags.collect::<Vec<_>>()).filter(|tags| !tags.is_empty());
+        self
+    }
+
     /// Whether a secret was deleted before.
     async fn is_deleted(&self, seed: &SecretVersion) -> Result<bool, StoreError> {
         let describe = self.client.describe_secret().secret_id(seed.name()).send();
@@ -311,6 +324,7 @@ impl<C: Clock> SeedRegistry for SecretsManagerSeeds<C> {
             .name(name)
             .secret_string(text.as_str())
             .set_kms_key_id(self.kms_key.clone())
+            .set_tags(self.tags.clone())
             .send();
         let created = create
             .await

@@ -11,6 +11,8 @@ use std::time::Duration;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::{GetSecretValueError, GetSecretValueOutput};
+#[cfg(feature = "registry")]
+use aws_sdk_secretsmanager::types::Tag;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -112,6 +114,8 @@ pub struct SecretsManagerSeeds<C> {
     pub(super) kms_key: Option<String>,
     #[cfg(feature = "registry")]
     pub(super) storage: SeedStorage,
+    #[cfg(feature = "registry")]
+    pub(super) tags: Option<Vec<Tag>>,
 }
 
 impl<C: Clock + Clone> SecretsManagerSeeds<C> {
@@ -129,6 +133,8 @@ impl<C: Clock + Clone> SecretsManagerSeeds<C> {
             kms_key: None,
             #[cfg(feature = "registry")]
             storage: SeedStorage::Secrets,
+            #[cfg(feature = "registry")]
+            tags: None,
         }
     }
 }

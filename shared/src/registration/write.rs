@@ -376,8 +376,12 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_secs(1_795_575_600);
 
+    fn secret(number: u8) -> Result<SecretVersion, Box<dyn Error>> {
+        Ok(SecretVersion::new(&format!("mfa/seed/{number}"), "1")?)
+    }
+
     fn seed(number: u8) -> Result<SeedRef, Box<dyn Error>> {
-        Ok(SeedRef::new(&format!("mfa/seed/{number}"), "1")?)
+        secret(number).map(SeedRef::Secret)
     }
 
     fn request() -> Result<RegisterRequest, Box<dyn Error>> {
@@ -391,6 +395,7 @@ mod tests {
                 seed_ref: seed(1)?,
                 parameters: OtpParameters::default(),
             },
+            sealed: None,
             replace: true,
             status: Status::ActivationRequired,
             by: RegisteredBy::Http,
@@ -449,7 +454,7 @@ mod tests {
                 matches!(registered, Err(NotRegistered::Contention)),
                 "{op:?}: {registered:?}"
             );
-            assert_eq!(leftovers.unwanted, [seed(1)?], "{op:?}");
+            assert_eq!(leftovers.unwanted, [secret(1)?], "{op:?}");
             assert_eq!(devices.peek(&key).map(|device| device.seed_ref), Some(another.clone()));
         }
         Ok(())

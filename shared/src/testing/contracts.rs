@@ -368,6 +368,8 @@ pub async fn device_store_contract(store: &impl DeviceInventory) -> Outcome {
     a_pending_seed_is_swapped_in_by_one_write(store, &key).await?;
     a_device_that_was_never_active_gets_another_seed_by_one_write(store, &key).await?;
     a_removal_by_seed_needs_the_seed_alone(store, &key).await?;
+    a_sealed_seed_is_moved_and_never_written(store, &key).await?;
+    a_device_that_was_never_active_changes_between_both_kinds_of_seeds(store, &key).await?;
     sealed_seeds_are_written_over_those_that_were_read(store, &key).await?;
     a_seed_is_moved_unless_another_one_waits(store, &key).await?;
     names_are_kept_apart(store).await?;
@@ -864,6 +866,107 @@ fn to_sealed_again() -> StoredSeed {
         seed_ref: sealed_ref(4),
         sealed: Some(blob(4)),
     }
+}
+
+/// A sealed seed with a number, and where it is.
+fn sealed(number: u8) -> (SeedRef, Option<SealedSeed>) {
+    let id = SealedId::from_random_bytes([number; 16]);
+    let blob = [SealedSeed::FORMAT, 0, 0, 0, 1, number];
+    (SeedRef::Sealed(id), Some(SealedSeed::from_bytes(blob.to_vec())))
+}
+
+/// What a verdict or a swap writes: it knows nothing of the blob.
+fn next_without_blob(held: &Device, seed_ref: &SeedRef) -> Device {
+    Device {
+        sealed: None,
+        ..next(held, seed_ref)
+    }
+}
+
+async fn a_sealed_seed_is_moved_and_never_written(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
+    let (first, blob) = sealed(1);
+    let mut held = Device {
+        seed_ref: first.clone(),
+        sealed: blob,
+        ..device(8)?
+    };
+    store.register(key, &held, &registration()).await?;
+    same("a sealed device", &store.get(key).await?.as_ref(), &Some(&held))?;
+    let written = next_without_blob(&held, &first);
+    same(
+        "a verdict",
+        &store.replace(key, &held, &written, None).await?,
+        &Written::Yes,
+    )?;
+    let kept = Device {
+        sealed: held.sealed.clone(),
+        ..written
+    };
+    same(
+        "its seed after a verdict",
+        &store.get(key).await?.as_ref(),
+        &Some(&kept),
+    )?;
+    held = kept;
+
+    let secret = (other_seed()?, None);
+    // From a sealed seed to a sealed one, to a secret, to a secret, and back; each time over one that was pending before.
+    for (number, (seed_ref, blob)) in (2..).zip([sealed(2), secret.clone(), (pending()?.seed_ref, None), sealed(3)]) {
+        let (former, former_blob) = if number == 3 { sealed(9) } else { secret.clone() };
+        for (seed_ref, sealed) in [(former, former_blob), (seed_ref.clone(), blob.clone())] {
+            let offered = PendingSeed {
+                seed_ref,
+                sealed,
+                ..pending()?
+            };
+            same(
+                "an offer",
+                &store.set_pending_seed(key, &held, &offered).await?,
+                &Written::Yes,
+            )?;
+            held = next(&held, &held.seed_ref);
+            let record = store
+                .record(key)
+                .await?
+                .ok_or("a device that was offered a seed is not there")?;
+            same("its pending seed", &record.pending, &Some(offered))?;
+            same("its own", &record.device, &held)?;
+        }
+        let swap = next_without_blob(&held, &seed_ref);
+        same("a swap", &store.replace(key, &held, &swap, None).await?, &Written::Yes)?;
+        held = Device { sealed: blob, ..swap };
+        let record = store
+            .record(key)
+            .await?
+            .ok_or("a device that was swapped is not there")?;
+        same("its seed after a swap", &record.device, &held)?;
+        same("what is pending after a swap", &record.pending, &None)?;
+    }
+    store.remove(key).await?;
+    Ok(())
+}
+
+async fn a_device_that_was_never_active_changes_between_both_kinds_of_seeds(
+    store: &impl DeviceInventory,
+    key: &DeviceKey,
+) -> Outcome {
+    let mut held = Device {
+        status: Status::ActivationRequired,
+        ..device(9)?
+    };
+    store.register(key, &held, &registration()).await?;
+    for (seed_ref, sealed) in [sealed(4), sealed(5), (other_seed()?, None)] {
+        let new = Device {
+            sealed,
+            ..next(&held, &seed_ref)
+        };
+        let written = store.reseed(key, &held, &new, RegisteredBy::Http, None).await?;
+        same("another seed", &written, &Written::Yes)?;
+        same("the device after it", &store.get(key).await?.as_ref(), &Some(&new))?;
+        held = new;
+    }
+    store.remove(key).await?;
+    Ok(())
 }
 
 async fn a_device_that_was_never_active_gets_another_seed_by_one_write(

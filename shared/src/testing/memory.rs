@@ -887,7 +887,8 @@ impl Seeds {
     }
 
     fn seal(&mut self, key: &DeviceKey, id: SealedId, seed: &Seed) -> Result<SealedSeed, StoreError> {
-        let number = u64::try_from(self.sealed.len()).unwrap_or_default().to_be_bytes();
+        self.versions += 1;
+        let number = self.versions.to_be_bytes();
         let bytes = [SealedSeed::FORMAT, 0, 0, 0, self.key].into_iter().chain(number);
         let sealed = SealedSeed::from_bytes(bytes.collect());
         let stands_for = Sealed {
@@ -1003,6 +1004,19 @@ impl MemorySeeds {
         self.0.items(|seeds| seeds.find(key, device).ok())
     }
 
+    /// Makes a sealed seed one that does not open, as if the key ring had lost its key.
+    pub fn lose(&self, sealed: &SealedSeed) {
+        self.0.items(|seeds| seeds.sealed.remove(sealed));
+    }
+
+    /// Seals a seed for a device, without a call.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the seed cannot be copied.
+    pub fn put_sealed(&self, key: &DeviceKey, id: SealedId, seed: &Seed) -> Result<SealedSeed, StoreError> {
+        self.0.items(|seeds| seeds.seal(key, id, seed))
+    }
+
     /// Whether a secret can be read, without a call. A sealed seed is in none.
     #[must_use]
     pub fn has(&self, seed: &SeedRef) -> bool {
@@ -1011,7 +1025,14 @@ impl MemorySeeds {
             .items(|seeds| secret.is_some_and(|secret| seeds.at(secret).is_some()))
     }
 
-    /// How many can be read.
+    /// Whether a seed can be read or opened for a device, without a call.
+    #[must_use]
+    pub fn has_for(&self, key: &DeviceKey, seed: &SeedRef, sealed: Option<&SealedSeed>) -> bool {
+        self.0
+            .items(|seeds| matches!(seeds.stored(key, seed, sealed), Ok(Some(_))))
+    }
+
+    /// How many secrets can be read.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0

@@ -174,10 +174,10 @@ impl DeviceStore for Faulty<MemoryDevices> {
 }
 
 impl SeedStore for Faulty<MemorySeeds> {
-    async fn get(&self, device: &Device) -> Result<Arc<Seed>, StoreError> {
+    async fn get(&self, key: &DeviceKey, device: &Device) -> Result<Arc<Seed>, StoreError> {
         let inject = |op, fault| self.store.inject(op, fault);
         self.plan.before_call(Op::Get, inject).await;
-        self.store.get(device).await
+        self.store.get(key, device).await
     }
 }
 
@@ -299,6 +299,7 @@ impl Run {
             (config::AUTHS_TABLE, "auths"),
             (config::DEVICES_TABLE, "devices"),
             (config::SEED_PREFIX, "mfa"),
+            (config::KEY_RING, "mfa-key-ring"),
             (config::DEVICE_HASH_KEY, "0123456789abcdef"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -75,6 +75,27 @@ async fn wrong_codes_on_a_laptop_that_is_a_day_ahead_do_not_keep_the_owner_out()
 }
 
 #[tokio::test]
+async fn a_new_seed_has_the_tags_that_were_given() -> Outcome {
+    let (world, settings) = world().await?;
+    let command = ["register", "--replace", "--no-activate", "--seed-tags", "team=identity"];
+    let (code, notes) = run(&settings, world.client().as_str(), &command, "")?;
+    assert_eq!(code, Some(0), "{notes}");
+    let secrets = world
+        .stack
+        .stores()
+        .clients()
+        .secrets_manager
+        .list_secrets()
+        .send()
+        .await?;
+    let tags = secrets.secret_list().iter().flat_map(|secret| secret.tags());
+    let tags: Vec<_> = tags.map(|tag| (tag.key(), tag.value())).collect();
+    assert_eq!(tags, [(Some("team"), Some("identity"))]);
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn unlock_on_a_laptop_that_is_a_month_behind_is_no_full_reset() -> Outcome {
     let (world, settings) = world().await?;
     world.advance(30 * DAY)?;

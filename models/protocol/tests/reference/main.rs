@@ -281,7 +281,7 @@ fn verdict(verdict: Verdict) -> documented::Verdict {
 
 fn seed(seed_ref: &SeedRef, parameters: OtpParameters) -> Seed {
     Seed {
-        name: format!("{} {}", seed_ref.name(), seed_ref.version()),
+        name: seed_ref.to_string(),
         algorithm: parameters.algorithm.as_str(),
         digits: parameters.digits.count(),
         period: parameters.period.seconds().into(),
@@ -304,6 +304,8 @@ fn item(device: &Device) -> Item {
         not_before,
         budget_at,
         pair_at,
+        // No part of a decision.
+        sealed: _,
         carried: _,
     } = device;
     Item {

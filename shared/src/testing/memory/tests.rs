@@ -129,6 +129,7 @@ fn an_auth_and_a_registration_recognise_their_own_repeated_writes() -> Outcome {
     );
     let pending = PendingSeed {
         seed_ref: SeedRef::new("new-seed", "version")?,
+        sealed: None,
         until: at,
     };
     devices.inject(Op::SetPendingSeed, Fault::LostThenRepeated);
@@ -149,12 +150,12 @@ fn a_seed_is_created_once_however_often_its_call_is_repeated() -> Outcome {
     let seed = Seed::from_bytes(&[1; 20], OtpParameters::default())?;
     seeds.inject(Op::Create, Fault::LostThenRepeated);
     let came = what_comes_of(SeedRegistry::create(&seeds, "seed", &seed));
-    assert_eq!(came, Came::Answer(SeedRef::new("seed", "version-1")?));
+    assert_eq!(came, Came::Answer(SecretVersion::new("seed", "version-1")?));
     assert_eq!(
         what_comes_of(SeedRegistry::create(&seeds, "seed", &seed)),
         Came::Failure
     );
-    what_comes_of(seeds.remove(&SeedRef::new("seed", "version-1")?));
+    what_comes_of(seeds.remove(&SecretVersion::new("seed", "version-1")?));
     assert_eq!(
         what_comes_of(SeedRegistry::create(&seeds, "seed", &seed)),
         Came::Failure

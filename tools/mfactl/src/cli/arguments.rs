@@ -564,6 +564,8 @@ pub(super) struct SeedOptions {
     seed_prefix: Option<String>,
     #[arg(help = "KMS key to encrypt new secrets with, if the stack has one (SeedKey) [env: SEED_KEY]", long, value_name = "ARN", help_heading = DEPLOYMENT)]
     seed_key: Option<String>,
+    #[arg(help = "Tags of new secrets, if the stack has them (SeedTags) [env: SEED_TAGS]", long, value_name = "KEY=VALUE,…", help_heading = DEPLOYMENT)]
+    seed_tags: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -617,10 +619,11 @@ impl PoolOption {
 }
 
 impl SeedOptions {
-    fn given(&self) -> [Given<'_>; 2] {
+    fn given(&self) -> [Given<'_>; 3] {
         [
             (Setting::SEED_PREFIX, &self.seed_prefix),
             (Setting::SEED_KEY, &self.seed_key),
+            (Setting::SEED_TAGS, &self.seed_tags),
         ]
     }
 }

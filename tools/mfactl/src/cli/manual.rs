@@ -67,9 +67,10 @@ mod tests {
 
     #[test]
     fn no_option_has_a_seed_a_code_or_a_key_as_its_value() {
-        const ALLOWED: [&str; 6] = [
+        const ALLOWED: [&str; 7] = [
             "seed_prefix",
             "seed_key",
+            "seed_tags",
             "allow_weak_seeds",
             "allow_dated_keys",
             "show_secret",

@@ -181,8 +181,10 @@ impl Target {
     /// # Errors
     /// [`Usage`] if a setting is missing or invalid.
     pub fn device_admin<T>(&self, terminal: T, yes: bool) -> Result<AwsDeviceAdmin<T>> {
-        let policy = config::policy(&self.settings).map_err(|error| Usage(shared::error::chain(&error)))?;
-        let storage = config::seed_storage(&self.settings).map_err(|error| Usage(shared::error::chain(&error)))?;
+        let invalid = |error| Usage(shared::error::chain(&error));
+        let policy = config::policy(&self.settings).map_err(invalid)?;
+        let tags = config::seed_tags(&self.settings).map_err(invalid)?;
+        let storage = config::seed_storage(&self.settings).map_err(invalid)?;
         let key_ring = match storage {
             SeedStorage::Sealed => Some(self.settings.require(Setting::KEY_RING)?),
             SeedStorage::Secrets => self.settings.get(Setting::KEY_RING),
@@ -194,7 +196,8 @@ impl Target {
             devices: DynamoDevices::new(&clients.dynamodb, self.settings.require(Setting::DEVICES_TABLE)?),
             seeds: seeds
                 .keeping(storage)
-                .encrypted_with(self.settings.get(Setting::SEED_KEY)),
+                .encrypted_with(self.settings.get(Setting::SEED_KEY))
+                .tagged_with(&tags),
             clock,
             random: SystemRandom,
             terminal,

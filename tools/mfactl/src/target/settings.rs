@@ -24,6 +24,7 @@ impl Setting {
     pub const SEED_STORAGE: Self = Self::new(config::SEED_STORAGE, "--seed-storage");
     pub const SEED_CACHE_SECONDS: Self = Self::new(config::SEED_CACHE_SECONDS, "--seed-cache-seconds");
     pub const KEY_RING: Self = Self::new(config::KEY_RING, "--key-ring");
+    pub const SEED_TAGS: Self = Self::new(config::SEED_TAGS, "--seed-tags");
     pub const GUESS_POLICY: Self = Self::new(config::GUESS_POLICY, "--policy");
     pub const GUESS_BURST: Self = Self::new(config::GUESS_BURST, "--policy-burst");
     pub const GUESS_REFILL_HOURS: Self = Self::new(config::GUESS_REFILL_HOURS, "--policy-refill-hours");
@@ -79,6 +80,7 @@ impl Settings {
             (Setting::SEED_KEY, "SeedKey"),
             (Setting::SEED_STORAGE, "SeedStorage"),
             (Setting::SEED_CACHE_SECONDS, "SeedCacheSeconds"),
+            (Setting::SEED_TAGS, "SeedTags"),
             (Setting::CLIENT_OWNERS, "ClientOwners"),
         ];
         let outputs = outputs.map(|(setting, name)| (setting, stack.outputs.get(name)));
@@ -157,12 +159,13 @@ mod tests {
             status: "CREATE_COMPLETE".to_owned(),
             created_at: None,
             outputs: HashMap::from([("DevicesTable", "Theirs"), ("SeedPrefix", "mfa/seed/")].map(owned)),
-            parameters: HashMap::from([("SeedKey", ""), ("ClientOwners", "a=bank")].map(owned)),
+            parameters: HashMap::from([("SeedKey", ""), ("SeedTags", "team=a"), ("ClientOwners", "a=bank")].map(owned)),
             resources: Vec::new(),
         });
         assert_eq!(settings.get(Setting::DEVICES_TABLE).as_deref(), Some("Mine"));
         assert_eq!(settings.get(Setting::SEED_PREFIX).as_deref(), Some("mfa/seed/"));
         assert_eq!(settings.get(Setting::SEED_KEY), None);
+        assert_eq!(settings.get(Setting::SEED_TAGS).as_deref(), Some("team=a"));
         assert_eq!(settings.get(Setting::CLIENT_OWNERS).as_deref(), Some("a=bank"));
     }
 }

@@ -10,11 +10,15 @@ use aws_sdk_secretsmanager::types::{Filter as ListFilter, FilterNameStringType a
 use crate::clock::LocalClock;
 use crate::files::DataDir;
 use crate::stores::Stores;
+use crate::stores::secrets_manager::KEY_RING;
 
+/// Stores without any secret, even the key ring.
 async fn stores(data_dir: Option<Arc<DataDir>>) -> Result<(Stores, Client)> {
     let stores = Stores::start(data_dir, &Arc::new(LocalClock::running())).await?;
-    let clients = stores.clients();
-    Ok((stores, clients.secrets_manager))
+    let client = stores.clients().secrets_manager;
+    let ring = client.delete_secret().secret_id(KEY_RING);
+    ring.force_delete_without_recovery(true).send().await?;
+    Ok((stores, client))
 }
 
 async fn create(client: &Client, names: &[&str]) -> Result<()> {

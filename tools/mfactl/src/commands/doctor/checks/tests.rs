@@ -63,6 +63,7 @@ fn every_output_and_parameter_that_is_read_is_the_templates() {
         "GuessRefillHours",
         "GuessPairGapSeconds",
         "SeedKey",
+        "SeedTags",
         "AlarmTopicArn",
     ] {
         assert!(parameters.contains(&parameter), "{parameter}");
