@@ -423,7 +423,11 @@ fn auth_life(source: &impl Source) -> Result<Duration, ConfigError> {
     )
 }
 
-fn seed_cache(source: &impl Source) -> Result<Duration, ConfigError> {
+/// How long a seed may stay in memory; also read by the operator's tool.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn seed_cache(source: &impl Source) -> Result<Duration, ConfigError> {
     seconds(
         source,
         SEED_CACHE_SECONDS,

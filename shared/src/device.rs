@@ -577,6 +577,12 @@ impl DeviceRecord {
             .chain(self.pending.as_ref().map(|pending| &pending.seed_ref))
     }
 
+    /// The pending seed itself, if it is sealed.
+    #[must_use]
+    pub fn pending_sealed(&self) -> Option<&SealedSeed> {
+        self.pending.as_ref().and_then(|pending| pending.sealed.as_ref())
+    }
+
     /// One of these seeds itself, if it is sealed.
     #[must_use]
     pub fn sealed(&self, seed: &SeedRef) -> Option<&SealedSeed> {

@@ -4,6 +4,16 @@
 
 use std::fmt;
 
+#[cfg(feature = "operator")]
+use uuid::Uuid;
+#[cfg(feature = "operator")]
+use zeroize::Zeroizing;
+
+#[cfg(feature = "operator")]
+use crate::error::RandomError;
+#[cfg(feature = "operator")]
+use crate::random::Random;
+
 /// Where new seeds are kept. Both kinds live in one table; a device says which it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SeedStorage {
@@ -90,5 +100,75 @@ impl SealedSeed {
 impl fmt::Debug for SealedSeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SealedSeed(…)")
+    }
+}
+
+/// A key that is to be added to the key ring, and the version of the ring's secret that has it first.
+#[cfg(feature = "operator")]
+pub struct NewKey {
+    characters: Zeroizing<String>,
+    version: Uuid,
+}
+
+#[cfg(feature = "operator")]
+impl NewKey {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    const LENGTH: usize = 64;
+    /// Of 16 bytes: 62^16 is 2^95, so that no character is likelier than another by more than 2^-32.
+    const CHARACTERS_OF_A_DRAW: usize = 16;
+
+    /// Draws 64 letters and digits.
+    ///
+    /// # Errors
+    /// [`RandomError`] if the generator fails.
+    pub fn generate(random: &impl Random) -> Result<Self, RandomError> {
+        let mut characters = Zeroizing::new(String::with_capacity(Self::LENGTH));
+        while characters.len() < Self::LENGTH {
+            let mut drawn = Zeroizing::new(u128::from_be_bytes(random.sixteen_bytes()?));
+            for _ in 0..Self::CHARACTERS_OF_A_DRAW {
+                let place = usize::try_from(*drawn % 62).unwrap_or_default();
+                characters.extend(Self::ALPHABET.get(place).copied().map(char::from));
+                *drawn /= 62;
+            }
+        }
+        let version = uuid::Builder::from_random_bytes(random.sixteen_bytes()?).into_uuid();
+        Ok(Self { characters, version })
+    }
+
+    /// The key itself.
+    #[must_use]
+    pub fn characters(&self) -> &str {
+        &self.characters
+    }
+
+    /// The id of the secret's version.
+    #[must_use]
+    pub fn version(&self) -> String {
+        self.version.hyphenated().to_string()
+    }
+}
+
+/// Not the key.
+#[cfg(feature = "operator")]
+impl fmt::Debug for NewKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NewKey({})", self.version)
+    }
+}
+
+#[cfg(all(test, feature = "operator"))]
+mod tests {
+    use super::*;
+    use crate::testing::random::{FailingRandom, SequenceRandom};
+
+    #[test]
+    fn a_new_key_has_64_letters_and_digits_and_is_never_shown() -> Result<(), RandomError> {
+        let random = SequenceRandom::from_start(1);
+        let (one, other) = (NewKey::generate(&random)?, NewKey::generate(&random)?);
+        assert!(one.characters().len() == 64 && one.characters().chars().all(|c| c.is_ascii_alphanumeric()));
+        assert!(one.characters() != other.characters() && one.version() != other.version());
+        assert!(!format!("{one:?}").contains(one.characters()));
+        assert!(NewKey::generate(&FailingRandom).is_err());
+        Ok(())
     }
 }

@@ -193,8 +193,11 @@ pub(super) fn device(device: &Device) -> Item {
 }
 
 fn sealed(name: &str, seed: Option<&SealedSeed>) -> Option<(String, AttributeValue)> {
-    let blob = |seed: &SealedSeed| AttributeValue::B(Blob::new(seed.as_bytes()));
     seed.map(|seed| (name.to_owned(), blob(seed)))
+}
+
+pub(super) fn blob(seed: &SealedSeed) -> AttributeValue {
+    AttributeValue::B(Blob::new(seed.as_bytes()))
 }
 
 /// The sealed seed beside a reference: there is one exactly if the reference is of one.

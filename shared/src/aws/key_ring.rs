@@ -116,6 +116,12 @@ impl<C: Clock> CachedKeyRing<C> {
         }
     }
 
+    /// The secret.
+    #[cfg(feature = "operator")]
+    pub(super) fn secret(&self) -> &str {
+        &self.secret
+    }
+
     /// The ring as it was not long ago.
     pub(super) async fn newest(&self) -> Result<Arc<KeyRing>, StoreError> {
         self.ring(|_| true).await

@@ -13,6 +13,8 @@ mod key_ring;
 mod operator;
 #[cfg(feature = "registry")]
 mod registry;
+#[cfg(feature = "operator")]
+mod rotation;
 pub mod sdk;
 pub mod sealing;
 pub mod seeds;

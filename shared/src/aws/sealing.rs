@@ -41,6 +41,8 @@ struct RingText {
 pub struct KeyRing {
     keys: BTreeMap<KeyId, RandomizedNonceKey>,
     current: KeyId,
+    #[cfg(feature = "operator")]
+    previous: Vec<KeyId>,
 }
 
 impl KeyRing {
@@ -55,13 +57,29 @@ impl KeyRing {
         }
         let (current, key) = derive(&text.current)?;
         let mut keys = BTreeMap::from([(current, key)]);
+        #[cfg(feature = "operator")]
+        let mut order = Vec::new();
         for previous in &text.previous {
             let (id, key) = derive(previous)?;
+            #[cfg(feature = "operator")]
+            order.push(id);
             if keys.insert(id, key).is_some() {
                 return Err(corrupt("a key ring with two keys of one id"));
             }
         }
-        Ok(Self { keys, current })
+        Ok(Self {
+            keys,
+            current,
+            #[cfg(feature = "operator")]
+            previous: order,
+        })
+    }
+
+    /// The other keys, the newest first.
+    #[cfg(feature = "operator")]
+    #[must_use]
+    pub fn previous(&self) -> &[KeyId] {
+        &self.previous
     }
 
     /// The key that seals.
@@ -130,6 +148,25 @@ impl std::fmt::Debug for KeyRing {
             .field("current", &self.current)
             .finish()
     }
+}
+
+/// The text of a ring with another key that seals. The one that sealed before stays in it.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if the text is not a ring, or the new one would not be.
+#[cfg(feature = "operator")]
+pub(super) fn with_new_key(text: &str, characters: &str) -> Result<Zeroizing<String>, StoreError> {
+    KeyRing::parse(text)?;
+    let mut ring: RingText = serde_json::from_str(text).map_err(|_| corrupt("a key ring that is none"))?;
+    let former = std::mem::replace(&mut ring.current, characters.to_owned());
+    ring.previous.insert(0, former);
+    // Full capacity from the start: a buffer that grows would leave copies behind.
+    let mut written = Zeroizing::new(Vec::with_capacity(text.len() + characters.len() + 64));
+    serde_json::to_writer(&mut *written, &ring).map_err(|_| corrupt("a key ring that cannot be written"))?;
+    let written = String::from_utf8(std::mem::take(&mut *written)).map(Zeroizing::new);
+    let written = written.map_err(|_| corrupt("a key ring that cannot be written"))?;
+    KeyRing::parse(&written)?;
+    Ok(written)
 }
 
 const fn unreadable(what: &'static str) -> StoreError {

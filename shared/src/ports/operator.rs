@@ -2,11 +2,14 @@
 
 use std::future::Future;
 
+use super::Written;
 use super::registry::{DevicePage, DeviceRegistry, SeedRegistry};
 use crate::clock::Timestamp;
 use crate::device::DeviceRecord;
 use crate::error::StoreError;
 use crate::names::{DeviceKey, Owner, SecretVersion, UserName};
+use crate::registration::StoredSeed;
+use crate::sealed::{KeyId, NewKey};
 
 /// Which devices to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,28 @@ pub trait DeviceInventory: DeviceRegistry {
     /// # Errors
     /// [`StoreError`]; the device may be gone anyway.
     fn remove(&self, key: &DeviceKey) -> impl Future<Output = Result<Option<DeviceRecord>, StoreError>> + Send;
+
+    /// Writes the sealed seeds of `new`, its own and the pending one, if the device still has the seed and the sealed seeds
+    /// of `held`, in one conditional write. It changes nothing else, not even the version: sign-ins are not disturbed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the seeds may be written anyway.
+    fn reseal(
+        &self,
+        held: &DeviceRecord,
+        new: &DeviceRecord,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+
+    /// Says that a device's seed is elsewhere, if the device still has the version, the seed and the pending seed of `held`;
+    /// the version goes up by one, and nothing is pending after it. One conditional write.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the seed may be moved anyway.
+    fn move_seed(
+        &self,
+        held: &DeviceRecord,
+        new: &StoredSeed,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
 }
 
 /// What is known of a stored seed without reading it.
@@ -87,4 +112,54 @@ pub trait SeedInventory: SeedRegistry {
     /// # Errors
     /// [`StoreError`], also if it cannot be restored any more; it may be restored anyway.
     fn restore(&self, name: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What is known of the key ring besides its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRingSummary {
+    /// The key that seals.
+    pub current: KeyId,
+    /// The other keys, the newest first.
+    pub previous: Vec<KeyId>,
+    /// The version of its secret.
+    pub version: String,
+    /// When that version was created, by the store's clock, in whole seconds.
+    pub created_at: Timestamp,
+}
+
+impl KeyRingSummary {
+    /// Whether it has a key.
+    #[must_use]
+    pub fn has(&self, key: KeyId) -> bool {
+        self.current == key || self.previous.contains(&key)
+    }
+}
+
+/// What became of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotated {
+    /// The ring has this new key, which seals from now on.
+    Yes(KeyId),
+    /// Another rotation came first; nothing was changed.
+    No,
+}
+
+/// The key ring, as an operator uses it.
+pub trait KeyRingStore: Send + Sync {
+    /// Reads the key ring, never from memory.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read or is not one.
+    fn read_key_ring(&self) -> impl Future<Output = Result<KeyRingSummary, StoreError>> + Send;
+
+    /// Adds a key, which seals from now on, if the ring still has the version of `held`. The key that sealed before stays
+    /// in the ring.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the ring may have the new key anyway.
+    fn rotate_key_ring(
+        &self,
+        held: &KeyRingSummary,
+        new: &NewKey,
+    ) -> impl Future<Output = Result<Rotated, StoreError>> + Send;
 }

@@ -20,11 +20,12 @@ use crate::names::{
 };
 use crate::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
 use crate::policy::Policy;
-use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedSummary};
+use crate::ports::operator::{DeviceFilter, DeviceInventory, KeyRingStore, Rotated, SeedInventory, SeedSummary};
 use crate::ports::registry::{ActivationStore, Removed};
 use crate::ports::{AuthStore, Stored, Written};
-use crate::registration::Activation;
-use crate::sealed::SealedSeed;
+use crate::registration::{Activation, StoredSeed};
+use crate::sealed::{NewKey, SealedSeed};
+use crate::testing::random::SequenceRandom;
 
 /// What a suite found: nothing, or the first promise that was broken.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -369,6 +370,8 @@ pub async fn device_store_contract(store: &impl DeviceInventory) -> Outcome {
     a_removal_by_seed_needs_the_seed_alone(store, &key).await?;
     a_sealed_seed_is_moved_and_never_written(store, &key).await?;
     a_device_that_was_never_active_changes_between_both_kinds_of_seeds(store, &key).await?;
+    sealed_seeds_are_written_over_those_that_were_read(store, &key).await?;
+    a_seed_is_moved_unless_another_one_waits(store, &key).await?;
     names_are_kept_apart(store).await?;
     pages_have_every_device_once(store).await
 }
@@ -710,6 +713,159 @@ async fn a_swap_takes_what_is_pending(store: &impl DeviceInventory, offered: Dev
     same("the record after it", &store.record(key).await?.as_ref(), &Some(&after))?;
     same("what was removed", &store.remove(key).await?, &Some(after))?;
     Ok(())
+}
+
+fn blob(number: u8) -> SealedSeed {
+    SealedSeed::from_bytes(vec![SealedSeed::FORMAT, number, 2, 3, 4, 5])
+}
+
+fn sealed_ref(number: u8) -> SeedRef {
+    SeedRef::Sealed(SealedId::from_random_bytes([number; 16]))
+}
+
+async fn current_record(
+    store: &impl DeviceInventory,
+    key: &DeviceKey,
+) -> Result<DeviceRecord, Box<dyn Error + Send + Sync>> {
+    Ok(store.record(key).await?.ok_or("the device is gone")?)
+}
+
+async fn sealed_seeds_are_written_over_those_that_were_read(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
+    let held = Device {
+        seed_ref: sealed_ref(1),
+        sealed: Some(blob(1)),
+        ..device(8)?
+    };
+    store.register(key, &held, &registration()).await?;
+    let with = |record: &DeviceRecord, own: u8, pending: u8| {
+        let mut new = record.clone();
+        new.device.sealed = Some(blob(own));
+        if let Some(waits) = &mut new.pending {
+            waits.sealed = Some(blob(pending));
+        }
+        new
+    };
+    let alone = current_record(store, key).await?;
+    for what in ["a seed sealed again", "the same call again, as after a lost response"] {
+        same(what, &store.reseal(&alone, &with(&alone, 2, 0)).await?, &Written::Yes)?;
+    }
+    let again = with(&alone, 2, 0);
+    same("the record after it", &current_record(store, key).await?, &again)?;
+    let stale = store.reseal(&alone, &with(&alone, 3, 0)).await?;
+    same(
+        "over another blob than the one that was read",
+        &stale,
+        &refused(&again.device),
+    )?;
+    let waits = PendingSeed {
+        seed_ref: sealed_ref(9),
+        sealed: Some(blob(9)),
+        ..pending()?
+    };
+    store.set_pending_seed(key, &again.device, &waits).await?;
+    let both = current_record(store, key).await?;
+    same("what is pending", &both.pending.as_ref(), &Some(&waits))?;
+    let stale = store.reseal(&again, &with(&again, 3, 0)).await?;
+    same("while another seed is pending", &stale, &refused(&both.device))?;
+    // A sign-in is not in the way.
+    let used = next(&both.device, &both.device.seed_ref);
+    store.replace(key, &both.device, &used, None).await?;
+    let written = store.reseal(&both, &with(&both, 4, 5)).await?;
+    same("both seeds sealed again", &written, &Written::Yes)?;
+    let both = with(
+        &DeviceRecord {
+            device: used,
+            ..both.clone()
+        },
+        4,
+        5,
+    );
+    same("the record after it", &current_record(store, key).await?, &both)?;
+    let swapped = next(&both.device, &waits.seed_ref);
+    store.replace(key, &both.device, &swapped, None).await?;
+    let stale = store.reseal(&both, &with(&both, 6, 6)).await?;
+    let expected = Device {
+        sealed: Some(blob(5)),
+        ..swapped
+    };
+    same("over another seed", &stale, &refused(&expected))?;
+    store.remove(key).await?;
+    let gone = store.reseal(&both, &with(&both, 6, 6)).await?;
+    same("of a device that is gone", &gone, &Written::No(None))?;
+    Ok(())
+}
+
+async fn a_seed_is_moved_unless_another_one_waits(store: &impl DeviceInventory, key: &DeviceKey) -> Outcome {
+    let held = device(8)?;
+    store.register(key, &held, &registration()).await?;
+    let record = current_record(store, key).await?;
+    let to_sealed = StoredSeed {
+        seed_ref: sealed_ref(3),
+        sealed: Some(blob(3)),
+    };
+    for what in ["a seed moved", "the same call again, as after a lost response"] {
+        same(what, &store.move_seed(&record, &to_sealed).await?, &Written::Yes)?;
+    }
+    let mut expected = record.clone();
+    expected.device = Device {
+        sealed: to_sealed.sealed,
+        ..next(&held, &to_sealed.seed_ref)
+    };
+    let moved = current_record(store, key).await?;
+    same("the record after it", &moved, &expected)?;
+    let back = StoredSeed {
+        seed_ref: other_seed()?,
+        sealed: None,
+    };
+    let stale = store.move_seed(&record, &back).await?;
+    same("of a device that was changed", &stale, &refused(&moved.device))?;
+    let used = next(&moved.device, &moved.device.seed_ref);
+    store.replace(key, &moved.device, &used, None).await?;
+    let stale = store.move_seed(&moved, &back).await?;
+    same("of a device that was used", &stale, &refused(&used))?;
+    let waits = pending()?;
+    store.set_pending_seed(key, &used, &waits).await?;
+    let offered = current_record(store, key).await?;
+    let unaware = DeviceRecord {
+        pending: None,
+        ..offered.clone()
+    };
+    let stale = store.move_seed(&unaware, &back).await?;
+    same("while another seed waits", &stale, &refused(&offered.device))?;
+    let of_another = DeviceRecord {
+        pending: Some(PendingSeed {
+            seed_ref: other_seed()?,
+            ..waits
+        }),
+        ..offered.clone()
+    };
+    let stale = store.move_seed(&of_another, &back).await?;
+    same("while yet another seed waits", &stale, &refused(&offered.device))?;
+    same(
+        "with the one that is known to wait, which is forgotten",
+        &store.move_seed(&offered, &back).await?,
+        &Written::Yes,
+    )?;
+    let expected = DeviceRecord {
+        device: Device {
+            sealed: None,
+            ..next(&offered.device, &back.seed_ref)
+        },
+        pending: None,
+        ..offered.clone()
+    };
+    same("the record after it", &current_record(store, key).await?, &expected)?;
+    store.remove(key).await?;
+    let gone = store.move_seed(&expected, &to_sealed_again()).await?;
+    same("of a device that is gone", &gone, &Written::No(None))?;
+    Ok(())
+}
+
+fn to_sealed_again() -> StoredSeed {
+    StoredSeed {
+        seed_ref: sealed_ref(4),
+        sealed: Some(blob(4)),
+    }
 }
 
 /// A sealed seed with a number, and where it is.
@@ -1174,6 +1330,52 @@ pub async fn seed_store_contract(store: &impl SeedInventory) -> Outcome {
     a_missing_seed_is_an_error(store).await?;
     a_seed_for_other_parameters_is_an_error(store).await?;
     seeds_are_listed_and_brought_back(store).await
+}
+
+/// What every [`KeyRingStore`] must do. It starts with any ring.
+///
+/// # Errors
+/// A text that says which promise was broken, or the store's own error.
+pub async fn key_ring_contract(store: &impl KeyRingStore) -> Outcome {
+    let random = SequenceRandom::from_start(1);
+    let first = store.read_key_ring().await?;
+    same("what is read again", &store.read_key_ring().await?, &first)?;
+    let mut earlier = first.clone();
+    // More often than a secret can have labels.
+    for _ in 0..21 {
+        let Rotated::Yes(key) = store.rotate_key_ring(&earlier, &NewKey::generate(&random)?).await? else {
+            return Err("a rotation of the ring that was read is refused".into());
+        };
+        let rotated = store.read_key_ring().await?;
+        same("the key that seals", &rotated.current, &key)?;
+        let others: Vec<_> = [earlier.current].into_iter().chain(earlier.previous.clone()).collect();
+        same("the keys before it", &rotated.previous, &others)?;
+        ensure(
+            rotated.version != earlier.version && !others.contains(&key),
+            "a rotation adds a key in a new version",
+        )?;
+        let stale = store.rotate_key_ring(&earlier, &NewKey::generate(&random)?).await?;
+        same("a rotation of an earlier ring", &stale, &Rotated::No)?;
+        same("the ring after it", &store.read_key_ring().await?, &rotated)?;
+        earlier = rotated;
+    }
+    let keys = (0..RACERS).map(|_| NewKey::generate(&random));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    let outcomes = join_all(keys.iter().map(|key| store.rotate_key_ring(&earlier, key))).await;
+    let outcomes = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let won: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Rotated::Yes(_)))
+        .collect();
+    let ring = store.read_key_ring().await?;
+    same(
+        "the rotations of a race that took effect",
+        &won,
+        &vec![&Rotated::Yes(ring.current)],
+    )?;
+    let others: Vec<_> = [earlier.current].into_iter().chain(earlier.previous).collect();
+    same("the keys before it", &ring.previous, &others)?;
+    Ok(())
 }
 
 fn name(number: u8) -> String {

@@ -13,11 +13,13 @@ use crate::device::{Accepted, Auth, Device, DeviceRecord, PendingSeed, Registere
 use crate::error::{StoreError, Throttled};
 use crate::names::{AuthId, DeviceKey, Owner, SealedId, SecretVersion, SeedRef, UserName};
 use crate::otp::Seed;
-use crate::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedPage, SeedSummary};
+use crate::ports::operator::{
+    DeviceFilter, DeviceInventory, KeyRingStore, KeyRingSummary, Rotated, SeedInventory, SeedPage, SeedSummary,
+};
 use crate::ports::registry::{ActivationStore, DevicePage, DeviceRegistry, Removed, SeedRegistry, Unreadable};
 use crate::ports::{AuthStore, DeviceStore, SeedStore, Stored, Written};
-use crate::registration::Activation;
-use crate::sealed::{SealedSeed, SeedStorage};
+use crate::registration::{Activation, StoredSeed as NewPlace};
+use crate::sealed::{KeyId, NewKey, SealedSeed, SeedStorage};
 
 const STORE: &str = "memory";
 /// Seeds on one page: few, so that tests see several pages.
@@ -54,6 +56,14 @@ pub enum Op {
     Describe,
     /// `restore` of seeds.
     Restore,
+    /// `reseal` of devices.
+    Reseal,
+    /// `move_seed` of devices.
+    MoveSeed,
+    /// `read_key_ring` of seeds.
+    ReadKeyRing,
+    /// `rotate_key_ring` of seeds.
+    RotateKeyRing,
 }
 
 impl Op {
@@ -73,6 +83,10 @@ impl Op {
             Self::Seal => "seal",
             Self::Describe => "describe",
             Self::Restore => "restore",
+            Self::Reseal => "reseal",
+            Self::MoveSeed => "move_seed",
+            Self::ReadKeyRing => "read_key_ring",
+            Self::RotateKeyRing => "rotate_key_ring",
         }
     }
 }
@@ -747,6 +761,51 @@ impl DeviceInventory for MemoryDevices {
         let remove = |devices: &mut Devices| devices.remove(key).map(|stored| stored.read(key)).transpose();
         self.0.call(Op::Remove, remove).await?
     }
+
+    async fn reseal(&self, held: &DeviceRecord, new: &DeviceRecord) -> Result<Written, StoreError> {
+        let reseal = |devices: &mut Devices| {
+            let Some(stored) = devices.get_mut(&held.key) else {
+                return Written::No(None);
+            };
+            let record = stored.record(&held.key);
+            let is = |other: &DeviceRecord| {
+                record.device.sealed == other.device.sealed && record.pending_sealed() == other.pending_sealed()
+            };
+            // Every sealed seed is another one: that the device has it can only be this call's own repeated write.
+            if is(new) {
+                return Written::Yes;
+            }
+            if record.device.seed_ref != held.device.seed_ref || !is(held) {
+                return Written::No(Some(Box::new(record.device)));
+            }
+            stored.device.sealed.clone_from(&new.device.sealed);
+            if let Some(pending) = &mut stored.pending {
+                pending.sealed = new.pending_sealed().cloned();
+            }
+            Written::Yes
+        };
+        self.0.call(Op::Reseal, reseal).await
+    }
+
+    async fn move_seed(&self, held: &DeviceRecord, new: &NewPlace) -> Result<Written, StoreError> {
+        let pending = |pending: &Option<PendingSeed>| pending.as_ref().map(|pending| pending.seed_ref.clone());
+        let move_seed = |devices: &mut Devices| match devices.get_mut(&held.key) {
+            None => Written::No(None),
+            // A seed's name is random: that the device has it can only be this call's own repeated write.
+            Some(stored) if stored.device.seed_ref == new.seed_ref => Written::Yes,
+            Some(stored) if !stored.is(&held.device) || pending(&stored.pending) != pending(&held.pending) => {
+                Written::No(Some(Box::new(stored.device.clone())))
+            }
+            Some(stored) => {
+                stored.device.version = stored.device.version.saturating_add(1);
+                stored.device.seed_ref.clone_from(&new.seed_ref);
+                stored.device.sealed.clone_from(&new.sealed);
+                stored.pending = None;
+                Written::Yes
+            }
+        };
+        self.0.call(Op::MoveSeed, move_seed).await
+    }
 }
 
 #[derive(Debug)]
@@ -783,8 +842,10 @@ struct Seeds {
     now: Timestamp,
     storage: SeedStorage,
     sealed: HashMap<SealedSeed, Sealed>,
-    /// The current key of the key ring.
+    /// The current key of the key ring; the others are all below.
     key: u8,
+    /// The version of the key ring, and when it was created.
+    ring: (String, Timestamp),
 }
 
 impl Seeds {
@@ -839,6 +900,20 @@ impl Seeds {
         Ok(sealed)
     }
 
+    fn key_ring(&self) -> KeyRingSummary {
+        KeyRingSummary {
+            current: memory_key(self.key),
+            previous: (0..self.key).rev().map(memory_key).collect(),
+            version: self.ring.0.clone(),
+            created_at: self.ring.1,
+        }
+    }
+
+    fn rotate(&mut self, version: String) {
+        self.key = self.key.saturating_add(1);
+        self.ring = (version, self.now);
+    }
+
     fn create(&mut self, name: &str, version: &str, seed: &Seed) -> Result<SecretVersion, StoreError> {
         match self.by_name.get(name) {
             // The version is drawn once per call, so this is the call's own repeated write.
@@ -857,6 +932,10 @@ impl Seeds {
         }
         SecretVersion::new(name, version).map_err(|_| corrupt("a seed's name or version"))
     }
+}
+
+const fn memory_key(number: u8) -> KeyId {
+    KeyId([0, 0, 0, number])
 }
 
 fn copy_of(seed: &Seed) -> Result<Seed, StoreError> {
@@ -913,7 +992,16 @@ impl MemorySeeds {
 
     /// Seals with another key from now on, as after a rotation of the key ring.
     pub fn rotate(&self) {
-        self.0.items(|seeds| seeds.key = seeds.key.wrapping_add(1));
+        self.0.items(|seeds| {
+            let version = seeds.new_version();
+            seeds.rotate(version);
+        });
+    }
+
+    /// The seed of a device, without a call; `None` if it cannot be read or opened.
+    #[must_use]
+    pub fn seed_of(&self, key: &DeviceKey, device: &Device) -> Option<Arc<Seed>> {
+        self.0.items(|seeds| seeds.find(key, device).ok())
     }
 
     /// Makes a sealed seed one that does not open, as if the key ring had lost its key.
@@ -1041,6 +1129,27 @@ impl SeedInventory for MemorySeeds {
             None => Err(unavailable("restore", "there is no such seed")),
         };
         self.0.call(Op::Restore, restore).await?
+    }
+}
+
+impl KeyRingStore for MemorySeeds {
+    async fn read_key_ring(&self) -> Result<KeyRingSummary, StoreError> {
+        self.0.call(Op::ReadKeyRing, |seeds| seeds.key_ring()).await
+    }
+
+    async fn rotate_key_ring(&self, held: &KeyRingSummary, new: &NewKey) -> Result<Rotated, StoreError> {
+        let rotate = |seeds: &mut Seeds| {
+            // The version is drawn once per call, so this is the call's own repeated write.
+            if seeds.ring.0 == new.version() {
+                return Rotated::Yes(memory_key(seeds.key));
+            }
+            if seeds.ring.0 != held.version {
+                return Rotated::No;
+            }
+            seeds.rotate(new.version());
+            Rotated::Yes(memory_key(seeds.key))
+        };
+        self.0.call(Op::RotateKeyRing, rotate).await
     }
 }
 

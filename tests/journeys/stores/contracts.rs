@@ -2,7 +2,7 @@
 
 use acceptance::{Outcome, World};
 use anyhow::anyhow;
-use shared::testing::contracts::{auth_store_contract, device_store_contract, seed_store_contract};
+use shared::testing::contracts::{auth_store_contract, device_store_contract, key_ring_contract, seed_store_contract};
 
 #[tokio::test]
 async fn auths_in_dynamodb_keep_the_contract() -> Outcome {
@@ -28,6 +28,16 @@ async fn devices_in_dynamodb_keep_the_contract() -> Outcome {
 async fn seeds_in_secrets_manager_keep_the_contract() -> Outcome {
     let world = World::new().await?;
     seed_store_contract(world.stack.seeds())
+        .await
+        .map_err(|error| anyhow!(error))?;
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_key_ring_in_secrets_manager_keeps_the_contract() -> Outcome {
+    let world = World::new().await?;
+    key_ring_contract(world.stack.seeds())
         .await
         .map_err(|error| anyhow!(error))?;
     world.end().await;

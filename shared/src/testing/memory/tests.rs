@@ -55,6 +55,11 @@ fn what_comes_of<T>(call: impl Future<Output = Result<T, StoreError>>) -> Came<T
 }
 
 #[tokio::test]
+async fn the_key_ring_in_memory_keeps_the_contract() -> Outcome {
+    contracts::key_ring_contract(&MemorySeeds::default()).await
+}
+
+#[tokio::test]
 async fn auths_in_memory_keep_the_contract() -> Outcome {
     contracts::auth_store_contract(&MemoryAuths::default()).await
 }

@@ -40,6 +40,12 @@ pub(super) enum Command {
     /// Manage clients: applications with credentials
     #[command(subcommand)]
     Client(ClientCommand),
+    /// Manage the key ring, under whose keys sealed seeds are
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Manage where the seeds of all devices are
+    #[command(subcommand)]
+    Seeds(SeedsCommand),
     /// Check a deployed stack: say what is wrong and how to fix it
     ///
     /// Checks the tables, who may call the API, clients, alarms, this machine's clock, and whether every device has its secret
@@ -59,6 +65,90 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum KeysCommand {
+    /// List the keys by their ids: never a key
+    List {
+        /// Count the devices of each key, and of keys that the ring lacks; reads the whole table
+        #[arg(long)]
+        count: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        table: TableOption,
+        #[command(flatten)]
+        ring: RingOption,
+    },
+    /// Add a new key, under which seeds are sealed from now on; the others stay in the ring
+    Rotate {
+        /// Say what would be done, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        table: TableOption,
+        #[command(flatten)]
+        ring: RingOption,
+        #[command(flatten)]
+        cache: CacheOption,
+    },
+    /// Seal all seeds again that are under an older key
+    ///
+    /// Refused until every function has the key ring: SeedCacheSeconds (5 minutes if that is 0) and a minute after the rotation.
+    /// Sign-ins are not disturbed. Run it again if it was interrupted.
+    Reseal {
+        /// Wait until every function has the key ring
+        #[arg(long)]
+        wait: bool,
+        /// Say what would be done, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        table: TableOption,
+        #[command(flatten)]
+        ring: RingOption,
+        #[command(flatten)]
+        cache: CacheOption,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum StorageName {
+    /// Sealed beside the device, under a key of the key ring
+    Sealed,
+    /// In a secret for each device
+    Secrets,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SeedsCommand {
+    /// Move the seeds of all devices: users keep their entries in the app
+    ///
+    /// An authentication that is under way with a device that is moved has to be started again. Secrets that are no longer needed
+    /// can be restored for 30 days. Run it again if it was interrupted, or if devices were skipped because a new seed waits for
+    /// its first code.
+    Move {
+        /// Where the seeds are to be
+        #[arg(long, value_name = "PLACE")]
+        to: StorageName,
+        /// Say what would be done, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        table: TableOption,
+        #[command(flatten)]
+        seeds: SeedOptions,
+        #[command(flatten)]
+        ring: RingOption,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum DeviceCommand {
     /// Register a device: show its seed as QR code and URI, and ask for the first code
     Register(RegisterArguments),
@@ -68,6 +158,8 @@ pub(super) enum DeviceCommand {
         device: DeviceArguments,
         #[command(flatten)]
         table: TableOption,
+        #[command(flatten)]
+        ring: RingOption,
         #[command(flatten)]
         policy: PolicyOptions,
     },
@@ -171,6 +263,8 @@ pub(super) enum DeviceCommand {
         #[command(flatten)]
         table: TableOption,
         #[command(flatten)]
+        ring: RingOption,
+        #[command(flatten)]
         policy: PolicyOptions,
     },
 }
@@ -262,6 +356,10 @@ pub(super) struct RegisterArguments {
     #[command(flatten)]
     pub(super) seeds: SeedOptions,
     #[command(flatten)]
+    pub(super) storage: StorageOption,
+    #[command(flatten)]
+    pub(super) ring: RingOption,
+    #[command(flatten)]
     pub(super) policy: PolicyOptions,
 }
 
@@ -302,6 +400,10 @@ pub(super) struct ImportArguments {
     pub(super) table: TableOption,
     #[command(flatten)]
     pub(super) seeds: SeedOptions,
+    #[command(flatten)]
+    pub(super) storage: StorageOption,
+    #[command(flatten)]
+    pub(super) ring: RingOption,
 }
 
 #[derive(Debug, Subcommand)]
@@ -467,6 +569,24 @@ pub(super) struct SeedOptions {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct StorageOption {
+    #[arg(help = "Where new seeds are kept: secrets or sealed [env: SEED_STORAGE]", long, value_name = "PLACE", help_heading = DEPLOYMENT)]
+    seed_storage: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RingOption {
+    #[arg(help = "Secret that is the key ring, for sealed seeds [env: KEY_RING]", long, value_name = "ARN", help_heading = DEPLOYMENT)]
+    key_ring: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CacheOption {
+    #[arg(help = "How long functions keep a seed in memory (SeedCacheSeconds) [env: SEED_CACHE_SECONDS]", long, value_name = "SECONDS", help_heading = DEPLOYMENT)]
+    seed_cache_seconds: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PolicyOptions {
     #[arg(help = "Rate limit: standard, strict or custom [env: GUESS_POLICY]", long, value_name = "POLICY", help_heading = DEPLOYMENT)]
     policy: Option<String>,
@@ -505,6 +625,24 @@ impl SeedOptions {
             (Setting::SEED_KEY, &self.seed_key),
             (Setting::SEED_TAGS, &self.seed_tags),
         ]
+    }
+}
+
+impl StorageOption {
+    fn given(&self) -> [Given<'_>; 1] {
+        [(Setting::SEED_STORAGE, &self.seed_storage)]
+    }
+}
+
+impl RingOption {
+    fn given(&self) -> [Given<'_>; 1] {
+        [(Setting::KEY_RING, &self.key_ring)]
+    }
+}
+
+impl CacheOption {
+    fn given(&self) -> [Given<'_>; 1] {
+        [(Setting::SEED_CACHE_SECONDS, &self.seed_cache_seconds)]
     }
 }
 
@@ -569,6 +707,14 @@ impl DeviceCommand {
         let given = table.given().into_iter();
         let given = given.chain(self.owner().into_iter().flat_map(|owner| owner.owners.given()));
         let given = given.chain(seeds.into_iter().flat_map(SeedOptions::given));
+        let (storage, ring) = match self {
+            Self::Register(given) => (Some(&given.storage), Some(&given.ring)),
+            Self::Import(given) => (Some(&given.storage), Some(&given.ring)),
+            Self::Activate { ring, .. } | Self::Check { ring, .. } => (None, Some(ring)),
+            _ => (None, None),
+        };
+        let given = given.chain(storage.into_iter().flat_map(StorageOption::given));
+        let given = given.chain(ring.into_iter().flat_map(RingOption::given));
         Settings::from_options(given.chain(policy.into_iter().flat_map(PolicyOptions::given)))
     }
 
@@ -594,6 +740,51 @@ impl DeviceCommand {
             | Self::Restored { confirmation, .. } => confirmation.yes,
             _ => false,
         }
+    }
+}
+
+impl KeysCommand {
+    /// The settings that were given.
+    pub(super) fn settings(&self) -> Settings {
+        let (table, ring, cache) = match self {
+            Self::List { table, ring, .. } => (table, ring, None),
+            Self::Rotate { table, ring, cache, .. } | Self::Reseal { table, ring, cache, .. } => {
+                (table, ring, Some(cache))
+            }
+        };
+        let given = table.given().into_iter().chain(ring.given());
+        Settings::from_options(given.chain(cache.into_iter().flat_map(CacheOption::given)))
+    }
+
+    /// The settings that must have a value.
+    pub(super) const fn required_settings(&self) -> &'static [Setting] {
+        match self {
+            Self::List { .. } => &[Setting::DEVICES_TABLE, Setting::KEY_RING],
+            // A value that is too short would be a reseal too early.
+            Self::Rotate { .. } | Self::Reseal { .. } => {
+                &[Setting::DEVICES_TABLE, Setting::KEY_RING, Setting::SEED_CACHE_SECONDS]
+            }
+        }
+    }
+
+    /// Whether every question is answered with yes.
+    pub(super) const fn yes(&self) -> bool {
+        match self {
+            Self::List { .. } => false,
+            Self::Rotate { confirmation, .. } | Self::Reseal { confirmation, .. } => confirmation.yes,
+        }
+    }
+}
+
+impl SeedsCommand {
+    /// The settings that must have a value.
+    pub(super) const REQUIRED_SETTINGS: &[Setting] = &[Setting::DEVICES_TABLE, Setting::SEED_PREFIX, Setting::KEY_RING];
+
+    /// The settings that were given.
+    pub(super) fn settings(&self) -> Settings {
+        let Self::Move { table, seeds, ring, .. } = self;
+        let given = table.given().into_iter().chain(seeds.given());
+        Settings::from_options(given.chain(ring.given()))
     }
 }
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::Result;
 use shared::clock::Clock;
 use shared::otp::{Algorithm, OtpParameters};
-use shared::ports::operator::{DeviceInventory, SeedInventory};
+use shared::ports::operator::{DeviceInventory, KeyRingStore, SeedInventory};
 use shared::random::Random;
+use shared::sealed::SeedStorage;
 
 use super::arguments::{
-    AlgorithmName, Arguments, ClientCommand, Command, DeviceCommand, DoctorArguments, ImportArguments,
-    RegisterArguments,
+    AlgorithmName, Arguments, ClientCommand, Command, DeviceCommand, DoctorArguments, ImportArguments, KeysCommand,
+    RegisterArguments, SeedsCommand, StorageName,
 };
 use super::input::Owners;
 use super::{input, manual};
@@ -20,6 +21,8 @@ use crate::commands::Delay;
 use crate::commands::client::{ClientAdmin, Rotation, SecretOutput};
 use crate::commands::device::{CheckRequest, DeviceAdmin, ImportRequest, ListRequest, RegisterRequest, Removal};
 use crate::commands::doctor::DoctorOptions;
+use crate::commands::keys::{ListKeysRequest, ResealRequest, RotateRequest};
+use crate::commands::seeds::MoveRequest;
 use crate::formats::import_file::ImportOptions;
 use crate::formats::pskc::PskcOptions;
 use crate::ports::clients::ClientRegistry;
@@ -60,6 +63,38 @@ async fn run_on(deployment: &Deployment, command: &Command) -> Result<bool> {
                 default: target.default_client(),
             };
             command.run(&mut admin, &owners, &TokioDelay).await?;
+            return Ok(!admin.left_behind);
+        }
+        Command::Keys(command) => {
+            let needs = Needs::Stores(command.required_settings());
+            let target = Target::open(deployment, command.settings(), needs).await?;
+            let mut admin = target.device_admin(Console::default(), command.yes())?;
+            if let Some(note) = target.clock_note() {
+                admin.terminal.note(&note)?;
+            }
+            command.run(&mut admin, target.seed_cache()?, &TokioDelay).await?;
+        }
+        Command::Seeds(SeedsCommand::Move {
+            to,
+            dry_run,
+            confirmation,
+            ..
+        }) => {
+            let Command::Seeds(command) = command else {
+                return Ok(true);
+            };
+            let needs = Needs::Stores(SeedsCommand::REQUIRED_SETTINGS);
+            let target = Target::open(deployment, command.settings(), needs).await?;
+            let mut admin = target.device_admin(Console::default(), confirmation.yes)?;
+            admin.seeds = admin.seeds.keeping(match to {
+                StorageName::Sealed => SeedStorage::Sealed,
+                StorageName::Secrets => SeedStorage::Secrets,
+            });
+            let request = MoveRequest {
+                dry_run: *dry_run,
+                page: PAGE,
+            };
+            admin.move_seeds(&request, &TokioDelay).await?;
             return Ok(!admin.left_behind);
         }
         Command::Client(command) => {
@@ -167,6 +202,42 @@ impl DeviceCommand {
                     codes: *codes,
                 };
                 admin.check(&request).await
+            }
+        }
+    }
+}
+
+impl KeysCommand {
+    async fn run<D: DeviceInventory, S: SeedInventory + KeyRingStore, C: Clock, R: Random, T: Terminal>(
+        &self,
+        admin: &mut DeviceAdmin<D, S, C, R, T>,
+        seed_cache: Duration,
+        delay: &impl Delay,
+    ) -> Result<()> {
+        match self {
+            Self::List { count, json, .. } => {
+                let request = ListKeysRequest {
+                    count: *count,
+                    json: *json,
+                    page: PAGE,
+                };
+                admin.list_keys(&request).await
+            }
+            Self::Rotate { dry_run, .. } => {
+                let request = RotateRequest {
+                    seed_cache,
+                    dry_run: *dry_run,
+                };
+                admin.rotate_keys(&request).await
+            }
+            Self::Reseal { wait, dry_run, .. } => {
+                let request = ResealRequest {
+                    seed_cache,
+                    wait: *wait,
+                    dry_run: *dry_run,
+                    page: PAGE,
+                };
+                admin.reseal(&request, delay).await
             }
         }
     }

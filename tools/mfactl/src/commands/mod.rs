@@ -8,10 +8,13 @@
 pub mod client;
 pub mod device;
 pub mod doctor;
+pub mod keys;
+pub mod seeds;
 
 mod confirm;
 mod output_file;
 mod pace;
+mod sweep;
 mod text;
 
 #[cfg(test)]

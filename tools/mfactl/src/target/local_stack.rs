@@ -64,6 +64,7 @@ impl LocalStack {
             ("AuthsTable", setting(config::AUTHS_TABLE)),
             ("DevicesTable", setting(config::DEVICES_TABLE)),
             ("SeedPrefix", setting(config::SEED_PREFIX)),
+            ("KeyRing", setting(config::KEY_RING)),
             ("UserPoolId", Some(self.user_pool_id.clone())),
         ];
         DeployedStack {
@@ -74,7 +75,10 @@ impl LocalStack {
                 .into_iter()
                 .filter_map(|(name, value)| Some((name.to_owned(), value?)))
                 .collect(),
-            parameters: HashMap::new(),
+            parameters: setting(config::SEED_STORAGE)
+                .map(|storage| ("SeedStorage".to_owned(), storage))
+                .into_iter()
+                .collect(),
             resources: Vec::new(),
         }
     }

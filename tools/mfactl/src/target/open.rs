@@ -11,6 +11,7 @@ use shared::clock::SystemClock;
 use shared::config;
 use shared::names::{ClientId, ClientOwners};
 use shared::random::SystemRandom;
+use shared::sealed::SeedStorage;
 
 use super::clock::StackClock;
 use super::credentials::aws_clients;
@@ -167,7 +168,15 @@ impl Target {
         })
     }
 
-    /// The commands for devices.
+    /// How long the functions may keep a seed in memory.
+    ///
+    /// # Errors
+    /// [`Usage`] if the setting is invalid.
+    pub fn seed_cache(&self) -> Result<Duration> {
+        Ok(config::seed_cache(&self.settings).map_err(|error| Usage(shared::error::chain(&error)))?)
+    }
+
+    /// The commands for devices, their seeds and the key ring.
     ///
     /// # Errors
     /// [`Usage`] if a setting is missing or invalid.
@@ -175,12 +184,18 @@ impl Target {
         let invalid = |error| Usage(shared::error::chain(&error));
         let policy = config::policy(&self.settings).map_err(invalid)?;
         let tags = config::seed_tags(&self.settings).map_err(invalid)?;
+        let storage = config::seed_storage(&self.settings).map_err(invalid)?;
+        let key_ring = match storage {
+            SeedStorage::Sealed => Some(self.settings.require(Setting::KEY_RING)?),
+            SeedStorage::Secrets => self.settings.get(Setting::KEY_RING),
+        };
         let (clients, clock) = (&self.clients, self.clock);
-        let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock, Duration::ZERO);
+        let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, clock, Duration::ZERO, key_ring);
         let seed_prefix = self.settings.get(Setting::SEED_PREFIX);
         Ok(DeviceAdmin {
             devices: DynamoDevices::new(&clients.dynamodb, self.settings.require(Setting::DEVICES_TABLE)?),
             seeds: seeds
+                .keeping(storage)
                 .encrypted_with(self.settings.get(Setting::SEED_KEY))
                 .tagged_with(&tags),
             clock,
@@ -265,7 +280,13 @@ impl Target {
         let clients = &self.clients;
         Some(Stores {
             devices: DynamoDevices::new(&clients.dynamodb, table.clone()),
-            seeds: SecretsManagerSeeds::new(&clients.secrets_manager, self.clock, Duration::ZERO),
+            seeds: SecretsManagerSeeds::new(
+                &clients.secrets_manager,
+                self.clock,
+                Duration::ZERO,
+                output("KeyRing").cloned(),
+            ),
+            has_key_ring: output("KeyRing").is_some(),
             table: table.clone(),
             // With the slash: another stack's prefix may begin with this one's.
             prefix: format!("{}/seed/", without_seed(seed_prefix)),

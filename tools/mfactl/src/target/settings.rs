@@ -21,6 +21,9 @@ impl Setting {
     pub const SEED_PREFIX: Self = Self::new(config::SEED_PREFIX, "--seed-prefix");
     /// The KMS key that new seeds are encrypted with.
     pub const SEED_KEY: Self = Self::new("SEED_KEY", "--seed-key");
+    pub const SEED_STORAGE: Self = Self::new(config::SEED_STORAGE, "--seed-storage");
+    pub const SEED_CACHE_SECONDS: Self = Self::new(config::SEED_CACHE_SECONDS, "--seed-cache-seconds");
+    pub const KEY_RING: Self = Self::new(config::KEY_RING, "--key-ring");
     pub const SEED_TAGS: Self = Self::new(config::SEED_TAGS, "--seed-tags");
     pub const GUESS_POLICY: Self = Self::new(config::GUESS_POLICY, "--policy");
     pub const GUESS_BURST: Self = Self::new(config::GUESS_BURST, "--policy-burst");
@@ -66,6 +69,7 @@ impl Settings {
         let outputs = [
             (Setting::DEVICES_TABLE, "DevicesTable"),
             (Setting::SEED_PREFIX, "SeedPrefix"),
+            (Setting::KEY_RING, "KeyRing"),
             (Setting::USER_POOL_ID, "UserPoolId"),
         ];
         let parameters = [
@@ -74,6 +78,8 @@ impl Settings {
             (Setting::GUESS_REFILL_HOURS, "GuessRefillHours"),
             (Setting::GUESS_PAIR_GAP_SECONDS, "GuessPairGapSeconds"),
             (Setting::SEED_KEY, "SeedKey"),
+            (Setting::SEED_STORAGE, "SeedStorage"),
+            (Setting::SEED_CACHE_SECONDS, "SeedCacheSeconds"),
             (Setting::SEED_TAGS, "SeedTags"),
             (Setting::CLIENT_OWNERS, "ClientOwners"),
         ];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use shared::clock::{Clock, Timestamp};
-use shared::device::{DeviceRecord, NewSeed, Refusal, Status, Verdict};
+use shared::device::{NewSeed, Refusal, Status, Verdict};
 use shared::names::{AuthId, DeviceKey, SeedRef, WriteId};
 use shared::otp::{NotACode, Offer, OtpCode};
 use shared::policy::Policy;
@@ -30,10 +30,10 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
     /// # Errors
     /// With what to do about it.
     pub async fn activate(&mut self, key: &DeviceKey) -> Result<()> {
-        let DeviceRecord { device, pending, .. } = self.require(key).await?;
-        let seed_ref = match (device.status, pending) {
+        let record = self.require(key).await?;
+        let seed_ref = match (record.device.status, &record.pending) {
             (Status::Disabled, _) => return Err(disabled(key)),
-            (Status::ActivationRequired, _) => device.seed_ref,
+            (Status::ActivationRequired, _) => &record.device.seed_ref,
             (Status::Active, None) => {
                 self.terminal
                     .say(&format!("The device {} is already active.", name_of(key)))?;
@@ -42,11 +42,15 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             (Status::Active, Some(pending)) if pending.until <= self.clock.now() => {
                 return Err(too_late(key, pending.until));
             }
-            (Status::Active, Some(pending)) => pending.seed_ref,
+            (Status::Active, Some(pending)) => &pending.seed_ref,
         };
-        let seed = self.seeds.read(&seed_ref).await.context("cannot read the seed")?;
-        let parameters = seed.ok_or_else(|| no_seed(&seed_ref))?.parameters();
-        self.activate_with(key, &NewSeed { seed_ref, parameters }).await
+        let seed = self.seeds.read(key, seed_ref, record.sealed(seed_ref)).await;
+        let seed = seed.context("cannot read the seed")?;
+        let new = NewSeed {
+            seed_ref: seed_ref.clone(),
+            parameters: seed.ok_or_else(|| no_seed(seed_ref))?.parameters(),
+        };
+        self.activate_with(key, &new).await
     }
 
     pub(super) async fn activate_with(&mut self, key: &DeviceKey, new: &NewSeed) -> Result<()> {
@@ -193,10 +197,15 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
 }
 
 fn no_seed(seed: &SeedRef) -> anyhow::Error {
-    anyhow!(
-        "the secret {} does not exist: register the device again, which replaces it",
-        seed.name()
-    )
+    match seed {
+        SeedRef::Secret(secret) => anyhow!(
+            "the secret {} does not exist: register the device again, which replaces it",
+            secret.name()
+        ),
+        SeedRef::Sealed(_) => {
+            anyhow!("the sealed seed cannot be used: register the device again, which replaces it")
+        }
+    }
 }
 
 fn too_late(key: &DeviceKey, until: Timestamp) -> anyhow::Error {

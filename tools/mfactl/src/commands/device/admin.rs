@@ -5,13 +5,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use shared::clock::Clock;
 use shared::device::{Device, DeviceRecord, NewSeed, RegisteredBy, Status};
-use shared::names::{DeviceKey, SeedRef};
+use shared::names::{DeviceKey, SecretVersion};
 use shared::otp::Seed;
 use shared::policy::Policy;
 use shared::ports::Written;
 use shared::ports::operator::{DeviceInventory, SeedInventory};
 use shared::random::Random;
-use shared::registration::{Leftovers, NotRegistered, NotStored, RegisterRequest, register, store_seed};
+use shared::registration::{
+    KeptBecause, Leftovers, NotRegistered, NotStored, RegisterRequest, StoredSeed, register, store_seed,
+};
 
 use crate::commands::confirm::confirm;
 use crate::commands::text::{name_of, options_for};
@@ -72,7 +74,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         self.find(key).await?.ok_or_else(|| no_such_device(key))
     }
 
-    pub(super) fn confirm(&mut self, question: &str) -> Result<()> {
+    pub(in crate::commands) fn confirm(&mut self, question: &str) -> Result<()> {
         confirm(&mut self.terminal, self.yes, question)
     }
 
@@ -122,18 +124,10 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
     }
 
     /// Removes a seed that no device names any more. A failure does not end the command: it is reported, and remembered.
-    pub(super) async fn discard(&mut self, seed: &SeedRef, how: Removal) -> Result<()> {
-        let removed = match how {
-            Removal::Recoverable => self.seeds.remove(seed).await,
-            Removal::ForGood => self.seeds.purge(seed).await,
-        };
-        if let Err(error) = removed {
+    pub(super) async fn discard(&mut self, seed: &SecretVersion, how: Removal) -> Result<()> {
+        if let Some(note) = discard(&self.seeds, seed, how).await {
             self.left_behind = true;
-            self.terminal.note(&format!(
-                "The secret {name} could not be removed ({error}). No device names it any more; remove it with: aws \
-                 secretsmanager delete-secret --secret-id {name}",
-                name = seed.name(),
-            ))?;
+            self.terminal.note(&note)?;
         }
         Ok(())
     }
@@ -156,11 +150,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         // A device that works must have its secret: docs/decisions/0010.
         if let Some((seed, why)) = leftovers.kept {
             self.left_behind = true;
-            self.terminal.note(&format!(
-                "The secret {} was not removed: {}. If no device names it in an hour, `mfactl doctor --fix` removes it.",
-                seed.name(),
-                shared::error::chain(&why)
-            ))?;
+            self.terminal.note(&kept_note(&seed, &why))?;
         }
         outcome
     }
@@ -176,8 +166,8 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         let prefix = self.seed_prefix.as_deref();
         let prefix = prefix.ok_or_else(|| Usage("SEED_PREFIX is not set".to_owned()))?;
         let version = RegisterRequest::random_version(&self.random)?;
-        let seed_ref = store_seed(&self.seeds, &self.random, prefix, seed, leftovers).await;
-        let seed_ref = seed_ref.map_err(|error| match error {
+        let stored_seed = store_seed(&self.seeds, &self.random, prefix, key, seed, leftovers).await;
+        let StoredSeed { seed_ref, sealed } = stored_seed.map_err(|error| match error {
             NotStored::Random(error) => anyhow!(error),
             NotStored::Store(error) => anyhow!(error).context("cannot store the seed; no device was changed"),
         })?;
@@ -188,6 +178,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 seed_ref,
                 parameters: seed.parameters(),
             },
+            sealed,
             replace: terms.replace,
             status: terms.status,
             by: RegisteredBy::Operator,
@@ -208,6 +199,34 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             )),
         }
     }
+}
+
+/// Removes a seed that no device names any more. Returns what to report if it could not.
+pub(in crate::commands) async fn discard(
+    seeds: &impl SeedInventory,
+    seed: &SecretVersion,
+    how: Removal,
+) -> Option<String> {
+    let removed = match how {
+        Removal::Recoverable => seeds.remove(seed).await,
+        Removal::ForGood => seeds.purge(seed).await,
+    };
+    removed.err().map(|error| {
+        format!(
+            "The secret {name} could not be removed ({error}). No device names it any more; remove it with: aws \
+             secretsmanager delete-secret --secret-id {name}",
+            name = seed.name(),
+        )
+    })
+}
+
+/// What to say of a secret that a write may still name.
+pub(in crate::commands) fn kept_note(seed: &SecretVersion, why: &KeptBecause) -> String {
+    format!(
+        "The secret {} was not removed: {}. If no device names it in an hour, `mfactl doctor --fix` removes it.",
+        seed.name(),
+        shared::error::chain(why)
+    )
 }
 
 fn no_such_device(key: &DeviceKey) -> anyhow::Error {

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use shared::clock::Clock;
+use shared::device::DeviceRecord;
 use shared::names::{DeviceKey, SeedRef};
 use shared::otp::Seed;
 use shared::ports::operator::{DeviceInventory, SeedInventory};
@@ -38,13 +39,18 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         let mut found = vec!["The item is complete.".to_owned()];
         // What was measured; the inner one is `None` if the codes are not of this seed.
         let mut drift: Option<Option<Value>> = None;
-        match self.read_seed(&record.device.seed_ref).await {
+        match self.read_seed(&record, &record.device.seed_ref).await {
             Ok(seed) => {
                 let bits = bits_of(&seed);
-                found.push(format!("The secret holds a seed of {bits} bits."));
+                found.push(
+                    match describe::key_of(&record.device.seed_ref, record.device.sealed.as_ref()) {
+                        None => format!("The secret holds a seed of {bits} bits."),
+                        Some(key) => format!("The seed of {bits} bits is sealed under key {key}."),
+                    },
+                );
                 if seed.parameters() != record.device.parameters {
                     problems.push(format!(
-                        "the secret is for {}, the item for {}: every authentication gets 503; register the device with \
+                        "the seed is for {}, the item for {}: every authentication gets 503; register the device with \
                          --replace",
                         describe::parameters(seed.parameters()),
                         describe::parameters(record.device.parameters)
@@ -76,7 +82,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         }
         if request.codes && drift.is_none() {
             self.terminal
-                .note("No codes were asked for: the problem with the secret comes first.")?;
+                .note("No codes were asked for: the problem with the seed comes first.")?;
         }
         let now = self.clock.now();
         // It does not keep the device's own seed from working.
@@ -88,7 +94,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                     "A new seed waited for its first code until {until}; the next --replace removes it."
                 ));
             } else {
-                match self.read_seed(&pending.seed_ref).await {
+                match self.read_seed(&record, &pending.seed_ref).await {
                     Ok(_) => found.push(format!("A new seed waits for its first code until {until}.")),
                     Err(problem) => new_seed = Some(format!("new seed: {problem}")),
                 }
@@ -125,18 +131,30 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         )
     }
 
-    /// A seed, or what is wrong with it and what to do.
-    async fn read_seed(&self, seed: &SeedRef) -> Result<Seed, String> {
-        let name = seed.name();
-        match self.seeds.read(seed).await {
-            Ok(Some(seed)) => Ok(seed),
-            Ok(None) => Err(format!(
-                "the secret {name} does not exist: within 30 days of its removal, aws secretsmanager restore-secret \
-                 --secret-id {name}; later, register the device with --replace"
+    /// A seed of a device, or what is wrong with it and what to do.
+    async fn read_seed(&self, record: &DeviceRecord, seed: &SeedRef) -> Result<Seed, String> {
+        let sealed = record.sealed(seed);
+        let read = self.seeds.read(&record.key, seed, sealed).await;
+        let unreadable = |error| shared::error::chain(&error);
+        match (seed, read) {
+            (_, Ok(Some(seed))) => Ok(seed),
+            (SeedRef::Secret(secret), Ok(None)) => {
+                let name = secret.name();
+                Err(format!(
+                    "the secret {name} does not exist: within 30 days of its removal, aws secretsmanager restore-secret \
+                     --secret-id {name}; later, register the device with --replace"
+                ))
+            }
+            (SeedRef::Secret(secret), Err(error)) => Err(format!(
+                "the secret {} cannot be read: {}",
+                secret.name(),
+                unreadable(error)
             )),
-            Err(error) => Err(format!(
-                "the secret {name} cannot be read: {}",
-                shared::error::chain(&error)
+            (SeedRef::Sealed(_), read) => Err(format!(
+                "the seed, {}, cannot be opened: {}; if the key ring does not have that key, restore the key ring; otherwise \
+                 register the device with --replace",
+                describe::seed(seed, sealed),
+                read.err().map(unreadable).unwrap_or_default()
             )),
         }
     }

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 use shared::clock::Timestamp;
 use shared::device::{Device, DeviceRecord, Status};
-use shared::names::DeviceKey;
+use shared::names::{DeviceKey, SeedRef};
 use shared::otp::OtpParameters;
 use shared::policy::Policy;
+use shared::sealed::SealedSeed;
 
 use crate::commands::text::options_for;
 
@@ -45,6 +46,23 @@ pub(super) fn outlook(device: &Device, now: Timestamp, policy: &Policy) -> Strin
     }
 }
 
+/// Where a seed is: the name of its secret, or the key that it is sealed under.
+pub(in crate::commands) fn seed(seed: &SeedRef, sealed: Option<&SealedSeed>) -> String {
+    match seed {
+        SeedRef::Secret(secret) => secret.name().to_owned(),
+        SeedRef::Sealed(_) => format!("sealed under key {}", key_of(seed, sealed).unwrap_or_default()),
+    }
+}
+
+/// The key that a seed is sealed under; `None` of one in a secret.
+pub(super) fn key_of(seed: &SeedRef, sealed: Option<&SealedSeed>) -> Option<String> {
+    let key = sealed.and_then(SealedSeed::key_id);
+    match seed {
+        SeedRef::Secret(_) => None,
+        SeedRef::Sealed(_) => Some(key.map_or("of an unknown format".to_owned(), |key| key.to_string())),
+    }
+}
+
 pub(super) fn json(record: &DeviceRecord) -> Value {
     let device = &record.device;
     json!({
@@ -56,6 +74,8 @@ pub(super) fn json(record: &DeviceRecord) -> Value {
         "digits": device.parameters.digits.count(),
         "period": device.parameters.period.seconds(),
         "seedRef": device.seed_ref.to_string(),
+        "seedStorage": if device.sealed.is_some() { "sealed" } else { "secret" },
+        "sealedUnder": key_of(&device.seed_ref, device.sealed.as_ref()),
         "pendingSeedRef": record.pending.as_ref().map(|pending| pending.seed_ref.to_string()),
         "pendingUntil": record.pending.as_ref().map(|pending| pending.until.rfc3339()),
         "registeredBy": record.by.as_str(),

@@ -207,7 +207,8 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
     /// Whether an active device already has the seed of its row.
     async fn compare(&self, record: &DeviceRecord, row: &Row) -> Result<RowOutcome> {
         let key = &record.key;
-        let stored = self.seeds.read(&record.device.seed_ref).await;
+        let DeviceRecord { device, .. } = record;
+        let stored = self.seeds.read(key, &device.seed_ref, device.sealed.as_ref()).await;
         let stored = stored.with_context(|| format!("cannot compare the seed of the device {}", name_of(key)))?;
         let remedy = format!(
             "to give it the seed of the file, remove it with `mfactl device remove {options}` and import again; to give it a \

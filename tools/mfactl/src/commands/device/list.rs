@@ -47,7 +47,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
     }
 
     /// Calls `each` for every device, page by page. Returns how many items could not be read.
-    pub(super) async fn for_each_device(
+    pub(in crate::commands) async fn for_each_device(
         &mut self,
         request: &ListRequest,
         mut each: impl FnMut(&mut T, DeviceRecord) -> Result<()>,
@@ -80,7 +80,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
 }
 
 /// Which item cannot be read, and why.
-pub(super) fn name_unreadable(Unreadable { key, error }: &Unreadable) -> String {
+pub(in crate::commands) fn name_unreadable(Unreadable { key, error }: &Unreadable) -> String {
     match key {
         Some(key) => format!("the device {} cannot be read: {error}", name_of(key)),
         None => format!("not even the key of an item can be read: {error}"),
@@ -88,7 +88,7 @@ pub(super) fn name_unreadable(Unreadable { key, error }: &Unreadable) -> String 
 }
 
 /// Fails if items were skipped.
-pub(super) fn require_readable(unreadable: usize) -> Result<()> {
+pub(in crate::commands) fn require_readable(unreadable: usize) -> Result<()> {
     if unreadable > 0 {
         bail!(
             "{} could not be read: `mfactl device check` says more about a single device",

@@ -18,7 +18,9 @@ mod state;
 mod tests;
 
 pub use admin::{DeviceAdmin, Removal};
+pub(super) use admin::{discard, kept_note};
 pub use check::CheckRequest;
 pub use import::ImportRequest;
 pub use list::ListRequest;
+pub(super) use list::{name_unreadable, require_readable};
 pub use register::RegisterRequest;

@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use shared::clock::Clock;
 use shared::device::DeviceRecord;
 use shared::error::StoreError;
-use shared::names::{DeviceKey, SeedRef};
+use shared::names::{DeviceKey, SecretVersion, SeedRef};
 use shared::ports::operator::{DeviceInventory, SeedInventory};
 use shared::random::Random;
 
@@ -48,16 +48,14 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             // It may be gone anyway. For an item that cannot be read, this is the answer even to a successful removal.
             Err(error) => {
                 if !matches!(self.devices.record(key).await, Ok(None)) {
-                    let seeds: Vec<&str> = known.iter().flat_map(DeviceRecord::seeds).map(SeedRef::name).collect();
-                    let left = if seeds.is_empty() {
-                        FIND_SECRETS.to_owned()
-                    } else {
-                        format!("remove {} too", seeds.join(" and "))
+                    let seeds = known.iter().flat_map(DeviceRecord::seeds).filter_map(SeedRef::secret);
+                    let seeds: Vec<&str> = seeds.map(SecretVersion::name).collect();
+                    let left = match (&known, seeds.is_empty()) {
+                        (None, _) => format!("; if it is gone then, {FIND_SECRETS}"),
+                        (Some(_), false) => format!("; if it is gone then, remove {} too", seeds.join(" and ")),
+                        (Some(_), true) => String::new(),
                     };
-                    let what = format!(
-                        "cannot remove the device {}: run it again; if it is gone then, {left}",
-                        name_of(key)
-                    );
+                    let what = format!("cannot remove the device {}: run it again{left}", name_of(key));
                     return Err(anyhow!(error).context(what));
                 }
                 None
@@ -65,8 +63,9 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         };
         self.left_behind |= known.is_none() && removed.is_none();
         // Those of both: a repeated call's answer has none, and new ones may have come between read and removal.
-        let mut seeds: Vec<SeedRef> = Vec::new();
-        for seed in known.iter().chain(&removed).flat_map(DeviceRecord::seeds) {
+        let mut seeds: Vec<SecretVersion> = Vec::new();
+        let named = known.iter().chain(&removed).flat_map(DeviceRecord::seeds);
+        for seed in named.filter_map(SeedRef::secret) {
             if !seeds.contains(seed) {
                 seeds.push(seed.clone());
             }

@@ -27,7 +27,8 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             return Ok(self.terminal.print(&format!("{value:#}"))?);
         }
         let pending = record.pending.as_ref().map_or("none".to_owned(), |pending| {
-            format!("{}, until {}", pending.seed_ref.name(), pending.until.rfc3339())
+            let seed = describe::seed(&pending.seed_ref, pending.sealed.as_ref());
+            format!("{seed}, until {}", pending.until.rfc3339())
         });
         let failures = format!(
             "{} consecutive, {} in total",
@@ -39,7 +40,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             ("device", record.key.device.as_str().to_owned()),
             ("status", device.status.as_str().to_owned()),
             ("codes", describe::parameters(device.parameters)),
-            ("seed", device.seed_ref.name().to_owned()),
+            ("seed", describe::seed(&device.seed_ref, device.sealed.as_ref())),
             ("new seed", pending),
             (
                 "registered",

@@ -2,7 +2,10 @@
 //!
 //! What is expected is what `template.yaml` deploys; a test compares the names.
 
+use shared::error::StoreError;
 use shared::names::ClientId;
+use shared::ports::operator::KeyRingSummary;
+use shared::sealed::SeedStorage;
 
 use super::finding::{Finding, Part};
 use crate::commands::text::count;
@@ -13,13 +16,15 @@ pub(super) const AUTHS_TABLE: &str = "AuthsTable";
 pub(super) const DEVICES_TABLE: &str = "DevicesTable";
 pub(super) const API_URL: &str = "ApiUrl";
 pub(super) const USER_POOL_ID: &str = "UserPoolId";
-const OUTPUTS: [&str; 6] = [
+pub(super) const KEY_RING: &str = "KeyRing";
+const OUTPUTS: [&str; 7] = [
     API_URL,
     "TokenUrl",
     USER_POOL_ID,
     AUTHS_TABLE,
     DEVICES_TABLE,
     "SeedPrefix",
+    KEY_RING,
 ];
 /// The TTL attribute of the table of auths.
 const EXPIRES_AT: &str = "expiresAt";
@@ -485,6 +490,37 @@ fn has(alarms: usize) -> String {
         count(alarms, "alarm"),
         if alarms == 1 { "has" } else { "have" }
     )
+}
+
+/// The key ring; `None` if the stack does not say which secret it is.
+pub(super) fn key_ring(stack: &DeployedStack, read: Option<&Result<KeyRingSummary, StoreError>>) -> Vec<Finding> {
+    const PART: Part = Part::Keys;
+    let seals = stack.parameters.get("SeedStorage").map(String::as_str) == Some(SeedStorage::Sealed.as_str());
+    let finding = match read {
+        None if seals => Finding::problem(
+            PART,
+            "SeedStorage is sealed, and the stack has no key ring: no device can be registered",
+            "deploy the template of this release again",
+        ),
+        // Of a stack that is deployed, reported as a missing output.
+        None => return Vec::new(),
+        Some(Ok(ring)) => Finding::ok(
+            PART,
+            format!(
+                "the key ring has {}; {} seals since {}",
+                count(ring.previous.len() + 1, "key"),
+                ring.current,
+                ring.created_at.rfc3339()
+            ),
+        ),
+        Some(Err(StoreError::Corrupt { what, .. })) => Finding::problem(
+            PART,
+            format!("the key ring is damaged: {what}"),
+            "no sealed seed opens: restore the key ring (docs/operations.md, Sealed seeds)",
+        ),
+        Some(Err(error)) => Finding::not_checked(PART, error),
+    };
+    vec![finding]
 }
 
 pub(super) fn clock(offset: Option<ClockOffset>) -> Finding {

@@ -25,6 +25,8 @@ pub struct Stores<D, S> {
     pub table: String,
     /// What the names of seeds begin with, including the last slash.
     pub prefix: String,
+    /// Whether the stack says which secret is its key ring.
+    pub has_key_ring: bool,
 }
 
 /// A deployment, and what it is examined with.

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::names::ClientId;
-use shared::ports::operator::{DeviceInventory, SeedInventory};
+use shared::ports::operator::{DeviceInventory, KeyRingStore, KeyRingSummary, SeedInventory};
 
 use super::checks::{self, API_URL, AUTHS_TABLE, DEVICES_TABLE, USER_POOL_ID};
 use super::deployment::{Doctor, Place, Stores};
@@ -33,7 +33,7 @@ where
     I: Inspector,
     P: ClientRegistry,
     D: DeviceInventory,
-    S: SeedInventory,
+    S: SeedInventory + KeyRingStore,
     C: Clock,
     T: Terminal,
 {
@@ -53,8 +53,17 @@ where
         });
         // Taken out for the call, which needs the rest of `self` too.
         let stores = self.stores.take();
+        let ring = match stores.as_ref().filter(|stores| stores.has_key_ring) {
+            Some(stores) => Some(stores.seeds.read_key_ring().await),
+            None => None,
+        };
+        findings.extend(checks::key_ring(&self.stack, ring.as_ref()));
+        let ring = ring.and_then(Result::ok);
         let (orphans, fixed) = match &stores {
-            Some(stores) => self.orphans_after_fixes(stores, options, &findings, delay).await?,
+            Some(stores) => {
+                self.orphans_after_fixes(stores, ring, options, &findings, delay)
+                    .await?
+            }
             // Reported as missing outputs of the stack.
             None => (Vec::new(), false),
         };
@@ -78,11 +87,12 @@ where
     async fn orphans_after_fixes(
         &mut self,
         stores: &Stores<D, S>,
+        ring: Option<KeyRingSummary>,
         options: &DoctorOptions,
         before: &[Finding],
         delay: &impl Delay,
     ) -> Result<(Vec<Finding>, bool)> {
-        let found = match self.find_orphans(stores, options.page).await {
+        let found = match self.find_orphans(stores, ring, options.page).await {
             Ok(found) => found,
             Err(error) => return Ok((vec![Finding::not_checked(Part::Orphans, error.as_ref())], false)),
         };

@@ -11,6 +11,8 @@ pub(super) enum Part {
     Clients,
     Alarms,
     Clock,
+    /// The key ring, and what is sealed under its keys.
+    Keys,
     /// Devices and their secrets.
     Orphans,
 }
@@ -24,6 +26,7 @@ impl Part {
             Self::Clients => "clients",
             Self::Alarms => "alarms",
             Self::Clock => "clock",
+            Self::Keys => "keys",
             Self::Orphans => "orphans",
         }
     }

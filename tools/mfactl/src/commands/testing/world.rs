@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use shared::clock::{Clock as _, Timestamp};
-use shared::device::{Device, DeviceRecord, Status};
-use shared::names::{DeviceKey, DeviceName, Owner, UserName};
+use shared::device::{Device, DeviceRecord, PendingSeed, Status};
+use shared::names::{DeviceKey, DeviceName, Owner, SecretVersion, SeedRef, UserName};
 use shared::otp::{OtpParameters, Seed, Step};
 use shared::otpauth::Issuer;
 use shared::policy::Policy;
+use shared::ports::registry::SeedRegistry as _;
+use shared::registration::{Leftovers, StoredSeed, store_seed};
+use shared::sealed::SeedStorage;
 use shared::testing::clock::ManualClock;
 use shared::testing::memory::{Fault, MemoryDevices, MemorySeeds, Op};
 use shared::testing::random::SequenceRandom;
 
 use zeroize::Zeroizing;
 
+use crate::commands::Delay;
 use crate::commands::device::{DeviceAdmin, RegisterRequest};
 use crate::formats::otpauth;
 use crate::terminal::{Terminal, visible_lines};
@@ -215,6 +219,72 @@ impl World {
         Ok(world)
     }
 
+    /// Stores an active device of a user, with its seed in this place; each number gives another seed.
+    pub(in crate::commands) async fn put_device(
+        &self,
+        user: &str,
+        number: u8,
+        storage: SeedStorage,
+    ) -> Result<DeviceKey> {
+        let key = DeviceKey {
+            user: UserName::parse(user)?,
+            ..self.key.clone()
+        };
+        let StoredSeed { seed_ref, sealed } = self.store_seed(&key, number, storage).await?;
+        let device = Device {
+            sealed,
+            ..Device::registered(number.into(), Status::Active, seed_ref, OtpParameters::default())
+        };
+        self.devices.put(&key, &device);
+        Ok(key)
+    }
+
+    /// Gives a device a new seed that waits for its first code.
+    pub(in crate::commands) async fn put_pending(
+        &self,
+        key: &DeviceKey,
+        number: u8,
+        storage: SeedStorage,
+        until: Timestamp,
+    ) -> Result<SeedRef> {
+        let StoredSeed { seed_ref, sealed } = self.store_seed(key, number, storage).await?;
+        self.devices.put_pending(
+            key,
+            PendingSeed {
+                seed_ref: seed_ref.clone(),
+                sealed,
+                until,
+            },
+        );
+        Ok(seed_ref)
+    }
+
+    async fn store_seed(&self, key: &DeviceKey, number: u8, storage: SeedStorage) -> Result<StoredSeed> {
+        let seed = Seed::from_bytes(&[number; 20], OtpParameters::default())?;
+        let before = self.seeds.storage();
+        self.seeds.keep(storage);
+        let stored = store_seed(&self.seeds, &self.random, "mfa", key, &seed, &mut Leftovers::default()).await;
+        self.seeds.keep(before);
+        Ok(stored?)
+    }
+
+    /// The seed of the device, as it is stored.
+    pub(in crate::commands) fn seed(&self) -> Result<Arc<Seed>> {
+        let device = self.record()?.device;
+        self.seeds.seed_of(&self.key, &device).context("no seed")
+    }
+
+    /// The secret that the device's seed is in.
+    pub(in crate::commands) fn secret(&self) -> Result<SecretVersion> {
+        let seed_ref = self.record()?.device.seed_ref;
+        seed_ref.secret().cloned().context("the seed is sealed")
+    }
+
+    /// Whether a secret can be read, without a call.
+    pub(in crate::commands) fn has(&self, secret: &SecretVersion) -> bool {
+        self.seeds.has(&SeedRef::Secret(secret.clone()))
+    }
+
     pub(in crate::commands) fn record(&self) -> Result<DeviceRecord> {
         self.devices.peek_record(&self.key).context("the device is gone")
     }
@@ -262,11 +332,20 @@ impl World {
     pub(in crate::commands) fn assert_safe(&self, when: &str) {
         for record in self.devices.all() {
             assert!(
-                self.seeds.has(&record.device.seed_ref),
-                "a device without its secret, {when}"
+                self.seeds.seed_of(&record.key, &record.device).is_some(),
+                "a device without its seed, {when}"
             );
         }
         assert!(self.orphans() <= 1, "{} orphaned secrets, {when}", self.orphans());
+    }
+}
+
+/// Waits by moving the clock.
+pub(in crate::commands) struct MovingClock(pub(in crate::commands) Arc<ManualClock>);
+
+impl Delay for MovingClock {
+    async fn wait(&self, duration: Duration) {
+        self.0.advance(duration);
     }
 }
 
@@ -295,7 +374,7 @@ pub(in crate::commands) enum Store {
 }
 
 /// Every call that a command may make.
-pub(in crate::commands) const OPS: [(Store, Op); 14] = [
+pub(in crate::commands) const OPS: [(Store, Op); 20] = [
     (Store::Devices, Op::Record),
     (Store::Devices, Op::Register),
     (Store::Devices, Op::Reseed),
@@ -310,6 +389,12 @@ pub(in crate::commands) const OPS: [(Store, Op); 14] = [
     (Store::Seeds, Op::Page),
     (Store::Seeds, Op::Describe),
     (Store::Seeds, Op::Restore),
+    (Store::Devices, Op::Page),
+    (Store::Devices, Op::Reseal),
+    (Store::Devices, Op::MoveSeed),
+    (Store::Seeds, Op::Seal),
+    (Store::Seeds, Op::ReadKeyRing),
+    (Store::Seeds, Op::RotateKeyRing),
 ];
 
 /// Where a command is interrupted: at which call, after how many of the same kind, and how.

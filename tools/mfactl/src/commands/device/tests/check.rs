@@ -35,7 +35,8 @@ async fn a_check_reports_what_is_wrong_and_what_is_needed_now() -> Result<()> {
         output.contains("one code is enough") && error.is_empty(),
         "{output}{error}"
     );
-    let stored = SeedRegistry::read(&world.seeds, &device.seed_ref).await?;
+    let secret = world.secret()?;
+    let stored = world.seeds.read(&world.key, &device.seed_ref, None).await?;
     let (output, error) = checked(stored).await;
     assert!(
         output.contains("the same as in the file") && error.is_empty(),
@@ -71,10 +72,10 @@ async fn a_check_reports_what_is_wrong_and_what_is_needed_now() -> Result<()> {
     world.set(|device| device.parameters.digits = Digits::Eight)?;
     let (output, error) = checked(None).await;
     assert!(
-        output.contains("the secret is for SHA1, 6 digits, 30 s") && !error.is_empty(),
+        output.contains("the seed is for SHA1, 6 digits, 30 s") && !error.is_empty(),
         "{output}{error}"
     );
-    SeedRegistry::remove(&world.seeds, &device.seed_ref).await?;
+    SeedRegistry::remove(&world.seeds, &secret).await?;
     world.set(|device| {
         device.status = Status::Active;
         device.consecutive_failures = 0;
@@ -100,7 +101,7 @@ async fn a_new_seed_that_is_missing_does_not_make_the_device_one_that_fails() ->
     };
     world.admin([]).register(&request).await?;
     let pending = world.record()?.pending.context("no pending seed")?.seed_ref;
-    SeedRegistry::remove(&world.seeds, &pending).await?;
+    SeedRegistry::remove(&world.seeds, pending.secret().context("sealed")?).await?;
     let mut admin = world.admin([]);
     let error = error_text(admin.check(&checking(&world, false)).await);
     let output = &admin.terminal.output;
@@ -123,8 +124,7 @@ fn checking(world: &World, json: bool) -> CheckRequest {
 
 /// What a check says about two codes of the device's seed, so many steps from now.
 async fn check_codes(world: &World, codes: [i64; 2]) -> Result<(MemoryAdmin, String)> {
-    let seed = SeedRegistry::read(&world.seeds, &world.record()?.device.seed_ref).await?;
-    let seed = seed.context("no seed")?;
+    let seed = world.seed()?;
     let step = Step::at(world.clock.now(), seed.parameters().period).0;
     let codes = codes.map(|ahead| text(seed.code(Step(step.saturating_add_signed(ahead))).reveal()));
     let mut admin = world.admin(codes);
@@ -213,7 +213,7 @@ async fn a_pair_that_was_used_is_recognised_and_counts_as_a_wrong_one() -> Resul
 #[tokio::test]
 async fn no_codes_are_asked_for_without_the_secret() -> Result<()> {
     let world = World::active().await?;
-    SeedRegistry::remove(&world.seeds, &world.record()?.device.seed_ref).await?;
+    SeedRegistry::remove(&world.seeds, &world.secret()?).await?;
     let before = world.record()?;
     let mut admin = world.admin([text("123456"), text("123456")]);
     let request = CheckRequest {

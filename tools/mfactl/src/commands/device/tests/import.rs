@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use shared::clock::Clock as _;
 use shared::device::Status;
 use shared::names::Owner;
@@ -102,12 +102,7 @@ async fn a_device_in_use_keeps_its_seed_and_a_row_with_another_one_fails() -> Re
     let delay = |world: &World| ClockDelay(Arc::clone(&world.clock));
     let world = World::active().await?;
     let record = world.record()?;
-    let own = world
-        .seeds
-        .read(&record.device.seed_ref)
-        .await?
-        .context("a seed")?
-        .to_base32();
+    let own = world.seed()?.to_base32();
     for (seed, digits, expected) in [
         (own.as_str(), "6", ""),
         (
@@ -142,7 +137,7 @@ async fn a_device_in_use_keeps_its_seed_and_a_row_with_another_one_fails() -> Re
     ] {
         world.set(|device| device.status = change)?;
         if change == Status::Active {
-            world.seeds.remove(&record.device.seed_ref).await?;
+            world.seeds.remove(&world.secret()?).await?;
         }
         let mut admin = world.admin([]);
         let file = row_for(&world, &own, "6");

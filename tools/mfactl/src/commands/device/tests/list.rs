@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::Value;
 use shared::names::{DeviceKey, DeviceName, Owner, UserName};
 use shared::ports::operator::DeviceFilter;
-use shared::ports::registry::SeedRegistry;
 
 use crate::commands::device::{CheckRequest, ListRequest};
 use crate::commands::testing::world::World;
@@ -74,11 +73,7 @@ async fn a_list_has_every_device_once_with_pages_of_any_length() -> Result<()> {
 #[tokio::test]
 async fn no_command_shows_the_seed_of_a_device() -> Result<()> {
     let world = World::active().await?;
-    let seed_ref = world.record()?.device.seed_ref;
-    let seed = SeedRegistry::read(&world.seeds, &seed_ref)
-        .await?
-        .context("no seed")?
-        .to_base32();
+    let (secret, seed) = (world.secret()?, world.seed()?.to_base32());
     let mut admin = world.admin([]);
     for json in [false, true] {
         admin.show(&world.key, json).await?;
@@ -101,7 +96,7 @@ async fn no_command_shows_the_seed_of_a_device() -> Result<()> {
             .await?;
     }
     let shown = admin.terminal.output + &admin.terminal.notes;
-    assert!(shown.contains("my phone") && shown.contains(seed_ref.name()));
+    assert!(shown.contains("my phone") && shown.contains(secret.name()));
     assert!(!shown.contains(seed.as_str()));
     Ok(())
 }

@@ -34,6 +34,7 @@ async fn world() -> Result<World> {
     }
     let pending = PendingSeed {
         seed_ref: SeedRef::new("mfa/seed/01", "1")?,
+        sealed: None,
         until: world.clock.now(),
     };
     world.devices.set_pending_seed(&world.key, &device, &pending).await?;

@@ -5,8 +5,10 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context as _, Result};
 use shared::clock::Clock;
 use shared::device::DeviceRecord;
-use shared::names::SeedRef;
-use shared::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory, SeedSummary};
+use shared::names::{SecretVersion, SeedRef};
+use shared::ports::operator::{
+    DeviceFilter, DeviceInventory, KeyRingStore, KeyRingSummary, SeedInventory, SeedSummary,
+};
 
 use super::report::{Absence, BrokenDevice, Orphans, is_expired, is_young};
 use crate::commands::doctor::deployment::{Doctor, Stores};
@@ -19,7 +21,7 @@ use crate::terminal::Terminal;
 const DIGITS: usize = 32;
 
 /// Why a seed is not where it should be, if so. A removed secret may be listed without its versions.
-fn absence(listed: Option<&SeedSummary>, seed: &SeedRef) -> Option<Absence> {
+fn absence(listed: Option<&SeedSummary>, seed: &SecretVersion) -> Option<Absence> {
     let Some(listed) = listed else {
         return Some(Absence::Gone);
     };
@@ -30,6 +32,12 @@ fn absence(listed: Option<&SeedSummary>, seed: &SeedRef) -> Option<Absence> {
         false if has_version => None,
         _ => Some(Absence::OtherVersion),
     }
+}
+
+/// The names of a device's secrets.
+pub(super) fn names_of(record: &DeviceRecord) -> impl Iterator<Item = String> {
+    let secrets = record.seeds().filter_map(SeedRef::secret);
+    secrets.map(|secret| secret.name().to_owned())
 }
 
 impl<D: DeviceInventory, S: SeedInventory> Stores<D, S> {
@@ -66,7 +74,7 @@ impl<D: DeviceInventory, S: SeedInventory> Stores<D, S> {
     }
 
     /// Looks a seed up by its name.
-    pub(super) async fn look_up(&self, seed: &SeedRef) -> Result<Option<Absence>> {
+    pub(super) async fn look_up(&self, seed: &SecretVersion) -> Result<Option<Absence>> {
         if !seed.name().starts_with(&self.prefix) {
             return Ok(Some(Absence::OutsidePrefix));
         }
@@ -87,24 +95,26 @@ impl<D: DeviceInventory, S: SeedInventory> Stores<D, S> {
             found.devices -= 1;
             return Ok(());
         };
-        named.extend(record.seeds().map(|seed| seed.name().to_owned()));
-        let broken = |seed: SeedRef, pending: bool, absence: Absence| BrokenDevice {
+        named.extend(names_of(&record));
+        let broken = |seed: &SecretVersion, pending: bool, absence: Absence| BrokenDevice {
             record: record.clone(),
-            seed,
+            seed: seed.clone(),
             pending,
             absence,
         };
-        match self.look_up(&record.device.seed_ref).await? {
-            Some(absence) => found
-                .broken
-                .push(broken(record.device.seed_ref.clone(), false, absence)),
-            None => found.complete += 1,
+        match record.device.seed_ref.secret() {
+            None => drop(found.add_if_it_opens(&record)),
+            Some(own) => match self.look_up(own).await? {
+                Some(absence) => found.broken.push(broken(own, false, absence)),
+                None => found.complete += 1,
+            },
         }
         // An expired pending seed is of no use any more, wherever it is.
         if let Some(pending) = record.pending.as_ref().filter(|pending| pending.until > found.now)
-            && let Some(absence) = self.look_up(&pending.seed_ref).await?
+            && let Some(secret) = pending.seed_ref.secret()
+            && let Some(absence) = self.look_up(secret).await?
         {
-            found.broken.push(broken(pending.seed_ref.clone(), true, absence));
+            found.broken.push(broken(secret, true, absence));
         }
         Ok(())
     }
@@ -115,7 +125,7 @@ where
     I: Inspector,
     P: ClientRegistry,
     D: DeviceInventory,
-    S: SeedInventory,
+    S: SeedInventory + KeyRingStore,
     C: Clock,
     T: Terminal,
 {
@@ -123,6 +133,7 @@ where
     pub(in crate::commands::doctor) async fn find_orphans(
         &mut self,
         stores: &Stores<D, S>,
+        ring: Option<KeyRingSummary>,
         page: u16,
     ) -> Result<Orphans> {
         self.terminal
@@ -132,21 +143,20 @@ where
         let mut found = Orphans {
             now: self.now(),
             seeds: listed.values().filter(|seed| !seed.removed).count(),
+            ring,
             ..Orphans::default()
         };
         let (mut named, mut suspects) = (HashSet::new(), Vec::new());
         found.unreadable = stores
             .for_each_device(page, |record| {
                 found.devices += 1;
-                let is_absent = |seed: &SeedRef| absence(listed.get(seed.name()), seed).is_some();
-                named.extend(record.seeds().map(|seed| seed.name().to_owned()));
-                if record.seeds().any(is_absent) {
+                found.count_keys(&record);
+                let is_absent = |secret: &SecretVersion| absence(listed.get(secret.name()), secret).is_some();
+                named.extend(names_of(&record));
+                if record.seeds().filter_map(SeedRef::secret).any(is_absent) {
                     suspects.push(record);
-                } else {
-                    found.complete += 1;
-                    if is_expired(&record, found.now) {
-                        found.expired.push(record);
-                    }
+                } else if found.add_if_it_opens(&record) && is_expired(&record, found.now) {
+                    found.expired.push(record);
                 }
             })
             .await?;

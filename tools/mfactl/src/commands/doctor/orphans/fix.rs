@@ -6,10 +6,11 @@ use std::collections::HashSet;
 use anyhow::{Context as _, Result};
 use shared::clock::{Clock, Timestamp};
 use shared::device::DeviceRecord;
-use shared::names::SeedRef;
+use shared::names::{SecretVersion, SeedRef};
 use shared::ports::Written;
-use shared::ports::operator::{DeviceInventory, SeedInventory};
+use shared::ports::operator::{DeviceInventory, KeyRingStore, SeedInventory};
 
+use super::compare::names_of;
 use super::report::{Absence, BrokenDevice, Orphans};
 use crate::commands::confirm::confirm;
 use crate::commands::doctor::deployment::{Doctor, Place, Stores};
@@ -36,7 +37,7 @@ impl<D: DeviceInventory, S: SeedInventory> Stores<D, S> {
     /// Restores a secret if its device still names it. Returns whether it did.
     async fn restore(&self, device: &BrokenDevice) -> Result<bool> {
         let record = self.read_again(&device.record).await?;
-        if !record.is_some_and(|record| record.seeds().any(|seed| *seed == device.seed)) {
+        if !record.is_some_and(|record| record.seeds().any(|seed| seed.secret() == Some(&device.seed))) {
             return Ok(false);
         }
         self.seeds.restore(device.seed.name()).await?;
@@ -48,17 +49,23 @@ impl<D: DeviceInventory, S: SeedInventory> Stores<D, S> {
         let Some(record) = self.read_again(&device.record).await? else {
             return Ok(DeviceRemoval::Removed);
         };
-        if record.device.seed_ref != device.seed || self.look_up(&device.seed).await? != Some(Absence::Gone) {
+        if record.device.seed_ref.secret() != Some(&device.seed)
+            || self.look_up(&device.seed).await? != Some(Absence::Gone)
+        {
             return Ok(DeviceRemoval::NotNeeded);
         }
-        if let Some(pending) = record.pending.as_ref().filter(|pending| pending.until > now)
-            && self.look_up(&pending.seed_ref).await?.is_none()
-        {
-            return Ok(DeviceRemoval::AwaitsActivation);
+        if let Some(pending) = record.pending.as_ref().filter(|pending| pending.until > now) {
+            let is_there = match pending.seed_ref.secret() {
+                Some(secret) => self.look_up(secret).await?.is_none(),
+                None => true,
+            };
+            if is_there {
+                return Ok(DeviceRemoval::AwaitsActivation);
+            }
         }
         match self.devices.remove_held(&record.key, &record.device).await? {
             Written::Yes | Written::No(None) => Ok(DeviceRemoval::Removed),
-            Written::No(Some(stored)) if stored.seed_ref != device.seed => Ok(DeviceRemoval::NotNeeded),
+            Written::No(Some(stored)) if stored.seed_ref.secret() != Some(&device.seed) => Ok(DeviceRemoval::NotNeeded),
             Written::No(Some(_)) | Written::NotPending => Ok(DeviceRemoval::Conflict),
         }
     }
@@ -69,7 +76,7 @@ where
     I: Inspector,
     P: ClientRegistry,
     D: DeviceInventory,
-    S: SeedInventory,
+    S: SeedInventory + KeyRingStore,
     C: Clock,
     T: Terminal,
 {
@@ -184,7 +191,7 @@ where
         orphans.devices -= 1;
         orphans.complete -= 1;
         self.terminal.note(&format!("The device {name} is removed."))?;
-        for seed in record.seeds() {
+        for seed in record.seeds().filter_map(SeedRef::secret) {
             match stores.seeds.remove(seed).await {
                 Ok(()) => orphans.seeds -= 1,
                 Err(_) => orphans.unnamed.push(seed.name().to_owned()),
@@ -267,7 +274,7 @@ where
         let mut named = HashSet::new();
         let unreadable = stores
             .for_each_device(page_size, |record| {
-                named.extend(record.seeds().map(|seed| seed.name().to_owned()));
+                named.extend(names_of(&record));
             })
             .await?;
         if unreadable > 0 {
@@ -287,7 +294,7 @@ where
         for name in unnamed {
             pace.keep(&self.clock, delay).await;
             // Its version is unknown, and removing it needs none.
-            let outcome = match SeedRef::new(&name, "unknown") {
+            let outcome = match SecretVersion::new(&name, "unknown") {
                 Ok(seed) => {
                     let removed = stores.seeds.remove(&seed).await;
                     removed.map_err(anyhow::Error::new)

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use shared::clock::Timestamp;
 use shared::device::{DeviceRecord, Status};
-use shared::names::SeedRef;
+use shared::names::{DeviceKey, SecretVersion, SeedRef};
+use shared::ports::operator::KeyRingSummary;
+use shared::sealed::{KeyId, SealedSeed};
 
 use crate::commands::doctor::finding::{Finding, Part};
+use crate::commands::keys::{Census, keys_of};
 use crate::commands::text::{count, name_of, options_for};
 
 const PART: Part = Part::Orphans;
@@ -30,7 +33,7 @@ pub(super) enum Absence {
 #[derive(Debug)]
 pub(super) struct BrokenDevice {
     pub(super) record: DeviceRecord,
-    pub(super) seed: SeedRef,
+    pub(super) seed: SecretVersion,
     /// Whether the seed waits for its first code; the device works without it.
     pub(super) pending: bool,
     pub(super) absence: Absence,
@@ -126,6 +129,11 @@ pub(in crate::commands::doctor) struct Orphans {
     pub(super) broken: Vec<BrokenDevice>,
     /// Devices that were never active, whose time to become so is over.
     pub(super) expired: Vec<DeviceRecord>,
+    /// `None` if it cannot be read.
+    pub(super) ring: Option<KeyRingSummary>,
+    pub(super) census: Census,
+    /// Devices with a seed sealed under a key that the ring lacks. They stay: the ring may come back.
+    pub(super) lacking: Vec<(DeviceKey, Option<KeyId>)>,
 }
 
 /// Whether a device was never active, and its time to become so is over. The time may be an hour and the device new.
@@ -136,6 +144,28 @@ pub(super) fn is_expired(record: &DeviceRecord, now: Timestamp) -> bool {
 }
 
 impl Orphans {
+    /// Counts the kinds of seeds that a device has.
+    pub(super) fn count_keys(&mut self, record: &DeviceRecord) {
+        self.census.add(record);
+        if let Some(ring) = &self.ring {
+            let lacking = keys_of(record).into_iter();
+            let lacking = lacking.filter(|key| key.is_none_or(|key| !ring.has(key)));
+            self.lacking.extend(lacking.map(|key| (record.key.clone(), key)));
+        }
+    }
+
+    /// Counts a device that has its secret, or whose seed is sealed under a key of the ring. Returns whether it does.
+    pub(super) fn add_if_it_opens(&mut self, record: &DeviceRecord) -> bool {
+        let ring = self.ring.as_ref();
+        let key = record.device.sealed.as_ref().and_then(SealedSeed::key_id);
+        let opens = match record.device.seed_ref {
+            SeedRef::Secret(_) => true,
+            SeedRef::Sealed(_) => ring.zip(key).is_some_and(|(ring, key)| ring.has(key)),
+        };
+        self.complete += usize::from(opens);
+        opens
+    }
+
     /// Whether there is anything that `--fix` may fix.
     pub(in crate::commands::doctor) fn is_fixable(&self) -> bool {
         let mut broken = self.broken.iter();
@@ -193,8 +223,35 @@ impl Orphans {
         }
         if findings.is_empty() {
             let (devices, seeds) = (count(self.devices, "device"), count(self.seeds, "secret"));
-            let text = format!("{devices}, {seeds}: each device has its own, and each secret its device");
+            let text = if self.census.has_sealed() {
+                format!("{devices}, {seeds}: no secret is missing, and each has its device")
+            } else {
+                format!("{devices}, {seeds}: each device has its own, and each secret its device")
+            };
             findings.push(Finding::ok(PART, text));
+        }
+        findings.extend(self.key_findings(program, most));
+        findings
+    }
+
+    /// Which seeds are sealed, and devices whose seed no key of the ring opens.
+    fn key_findings(&self, program: &str, most: usize) -> Vec<Finding> {
+        let lacking = self.lacking.iter().map(|(device, key)| {
+            let under = key.map_or("in an unknown format".to_owned(), |key| {
+                format!("under key {key}, which the key ring lacks")
+            });
+            let remedy = format!(
+                "restore the key ring with that key (docs/operations.md, Sealed seeds); if it is lost, {program} device \
+                 register {} --replace",
+                options_for(device)
+            );
+            let text = format!("the seed of the device {} is sealed {under}", name_of(device));
+            Finding::problem(Part::Keys, text, remedy)
+        });
+        let mut findings = capped(lacking, most, "more devices whose seed no key opens");
+        if self.census.has_sealed() {
+            let text = self.census.text(self.ring.as_ref());
+            findings.push(Finding::notice(Part::Keys, text));
         }
         findings
     }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use shared::clock::Timestamp;
 use shared::device::{Device, Status};
-use shared::names::{DeviceKey, SeedRef, UserName, seed_name};
+use shared::names::{DeviceKey, SecretVersion, SeedRef, UserName, seed_name};
 use shared::otp::{OtpParameters, Seed};
 use shared::testing::clock::ManualClock;
 use shared::testing::memory::{MemoryDevices, MemorySeeds};
@@ -173,6 +173,7 @@ pub(super) fn stack() -> DeployedStack {
                 ("AuthsTable", "Auths-1"),
                 ("DevicesTable", "Devices-1"),
                 ("SeedPrefix", "mfa/seed/"),
+                ("KeyRing", "KeyRing-1"),
             ]
             .map(owned),
         ),
@@ -210,6 +211,7 @@ pub(super) fn stores_of<D>(devices: D, seeds: MemorySeeds) -> Stores<D, MemorySe
         seeds,
         table: "Devices-1".to_owned(),
         prefix: "mfa/seed/".to_owned(),
+        has_key_ring: true,
     }
 }
 
@@ -234,7 +236,7 @@ pub(super) async fn check(doctor: &mut MemoryDoctor) -> (bool, String) {
 }
 
 /// Stores a device with its seed.
-pub(super) fn put(world: &World, user: &str, number: u8) -> Result<(DeviceKey, SeedRef)> {
+pub(super) fn put(world: &World, user: &str, number: u8) -> Result<(DeviceKey, SecretVersion)> {
     let key = DeviceKey {
         user: UserName::parse(user)?,
         ..world.key.clone()
@@ -248,11 +250,15 @@ pub(super) fn put(world: &World, user: &str, number: u8) -> Result<(DeviceKey, S
         OtpParameters::default(),
     );
     world.devices.put(&key, &device);
-    Ok((key, seed_ref))
+    Ok((key, secret_of(seed_ref)?))
 }
 
 /// Stores a seed that no device names.
-pub(super) fn put_unnamed(world: &World, number: u8) -> Result<SeedRef> {
+pub(super) fn put_unnamed(world: &World, number: u8) -> Result<SecretVersion> {
     let seed = Seed::from_bytes(&[number; 20], OtpParameters::default())?;
-    Ok(world.seeds.put(&seed_name("mfa", [number; 16]), &seed)?)
+    secret_of(world.seeds.put(&seed_name("mfa", [number; 16]), &seed)?)
+}
+
+fn secret_of(seed: SeedRef) -> Result<SecretVersion> {
+    seed.secret().cloned().context("sealed")
 }

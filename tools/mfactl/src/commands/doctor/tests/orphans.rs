@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use shared::clock::Timestamp;
 use shared::device::{Device, RegisteredBy, Registration, Status};
-use shared::names::{DeviceKey, SeedRef};
+use shared::names::{DeviceKey, SecretVersion, SeedRef};
 use shared::otp::{OtpParameters, Seed};
 use shared::ports::operator::SeedInventory as _;
 use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
@@ -114,7 +114,7 @@ async fn a_fix_asks_once_and_then_fixes_all_orphans() -> Result<()> {
             .notes
             .contains("To be removed: the device my phone of carol (owner shop).")
     );
-    assert!(world.seeds.has(&removed) && !world.seeds.has(&unnamed));
+    assert!(world.has(&removed) && !world.has(&unnamed));
     assert!(world.devices.peek(&dead).is_none());
     assert!(world.devices.peek(&kept).is_some() && world.devices.peek(&restored).is_some());
     // It can be restored.
@@ -136,21 +136,21 @@ async fn a_young_secret_is_left_alone() -> Result<()> {
     doctor.examine(&FIX, &NoDelay).await?;
     let output = &doctor.terminal.output;
     assert!(output.contains("no device names 1 secret of the last hour"), "{output}");
-    assert!(world.seeds.has(&young));
+    assert!(world.has(&young));
     // An offset of the clock makes it neither older nor younger.
     doctor.yes = true;
     world.clock.advance(Duration::from_secs(10));
     doctor.inspector.clock_offset = Some(ClockOffset::Ahead(9_001));
     assert!(doctor.examine(&FIX, &NoDelay).await.is_err(), "the clock is wrong");
-    assert!(world.seeds.has(&young));
+    assert!(world.has(&young));
     world.clock.set(NOW);
     doctor.inspector.clock_offset = Some(ClockOffset::Behind(3_599_000));
     assert!(doctor.examine(&FIX, &NoDelay).await.is_err(), "the clock is wrong");
-    assert!(world.seeds.has(&young));
+    assert!(world.has(&young));
     world.clock.set(NOW.plus(GRACE_PERIOD));
     doctor.inspector.clock_offset = Some(ClockOffset::Unmeasurable);
     doctor.examine(&FIX, &NoDelay).await?;
-    assert!(!world.seeds.has(&young));
+    assert!(!world.has(&young));
     Ok(())
 }
 
@@ -183,7 +183,8 @@ async fn a_pending_seed_is_no_orphan_and_other_prefixes_are_ignored() -> Result<
     assert!(record.seeds().all(|seed| world.seeds.has(seed)));
 
     let pending = record.pending.context("no pending seed")?;
-    world.seeds.purge(&pending.seed_ref).await?;
+    let secret = pending.seed_ref.secret().context("sealed")?;
+    world.seeds.purge(secret).await?;
     let asked = doctor.terminal.questions.len();
     assert!(doctor.examine(&FIX, &NoDelay).await.is_err());
     let output = std::mem::take(&mut doctor.terminal.output);
@@ -210,8 +211,7 @@ async fn a_device_without_its_secret_but_with_a_pending_one_is_left_to_its_activ
             ..world.replacement()?
         })
         .await?;
-    let seed_ref = world.record()?.device.seed_ref;
-    world.seeds.purge(&seed_ref).await?;
+    world.seeds.purge(&world.secret()?).await?;
     world.clock.advance(Duration::from_hours(2));
     let mut doctor = doctor(&world, []);
     doctor.yes = true;
@@ -306,7 +306,7 @@ async fn secrets_older_than_the_stack_or_with_other_names_are_left_alone() -> Re
         output.contains(&of_earlier) && output.contains("3 secrets under the prefix"),
         "{output}"
     );
-    assert!(!world.seeds.has(&own) && world.seeds.has(&earlier));
+    assert!(!world.has(&own) && world.has(&earlier));
     assert_eq!(world.seeds.count(), 2 + by_hand.len());
     Ok(())
 }
@@ -336,7 +336,7 @@ async fn a_device_whose_secret_is_elsewhere_is_reported_and_left() -> Result<()>
     );
     world.seeds.remove(&removed).await?;
     world.seeds.purge(&gone).await?;
-    naming(&disabled, gone, Status::Disabled);
+    naming(&disabled, SeedRef::Secret(gone), Status::Disabled);
     let mut doctor = doctor(&world, []);
     doctor.yes = true;
     let error = error_text(doctor.examine(&FIX, &NoDelay).await);
@@ -361,8 +361,7 @@ async fn a_device_whose_secret_is_elsewhere_is_reported_and_left() -> Result<()>
 async fn a_young_device_is_left_alone() -> Result<()> {
     let world = World::active().await?;
     put(&world, "alice", 1)?;
-    let seed_ref = world.record()?.device.seed_ref;
-    world.seeds.purge(&seed_ref).await?;
+    world.seeds.purge(&world.secret()?).await?;
     let mut doctor = doctor(&world, []);
     doctor.yes = true;
     doctor.examine(&FIX, &NoDelay).await?;
@@ -380,13 +379,18 @@ async fn a_young_device_is_left_alone() -> Result<()> {
 }
 
 /// Stores a device that has to be activated until then.
-async fn put_waiting(world: &World, user: &str, number: u8, activate_by: Timestamp) -> Result<(DeviceKey, SeedRef)> {
+async fn put_waiting(
+    world: &World,
+    user: &str,
+    number: u8,
+    activate_by: Timestamp,
+) -> Result<(DeviceKey, SecretVersion)> {
     let (key, seed_ref) = put(world, user, number)?;
     world.devices.take(&key);
     let device = Device::registered(
         number.into(),
         Status::ActivationRequired,
-        seed_ref.clone(),
+        SeedRef::Secret(seed_ref.clone()),
         OtpParameters::default(),
     );
     let registration = Registration {
@@ -430,7 +434,7 @@ async fn devices_that_were_not_activated_in_time_are_removed_with_their_secrets(
             .notes
             .contains("To be removed: the device my phone of bob")
     );
-    assert!(world.devices.peek(&expired).is_none() && !world.seeds.has(&seed));
+    assert!(world.devices.peek(&expired).is_none() && !world.has(&seed));
     assert!(world.devices.peek(&active).is_some() && world.devices.peek(&in_time).is_some());
     assert!(
         doctor

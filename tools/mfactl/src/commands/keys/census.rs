@@ -1,0 +1,51 @@
+//! How many devices have their seed in a secret, and how many under each key of the key ring.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shared::device::DeviceRecord;
+use shared::names::SeedRef;
+use shared::ports::operator::KeyRingSummary;
+use shared::sealed::{KeyId, SealedSeed};
+
+use crate::commands::text::count;
+
+/// Devices by where their seeds are. One whose new seed waits may count twice.
+#[derive(Debug, Default)]
+pub(in crate::commands) struct Census {
+    pub(super) in_secrets: usize,
+    /// `None` stands for an unknown format.
+    pub(super) by_key: BTreeMap<Option<KeyId>, usize>,
+}
+
+/// The keys that the seeds of a device are sealed under; `None` for an unknown format.
+pub(in crate::commands) fn keys_of(record: &DeviceRecord) -> BTreeSet<Option<KeyId>> {
+    let sealed = record.device.sealed.as_ref().into_iter();
+    sealed.chain(record.pending_sealed()).map(SealedSeed::key_id).collect()
+}
+
+impl Census {
+    pub(in crate::commands) fn add(&mut self, record: &DeviceRecord) {
+        let in_secrets = record.seeds().any(|seed| matches!(seed, SeedRef::Secret(_)));
+        self.in_secrets += usize::from(in_secrets);
+        for key in keys_of(record) {
+            *self.by_key.entry(key).or_default() += 1;
+        }
+    }
+
+    pub(in crate::commands) fn has_sealed(&self) -> bool {
+        !self.by_key.is_empty()
+    }
+
+    /// In one line.
+    pub(in crate::commands) fn text(&self, ring: Option<&KeyRingSummary>) -> String {
+        let parts = self.by_key.iter().map(|(key, devices)| {
+            let key = key.map_or("in an unknown format".to_owned(), |key| {
+                let current = ring.is_some_and(|ring| ring.current == key);
+                format!("under key {key}{}", if current { " (current)" } else { "" })
+            });
+            format!(", {} sealed {key}", count(*devices, "device"))
+        });
+        let in_secrets = count(self.in_secrets, "device");
+        format!("{in_secrets} with a secret{}", parts.collect::<String>())
+    }
+}

@@ -1,0 +1,238 @@
+//! `keys reseal`: seals every seed that is under an older key of the key ring under the current one.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use shared::clock::Clock;
+use shared::device::DeviceRecord;
+use shared::error::StoreError;
+use shared::names::SeedRef;
+use shared::ports::Written;
+use shared::ports::operator::{DeviceInventory, KeyRingStore, KeyRingSummary, SeedInventory};
+use shared::random::Random;
+use shared::sealed::{KeyId, SealedSeed};
+
+use super::census::keys_of;
+use crate::commands::device::{DeviceAdmin, require_readable};
+use crate::commands::pace::{Delay, Pace};
+use crate::commands::sweep::{Report, Swept, at_pace, require_finished, sweep};
+use crate::commands::text::{count, name_of, options_for};
+use crate::terminal::Terminal;
+
+/// How long the key ring stays in a function's memory where seeds do not.
+const RING_CACHE: Duration = Duration::from_mins(5);
+/// Between the creation of a ring's version and the moment at which it is the current one, and what clocks differ by.
+const MARGIN: Duration = Duration::from_mins(1);
+/// How often a device is read again while others write it.
+const MOST_TRIES: usize = 5;
+
+/// What `keys reseal` was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct ResealRequest {
+    /// How long the functions may keep a seed in memory.
+    pub seed_cache: Duration,
+    /// Whether to wait until all functions have the key ring.
+    pub wait: bool,
+    /// Whether to report only.
+    pub dry_run: bool,
+    /// Devices that are read at a time.
+    pub page: u16,
+}
+
+/// How long after its creation a function may still have the ring before.
+pub(super) fn time_in_caches(seed_cache: Duration) -> Duration {
+    let cache = if seed_cache.is_zero() { RING_CACHE } else { seed_cache };
+    cache + MARGIN
+}
+
+impl<D, S, C, R, T> DeviceAdmin<D, S, C, R, T>
+where
+    D: DeviceInventory,
+    S: SeedInventory + KeyRingStore,
+    C: Clock,
+    R: Random,
+    T: Terminal,
+{
+    /// Seals seeds again. Can be repeated, also beside itself and beside sign-ins.
+    ///
+    /// # Errors
+    /// If functions may not have the key ring yet, or if a seed was not sealed again; the others are.
+    pub async fn reseal(&mut self, request: &ResealRequest, delay: &impl Delay) -> Result<()> {
+        let ring = self.ring_that_functions_have(request, delay).await?;
+        let current = ring.current;
+        let (census, unreadable) = self.census(request.page).await?;
+        let to_do: usize = census
+            .by_key
+            .iter()
+            .filter(|(key, _)| **key != Some(current))
+            .map(|(_, devices)| devices)
+            .sum();
+        let done = census.by_key.get(&Some(current)).copied().unwrap_or_default();
+        let text = format!(
+            "{} sealed under another key than {current}, {done} under it",
+            count(to_do, "device")
+        );
+        if request.dry_run || to_do == 0 {
+            self.terminal.say(&format!("{text}."))?;
+            return require_readable(unreadable);
+        }
+        self.confirm(&format!("{text}. Seal the seeds again under {current}?"))?;
+        let pace = Pace::default();
+        let reseal = Reseal {
+            devices: &self.devices,
+            seeds: &self.seeds,
+            clock: &self.clock,
+            delay,
+            pace: &pace,
+            current,
+        };
+        let all = to_do + done + census.in_secrets;
+        let counts = sweep(&self.devices, &mut self.terminal, (request.page, all), |record| {
+            reseal.device(record)
+        })
+        .await?;
+        self.terminal.say(&format!(
+            "{} sealed again under {current}, {} not in need of it, {} changed concurrently and read again, {} cannot be opened or \
+             read, {} failed.",
+            count(counts.changed, "device"),
+            counts.unchanged + counts.gone,
+            counts.again,
+            counts.broken,
+            counts.failed
+        ))?;
+        require_finished(&counts)
+    }
+
+    /// The key ring, once no function can have the one before.
+    async fn ring_that_functions_have(
+        &mut self,
+        request: &ResealRequest,
+        delay: &impl Delay,
+    ) -> Result<KeyRingSummary> {
+        loop {
+            let ring = self.key_ring().await?;
+            let from = ring.created_at.plus(time_in_caches(request.seed_cache));
+            let now = self.clock.now();
+            if from <= now || request.dry_run {
+                return Ok(ring);
+            }
+            let why = format!(
+                "the key ring was rotated at {}, and functions may have the one before in memory until {}",
+                ring.created_at.rfc3339(),
+                from.rfc3339()
+            );
+            if !request.wait {
+                bail!("{why}: run it again from then on, or with --wait; nothing was changed");
+            }
+            self.terminal.note(&format!("Waiting: {why}."))?;
+            delay
+                .wait(Duration::from_millis(from.as_millis() - now.as_millis()))
+                .await;
+        }
+    }
+}
+
+struct Reseal<'a, D, S, C, W> {
+    devices: &'a D,
+    seeds: &'a S,
+    clock: &'a C,
+    delay: &'a W,
+    pace: &'a Pace,
+    current: KeyId,
+}
+
+impl<D: DeviceInventory, S: SeedInventory, C: Clock, W: Delay> Reseal<'_, D, S, C, W> {
+    async fn device(&self, mut record: DeviceRecord) -> Report {
+        let mut again = 0;
+        let swept = loop {
+            if again == MOST_TRIES {
+                let name = name_of(&record.key);
+                break Swept::Failed(format!("the device {name} was changed by others {MOST_TRIES} times"));
+            }
+            match self.try_device(&record).await {
+                Ok(Some(swept)) => break swept,
+                Ok(None) => again += 1,
+                Err(error) => break failed(&record, &error),
+            }
+            match at_pace(self.pace, self.clock, self.delay, || self.devices.record(&record.key)).await {
+                Ok(Some(stored)) => record = stored,
+                Ok(None) => break Swept::Gone,
+                Err(error) => break failed(&record, &error),
+            }
+        };
+        Report { again, ..swept.into() }
+    }
+
+    /// `None` if others wrote first.
+    async fn try_device(&self, record: &DeviceRecord) -> Result<Option<Swept>, StoreError> {
+        if keys_of(record).iter().all(|key| *key == Some(self.current)) {
+            return Ok(Some(Swept::Unchanged));
+        }
+        let mut new = record.clone();
+        let own = self.seal_again(record, &record.device.seed_ref, new.device.sealed.as_mut());
+        if let Some(problem) = own.await? {
+            return Ok(Some(problem));
+        }
+        if let Some(pending) = &mut new.pending {
+            let problem = self.seal_again(record, &pending.seed_ref, pending.sealed.as_mut());
+            if let Some(problem) = problem.await? {
+                return Ok(Some(problem));
+            }
+        }
+        let written = at_pace(self.pace, self.clock, self.delay, || self.devices.reseal(record, &new)).await?;
+        Ok(match written {
+            Written::Yes => Some(Swept::Changed),
+            Written::No(None) => Some(Swept::Gone),
+            Written::No(Some(_)) | Written::NotPending => None,
+        })
+    }
+
+    /// Seals one seed of a device under the current key, if it is under another one. Returns why it cannot.
+    async fn seal_again(
+        &self,
+        record: &DeviceRecord,
+        seed_ref: &SeedRef,
+        sealed: Option<&mut SealedSeed>,
+    ) -> Result<Option<Swept>, StoreError> {
+        let (SeedRef::Sealed(id), Some(sealed)) = (seed_ref, sealed) else {
+            return Ok(None);
+        };
+        if sealed.key_id() == Some(self.current) {
+            return Ok(None);
+        }
+        let key = &record.key;
+        let opened = at_pace(self.pace, self.clock, self.delay, || {
+            self.seeds.read(key, seed_ref, Some(sealed))
+        });
+        let seed = match opened.await {
+            Ok(Some(seed)) => seed,
+            Ok(None) => return Ok(Some(Swept::Gone)),
+            Err(StoreError::Corrupt { what, .. }) => {
+                let (name, under) = (name_of(key), under(sealed));
+                return Ok(Some(Swept::Broken(format!(
+                    "the seed of the device {name} is sealed {under} and cannot be opened ({what}); `mfactl device check {}` says \
+                     what to do",
+                    options_for(key)
+                ))));
+            }
+            Err(error) => return Err(error),
+        };
+        let again = at_pace(self.pace, self.clock, self.delay, || self.seeds.seal(key, *id, &seed)).await?;
+        if again.key_id() != Some(self.current) {
+            let error = anyhow!("the key ring was rotated concurrently: run it again, as soon as that key may be used");
+            return Ok(Some(Swept::Stop(error)));
+        }
+        *sealed = again;
+        Ok(None)
+    }
+}
+
+fn under(sealed: &SealedSeed) -> String {
+    let key = sealed.key_id();
+    key.map_or("in an unknown format".to_owned(), |key| format!("under key {key}"))
+}
+
+fn failed(record: &DeviceRecord, error: &StoreError) -> Swept {
+    let error = shared::error::chain(error);
+    Swept::Failed(format!("the device {}: {error}", name_of(&record.key)))
+}

@@ -1,0 +1,303 @@
+//! `seeds move`: gives devices the same seeds in another place, sealed beside them or in secrets of their own.
+//!
+//! The new place exists before the device names it, and the old one is removed after that. A move that is run again makes a
+//! new secret and never uses one that an interrupted run left behind.
+
+use anyhow::Result;
+use shared::clock::{Clock, Timestamp};
+use shared::device::{DeviceRecord, RegisteredBy, Status};
+use shared::error::StoreError;
+use shared::names::{DeviceKey, SecretVersion, SeedRef};
+use shared::otp::Seed;
+use shared::ports::Written;
+use shared::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory};
+use shared::random::Random;
+use shared::registration::{KeptBecause, Leftovers, NotStored, StoredSeed, store_seed};
+use shared::sealed::SeedStorage;
+
+use crate::commands::device::{DeviceAdmin, ListRequest, Removal, discard, kept_note, require_readable};
+use crate::commands::pace::{Delay, Pace};
+use crate::commands::sweep::{Report, Swept, at_pace, backoff, require_finished, sweep};
+use crate::commands::text::{count, name_of, options_for};
+use crate::terminal::Terminal;
+use crate::usage::Usage;
+
+#[cfg(test)]
+mod tests;
+
+/// How often a device is read again while others write it.
+const MOST_TRIES: usize = 5;
+
+/// What `seeds move` was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct MoveRequest {
+    /// Whether to report only.
+    pub dry_run: bool,
+    /// Devices that are read at a time.
+    pub page: u16,
+}
+
+/// What is to be done with a device.
+enum Need {
+    Move,
+    Nothing,
+    /// Not now, and why.
+    Skip(String),
+}
+
+impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> DeviceAdmin<D, S, C, R, T> {
+    /// Moves the seeds of all devices to where the store keeps new ones. Can be repeated, also beside itself and beside
+    /// sign-ins.
+    ///
+    /// # Errors
+    /// If a seed was not moved; the others are.
+    pub async fn move_seeds(&mut self, request: &MoveRequest, delay: &impl Delay) -> Result<()> {
+        let prefix = self.seed_prefix.clone();
+        let prefix = prefix.ok_or_else(|| Usage("SEED_PREFIX is not set".to_owned()))?;
+        let to = self.seeds.storage();
+        let (mut to_do, mut all, mut waiting) = (0, 0, 0);
+        let list = ListRequest {
+            filter: DeviceFilter::All,
+            json: false,
+            page: request.page,
+        };
+        let now = self.clock.now();
+        let unreadable = self
+            .for_each_device(&list, |_, record| {
+                all += 1;
+                match need(&record, to, now) {
+                    Need::Move => to_do += 1,
+                    Need::Skip(_) => waiting += 1,
+                    Need::Nothing => {}
+                }
+                Ok(())
+            })
+            .await?;
+        let place = match to {
+            SeedStorage::Sealed => "sealed beside its device, under the key ring",
+            SeedStorage::Secrets => "in a secret of its own",
+        };
+        let text = format!(
+            "{} of {all} to move: each seed will be {place}. {waiting} cannot be moved now",
+            count(to_do, "device")
+        );
+        if request.dry_run || to_do + waiting == 0 {
+            self.terminal.say(&format!("{text}."))?;
+            return require_readable(unreadable);
+        }
+        self.confirm(&format!(
+            "{text}. Authentications that are under way with a moved device have to be started again. Move them?"
+        ))?;
+        let pace = Pace::default();
+        let mover = Mover {
+            devices: &self.devices,
+            seeds: &self.seeds,
+            clock: &self.clock,
+            random: &self.random,
+            delay,
+            pace: &pace,
+            prefix: &prefix,
+            to,
+        };
+        let counts = sweep(&self.devices, &mut self.terminal, (request.page, all), |record| {
+            mover.device(record)
+        })
+        .await?;
+        self.left_behind |= counts.left_behind;
+        self.terminal.say(&format!(
+            "{} moved, {} not in need of it, {} changed concurrently and read again, {} skipped, {} cannot be read, {} failed.",
+            count(counts.changed, "device"),
+            counts.unchanged + counts.gone,
+            counts.again,
+            counts.skipped,
+            counts.broken,
+            counts.failed
+        ))?;
+        require_finished(&counts)
+    }
+}
+
+const fn storage_of(seed: &SeedRef) -> SeedStorage {
+    match seed {
+        SeedRef::Secret(_) => SeedStorage::Secrets,
+        SeedRef::Sealed(_) => SeedStorage::Sealed,
+    }
+}
+
+fn need(record: &DeviceRecord, to: SeedStorage, now: Timestamp) -> Need {
+    let name = || name_of(&record.key);
+    if record.seeds().all(|seed| storage_of(seed) == to) {
+        return Need::Nothing;
+    }
+    if let Some(pending) = &record.pending {
+        let until = pending.until.rfc3339();
+        if pending.until > now {
+            return Need::Skip(format!(
+                "a new seed of the device {} waits for its first code until {until}",
+                name()
+            ));
+        }
+        // It is not moved, only forgotten, and that by the move of the device's own seed.
+        if storage_of(&record.device.seed_ref) == to {
+            return Need::Skip(format!(
+                "a new seed of the device {} waited for its first code until {until}, and is in the other place: `mfactl device \
+                 register {} --replace` removes it",
+                name(),
+                options_for(&record.key)
+            ));
+        }
+    }
+    let by_a_user = record.by == RegisteredBy::Http && record.activate_by.is_some_and(|until| until > now);
+    if record.device.status == Status::ActivationRequired && by_a_user {
+        return Need::Skip(format!(
+            "a user may be activating the device {} until {}",
+            name(),
+            record.activate_by.map(Timestamp::rfc3339).unwrap_or_default()
+        ));
+    }
+    Need::Move
+}
+
+struct Mover<'a, D, S, C, R, W> {
+    devices: &'a D,
+    seeds: &'a S,
+    clock: &'a C,
+    random: &'a R,
+    delay: &'a W,
+    pace: &'a Pace,
+    prefix: &'a str,
+    to: SeedStorage,
+}
+
+/// What became of one try.
+enum Tried {
+    Ended(Swept),
+    /// Others wrote first.
+    Again,
+}
+
+impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, W: Delay> Mover<'_, D, S, C, R, W> {
+    async fn device(&self, mut record: DeviceRecord) -> Report {
+        let (mut again, mut left) = (0, Vec::new());
+        let swept = loop {
+            if again == MOST_TRIES {
+                let name = name_of(&record.key);
+                break Swept::Failed(format!("the device {name} was changed by others {MOST_TRIES} times"));
+            }
+            match self.try_device(&record, &mut left).await {
+                Tried::Ended(swept) => break swept,
+                Tried::Again => again += 1,
+            }
+            match self.read_again(&record.key).await {
+                Ok(Some(stored)) => record = stored,
+                Ok(None) => break Swept::Gone,
+                Err(error) => break failed(&record.key, &error),
+            }
+        };
+        Report { swept, again, left }
+    }
+
+    async fn read_again(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        at_pace(self.pace, self.clock, self.delay, || self.devices.record(key)).await
+    }
+
+    async fn try_device(&self, record: &DeviceRecord, left: &mut Vec<String>) -> Tried {
+        match need(record, self.to, self.clock.now()) {
+            Need::Nothing => return Tried::Ended(Swept::Unchanged),
+            Need::Skip(why) => return Tried::Ended(Swept::Skipped(why)),
+            Need::Move => {}
+        }
+        let key = &record.key;
+        let seed = match self.seed(record).await {
+            Ok(seed) => seed,
+            Err(problem) => return Tried::Ended(problem),
+        };
+        let new = match self.store(key, &seed, left).await {
+            Ok(new) => new,
+            Err(error) => return Tried::Ended(Swept::Failed(format!("the device {}: {error}", name_of(key)))),
+        };
+        let written = at_pace(self.pace, self.clock, self.delay, || {
+            self.devices.move_seed(record, &new)
+        })
+        .await;
+        let (unwanted, tried) = match written {
+            Ok(Written::Yes) => (record.seeds().collect(), Tried::Ended(Swept::Changed)),
+            Ok(Written::No(None)) => (vec![&new.seed_ref], Tried::Ended(Swept::Gone)),
+            Ok(Written::No(Some(_)) | Written::NotPending) => (vec![&new.seed_ref], Tried::Again),
+            Err(error) => match self.read_again(key).await {
+                // It took effect.
+                Ok(Some(now)) if now.device.seed_ref == new.seed_ref => {
+                    (record.seeds().collect(), Tried::Ended(Swept::Changed))
+                }
+                Ok(Some(now)) if may_still_take_effect(record, &now) => {
+                    left.extend(keep(&new.seed_ref, &KeptBecause::WriteMayTakeEffect));
+                    return Tried::Ended(failed(key, &error));
+                }
+                Ok(_) => (vec![&new.seed_ref], Tried::Ended(failed(key, &error))),
+                Err(unreadable) => {
+                    left.extend(keep(&new.seed_ref, &KeptBecause::Unreadable(unreadable)));
+                    return Tried::Ended(failed(key, &error));
+                }
+            },
+        };
+        for secret in unwanted.into_iter().filter_map(SeedRef::secret) {
+            left.extend(discard(self.seeds, secret, Removal::Recoverable).await);
+        }
+        tried
+    }
+
+    /// The seed of a device, or why it cannot be moved.
+    async fn seed(&self, record: &DeviceRecord) -> Result<Seed, Swept> {
+        let (key, device) = (&record.key, &record.device);
+        let read = at_pace(self.pace, self.clock, self.delay, || {
+            self.seeds.read(key, &device.seed_ref, device.sealed.as_ref())
+        });
+        let problem = match read.await {
+            Ok(Some(seed)) if seed.parameters() == device.parameters => return Ok(seed),
+            Ok(Some(_)) => "was made for other parameters than its device's",
+            Ok(None) => "does not exist",
+            Err(StoreError::Corrupt { what, .. }) => what,
+            Err(error) => return Err(failed(key, &error)),
+        };
+        Err(Swept::Broken(format!(
+            "the seed of the device {} cannot be used ({problem}): `mfactl device check {}` says what to do",
+            name_of(key),
+            options_for(key)
+        )))
+    }
+
+    async fn store(&self, key: &DeviceKey, seed: &Seed, left: &mut Vec<String>) -> Result<StoredSeed, String> {
+        let (mut leftovers, mut waits) = (Leftovers::default(), backoff());
+        let stored = loop {
+            match self.to {
+                SeedStorage::Secrets => self.pace.keep(self.clock, self.delay).await,
+                SeedStorage::Sealed => self.pace.resume(self.clock, self.delay).await,
+            }
+            match store_seed(self.seeds, self.random, self.prefix, key, seed, &mut leftovers).await {
+                Ok(stored) => break Ok(stored),
+                Err(error) => match (&error, waits.next()) {
+                    (NotStored::Store(store), Some(wait)) if store.is_throttled() => self.pace.pause(self.clock, wait),
+                    _ => break Err(shared::error::chain(&error)),
+                },
+            }
+        };
+        for secret in &leftovers.unwanted {
+            left.extend(discard(self.seeds, secret, Removal::Recoverable).await);
+        }
+        stored
+    }
+}
+
+/// Whether a move that was not answered would still take effect on what is stored now.
+fn may_still_take_effect(held: &DeviceRecord, stored: &DeviceRecord) -> bool {
+    stored.device.version == held.device.version && stored.device.seed_ref == held.device.seed_ref
+}
+
+fn keep(seed: &SeedRef, why: &KeptBecause) -> Option<String> {
+    seed.secret().map(|secret: &SecretVersion| kept_note(secret, why))
+}
+
+fn failed(key: &DeviceKey, error: &StoreError) -> Swept {
+    let error = shared::error::chain(error);
+    Swept::Failed(format!("the device {}: {error}", name_of(key)))
+}

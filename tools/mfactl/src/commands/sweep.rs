@@ -1,0 +1,193 @@
+//! Goes through the whole table of devices, several devices at a time, and counts what became of them.
+//!
+//! What has begun with a device is never given up: a stop only keeps others from beginning.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use futures_util::stream::{self, StreamExt as _};
+use shared::clock::Clock;
+use shared::device::DeviceRecord;
+use shared::error::StoreError;
+use shared::ports::operator::{DeviceFilter, DeviceInventory};
+
+use super::device::name_unreadable;
+use super::pace::{Delay, Pace};
+use super::text::count;
+use crate::terminal::Terminal;
+
+/// Devices that are changed at the same time.
+const PARALLEL: usize = 8;
+/// Consecutive devices that the store may fail; then the devices are not the reason.
+const MOST_FAILURES: usize = 5;
+/// Pauses, of all devices, before a call that was throttled is made again.
+const BACKOFF_SECONDS: [u64; 6] = [1, 2, 4, 8, 16, 30];
+
+/// What became of a device.
+#[derive(Debug)]
+pub(super) enum Swept {
+    Changed,
+    /// There was nothing to change.
+    Unchanged,
+    /// It was removed concurrently.
+    Gone,
+    /// It stays as it is for now: why, and what to do.
+    Skipped(String),
+    /// It cannot be changed: its seed is missing, or does not open.
+    Broken(String),
+    /// The store failed, or others wrote the device too often.
+    Failed(String),
+    /// Nothing else may be changed either.
+    Stop(anyhow::Error),
+    NotAttempted,
+}
+
+/// What became of all devices.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) changed: usize,
+    pub(super) unchanged: usize,
+    pub(super) gone: usize,
+    pub(super) skipped: usize,
+    pub(super) broken: usize,
+    pub(super) failed: usize,
+    /// How often a device was read again since others wrote it first.
+    pub(super) again: usize,
+    /// Whether a secret was left behind; the notes name it.
+    pub(super) left_behind: bool,
+}
+
+impl Counts {
+    pub(super) const fn unfinished(&self) -> usize {
+        self.skipped + self.broken + self.failed
+    }
+}
+
+/// One device, and what else is to be said of it.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) swept: Swept,
+    /// How often it was read again since others wrote it first.
+    pub(super) again: usize,
+    /// What to say of secrets that were left behind.
+    pub(super) left: Vec<String>,
+}
+
+impl From<Swept> for Report {
+    fn from(swept: Swept) -> Self {
+        Self {
+            swept,
+            again: 0,
+            left: Vec::new(),
+        }
+    }
+}
+
+/// Calls `work` for every device. `all` is how many there are about.
+///
+/// # Errors
+/// If the table cannot be read, or if the sweep was stopped; the counts are said before.
+pub(super) async fn sweep<W: Future<Output = Report>>(
+    devices: &impl DeviceInventory,
+    terminal: &mut impl Terminal,
+    (page, all): (u16, usize),
+    work: impl Fn(DeviceRecord) -> W,
+) -> Result<Counts> {
+    let (mut counts, mut done, mut consecutive_failures, mut after) = (Counts::default(), 0, 0, None);
+    let stopped = Cell::new(false);
+    loop {
+        let read = devices.page(&DeviceFilter::All, after.as_ref(), page).await;
+        let read = read.with_context(|| {
+            let changed = count(counts.changed, "device");
+            format!("cannot read the table of devices; {changed} changed, perhaps not all: run it again")
+        })?;
+        let (stopped, work) = (&stopped, &work);
+        let begin = async |record| match record {
+            _ if stopped.get() => Report::from(Swept::NotAttempted),
+            Ok(record) => work(record).await,
+            Err(error) => Swept::Broken(name_unreadable(&error)).into(),
+        };
+        let mut reports = stream::iter(read.records).map(begin).buffered(PARALLEL);
+        let mut outcome = Ok(());
+        while let Some(Report { swept, again, left }) = reports.next().await {
+            done += 1;
+            counts.again += again;
+            counts.left_behind |= !left.is_empty();
+            consecutive_failures = match &swept {
+                Swept::Failed(_) => consecutive_failures + 1,
+                _ => 0,
+            };
+            let (counted, note) = match swept {
+                Swept::Changed => (Some(&mut counts.changed), None),
+                Swept::Unchanged => (Some(&mut counts.unchanged), None),
+                Swept::Gone => (Some(&mut counts.gone), None),
+                Swept::Skipped(why) => (Some(&mut counts.skipped), Some(why)),
+                Swept::Broken(why) => (Some(&mut counts.broken), Some(why)),
+                Swept::Failed(why) => (Some(&mut counts.failed), Some(why)),
+                Swept::NotAttempted => (None, None),
+                Swept::Stop(error) => {
+                    outcome = outcome.and(Err(error));
+                    (None, None)
+                }
+            };
+            if let Some(counted) = counted {
+                *counted += 1;
+            }
+            if outcome.is_ok() && consecutive_failures == MOST_FAILURES {
+                outcome = Err(anyhow::anyhow!(
+                    "stopping after {MOST_FAILURES} consecutive failures: the store is probably unavailable. {} changed, not all: \
+                     run it again",
+                    count(counts.changed, "device")
+                ));
+            }
+            let said = note.map(|why| format!("Not changed: {why}.")).into_iter().chain(left);
+            let said = said.map(|note| terminal.note(&note)).collect::<Result<(), _>>();
+            let said = said.and_then(|()| terminal.progress(done, all.max(done)));
+            outcome = outcome.and(said.map_err(Into::into));
+            stopped.set(outcome.is_err());
+        }
+        drop(reports);
+        outcome?;
+        match read.next {
+            Some(next) => after = Some(next),
+            None => return Ok(counts),
+        }
+    }
+}
+
+/// Fails if devices were left out.
+pub(super) fn require_finished(counts: &Counts) -> Result<()> {
+    if counts.unfinished() > 0 {
+        bail!(
+            "{} not changed: follow the notes above and run it again; what is done is skipped",
+            count(counts.unfinished(), "device")
+        );
+    }
+    Ok(())
+}
+
+/// How long to wait after each call that was throttled.
+pub(super) fn backoff() -> impl Iterator<Item = Duration> {
+    BACKOFF_SECONDS.into_iter().map(Duration::from_secs)
+}
+
+/// Makes a call again as long as the store asks for a slower pace; then all calls pause.
+pub(super) async fn at_pace<T, F: Future<Output = Result<T, StoreError>>>(
+    pace: &Pace,
+    clock: &impl Clock,
+    delay: &impl Delay,
+    call: impl Fn() -> F,
+) -> Result<T, StoreError> {
+    let mut waits = backoff();
+    loop {
+        pace.resume(clock, delay).await;
+        match call().await {
+            Err(error) if error.is_throttled() => match waits.next() {
+                Some(wait) => pace.pause(clock, wait),
+                None => return Err(error),
+            },
+            answer => return answer,
+        }
+    }
+}
