@@ -7,13 +7,14 @@ use std::task::{Context, Waker};
 
 use shared::clock::Timestamp;
 use shared::device::{Device, NewSeed, PendingSeed};
-use shared::names::WriteId;
+use shared::names::{SeedRef, WriteId};
 use shared::otp::{Offer as TypedOffer, OfferKind, OtpCode, Seed};
 use shared::registration::{Activation, Leftovers, activate};
 use shared::testing::memory::{Fault, MemoryDevices, MemorySeeds, Op};
 use stateright::Model as _;
 
 use crate::model::auth_id;
+use crate::sealing::Blob;
 use crate::state::{Action, Phase, State};
 use crate::{Offer, Protocol, Setup};
 
@@ -51,8 +52,16 @@ impl Protocol {
         };
         let (devices, seeds) = (MemoryDevices::default(), MemorySeeds::default());
         for number in 0..8 {
-            let seed_ref = seeds.put(&format!("seed/{number}"), &seed(number)?)?;
-            assert_eq!(Some(seed_ref), self.seed_ref(number));
+            let seed = seed(number)?;
+            match self.seed_ref(number).ok_or("no seed")? {
+                SeedRef::Sealed(id) => {
+                    for key in 0..3 {
+                        let blob = Blob { seed: number, key }.sealed();
+                        seeds.put_blob(&self.key, id, &blob, &seed)?;
+                    }
+                }
+                secret @ SeedRef::Secret(_) => assert_eq!(seeds.put(&format!("seed/{number}"), &seed)?, secret),
+            }
         }
         if let Some(device) = &state.table {
             devices.put(&self.key, device);
@@ -63,7 +72,7 @@ impl Protocol {
                 &self.key,
                 PendingSeed {
                     seed_ref,
-                    sealed: None,
+                    sealed: state.desk.pending_sealed.map(Blob::sealed),
                     until,
                 },
             );

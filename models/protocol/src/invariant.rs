@@ -33,11 +33,13 @@ pub enum Invariant {
     OldSeedWorks,
     /// I14: neither a sign-in nor an activation passes or opens what is closed to it.
     LockHolds,
+    /// I15: a sealed seed always opens, and one that was sealed again stays so.
+    Sealed,
 }
 
 impl Invariant {
     /// Every invariant.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::StepOnce,
         Self::AuthOnce,
         Self::Counted,
@@ -53,6 +55,7 @@ impl Invariant {
         Self::SeedThere,
         Self::OldSeedWorks,
         Self::LockHolds,
+        Self::Sealed,
     ];
 
     /// Its name in reports.
@@ -74,6 +77,7 @@ impl Invariant {
             Self::SeedThere => "I12 a device names no seed that was removed",
             Self::OldSeedWorks => "I13 the old seed works until the swap",
             Self::LockHolds => "I14 what is closed stays closed",
+            Self::Sealed => "I15 a sealed seed opens",
         }
     }
 

@@ -12,6 +12,7 @@ mod mutant;
 mod part;
 mod registry;
 mod script;
+mod sealing;
 mod setup;
 mod state;
 

@@ -7,7 +7,9 @@
 
 use shared::clock::Timestamp;
 use shared::device::{Attempt, Auth, Decision, Device, Status, Verdict, decide};
-use shared::names::{AuthId, DeviceKey, DeviceName, NameError, Owner, SecretVersion, SeedRef, UserName, WriteId};
+use shared::names::{
+    AuthId, DeviceKey, DeviceName, NameError, Owner, SealedId, SecretVersion, SeedRef, UserName, WriteId,
+};
 use shared::otp::{Matches, OfferKind, Step};
 use shared::policy::Policy;
 use shared::ports::Written;
@@ -34,6 +36,7 @@ impl Protocol {
     /// # Errors
     /// Never: the names are well formed.
     pub fn new(setup: Setup) -> Result<Self, NameError> {
+        let sealed = setup.sealed;
         Ok(Self {
             setup,
             policy: Policy::standard(),
@@ -44,7 +47,10 @@ impl Protocol {
             },
             another: Owner::parse("another")?,
             seeds: (0..8)
-                .map(|number| SeedRef::new(&format!("seed/{number}"), &format!("version-{}", number + 1)))
+                .map(|number| match sealed {
+                    true => Ok(SeedRef::Sealed(SealedId::from_random_bytes([number; 16]))),
+                    false => SeedRef::new(&format!("seed/{number}"), &format!("version-{}", number + 1)),
+                })
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -77,6 +83,7 @@ impl Protocol {
         let left = self.policy.refill().saturating_mul(self.setup.singles_left);
         let registered = Device::registered(0, self.setup.first, self.seed_ref(0)?, Setup::parameters());
         Some(Device {
+            sealed: self.seal(0),
             consecutive_failures: self.setup.failed_before,
             budget_at: now.plus(used).minus(left),
             ..registered
@@ -146,6 +153,7 @@ impl Protocol {
             expires_at: self.setup.time(state.moment).plus(Setup::AUTH_LIFE),
             snapshot: Part::clone(state.table.as_ref()?),
             seed: state.seed,
+            pending_sealed: None,
         };
         *state.auths.get_mut(auth)? = Some(Part::new(issued));
         Some(())
@@ -287,7 +295,9 @@ impl Protocol {
         }
         let request = state.requests.get(number)?;
         let (kind, activates) = (request.offer?.kind, request.activates());
+        let read = request.issued.as_ref()?.pending_sealed;
         let mut new = write.replacement().clone();
+        new.sealed = self.sealed_after(state, swaps, new.sealed, read);
         if let Some(mutant) = self.setup.mutant {
             mutant.written(&mut new, write, kind, request.now);
             if activates {
@@ -299,6 +309,7 @@ impl Protocol {
         state.seed = replacement;
         if swaps {
             state.desk.pending = None;
+            state.desk.pending_sealed = None;
         }
         Some(Written::Yes)
     }
@@ -685,6 +696,7 @@ impl Model for Protocol {
             next.ledger.broken.add(Invariant::OwnerGetsIn);
         }
         Self::watch(state, &mut next, action);
+        self.watch_blobs(state, &mut next);
         self.forget(&mut next);
         Some(next)
     }
@@ -711,6 +723,7 @@ impl Model for Protocol {
             holds::<12>,
             holds::<13>,
             holds::<14>,
+            holds::<15>,
         ];
         Invariant::ALL
             .into_iter()

@@ -80,6 +80,12 @@ pub enum Mutant {
     FormerOfferRemovedFirst,
     /// The secret of an offer that was not answered is removed, if the device does not name it yet.
     UnansweredOfferRemoved,
+    /// A swap writes the sealed seed that was read, not the one that is pending.
+    SwapWritesBlobItRead,
+    /// A verdict writes the sealed seed that was read.
+    VerdictWritesBlob,
+    /// Sealing again does not compare what was read.
+    ResealWithoutCondition,
 }
 
 impl Mutant {
@@ -123,7 +129,7 @@ impl Mutant {
         ]
     }
 
-    fn of_registrations() -> [(Self, Invariant, Setup); 21] {
+    fn of_registrations() -> [(Self, Invariant, Setup); 24] {
         [
             (
                 Self::ActivationCodeStaysUnused,
@@ -198,6 +204,9 @@ impl Mutant {
                 Invariant::SeedThere,
                 Setup::replaced_twice(),
             ),
+            (Self::SwapWritesBlobItRead, Invariant::Sealed, Setup::sealed_again()),
+            (Self::VerdictWritesBlob, Invariant::Sealed, Setup::sealed_again()),
+            (Self::ResealWithoutCondition, Invariant::Sealed, Setup::sealed_again()),
         ]
     }
 

@@ -13,6 +13,7 @@ use shared::settlement::Settlement;
 use crate::model::{Protocol, auth_id};
 use crate::part::Part;
 use crate::script::Progress;
+use crate::sealing::{is_refused, is_resealing};
 use crate::state::{
     Action, Answer, Begun, Call, Desk, Event, Issued, Operation, Outcome, Phase, Purpose, Request, Seeds, State, Task,
     UseCase, Write,
@@ -109,6 +110,7 @@ impl Protocol {
                 expires_at,
                 snapshot: Part::clone(&table),
                 seed: target,
+                pending_sealed: state.desk.pending_sealed,
             })),
             offer: Some(offered),
             purpose: Purpose::Activation,
@@ -145,7 +147,8 @@ impl Protocol {
     pub(crate) fn discard_former(&self, state: &mut State, number: usize) -> Option<()> {
         let issued = state.requests.get(number)?.issued.as_ref()?;
         let former = self.number_of(&issued.snapshot)?;
-        if former != issued.seed {
+        // A sealed one is gone with the write.
+        if former != issued.seed && !self.setup.sealed {
             state.desk.unwanted.add(former);
         }
         Some(())
@@ -196,6 +199,9 @@ impl Protocol {
     }
 
     fn begin(&self, state: &mut State, number: usize) -> Option<()> {
+        if is_resealing(state.desk.tasks.get(number)?) {
+            return self.begin_resealing(state, number);
+        }
         let (read, at) = (state.item(), self.setup.time(state.moment));
         let desk = &mut state.desk;
         let task = desk.tasks.get_mut(number)?;
@@ -214,7 +220,12 @@ impl Protocol {
     }
 
     fn go_on(&self, state: &mut State, number: usize, answer: Answer) -> Option<()> {
-        state.desk.tasks.get_mut(number)?.answers.push(answer);
+        let task = state.desk.tasks.get_mut(number)?;
+        if is_resealing(task) {
+            task.over = true;
+            return Some(());
+        }
+        task.answers.push(answer);
         self.until_it_writes(state, number)
     }
 
@@ -255,6 +266,7 @@ impl Protocol {
             state.ledger.device_removed(device);
         }
         state.desk.pending = item.as_ref().and_then(|item| item.pending);
+        state.desk.pending_sealed = item.as_ref().and_then(|item| item.pending_sealed);
         state.table = item.map(|item| item.device);
         if let Some(device) = &state.table {
             state.seed = self.number_of(device)?;
@@ -266,6 +278,7 @@ impl Protocol {
     pub(crate) fn discard_all(&self, state: &mut State) {
         if self.setup.has_operators() {
             state.desk.unwanted.add(state.seed);
+            state.desk.pending_sealed = None;
             if let Some((pending, _)) = state.desk.pending.take() {
                 state.desk.unwanted.add(pending);
             }
@@ -289,6 +302,7 @@ impl Protocol {
             }
         }
         let table = state.table.as_ref();
+        let pending_sealed = state.desk.pending_sealed;
         for task in &mut state.desk.tasks {
             let refused = task.stray.as_deref().is_some_and(|write| match (write, table) {
                 // Nothing removes the device any more: see `may_be_lost`.
@@ -299,6 +313,7 @@ impl Protocol {
                     Write::Reseed { held, .. } | Write::SetPending { held, .. } | Write::RemoveHeld(held),
                     Some(stored),
                 ) => stored.seed_ref != held.seed_ref || stored.version > held.version,
+                (Write::Reseal { held, .. }, Some(stored)) => is_refused(stored, pending_sealed, held),
             });
             if refused && conditional {
                 task.stray = None;
@@ -367,5 +382,6 @@ fn may_begin(use_case: UseCase, device: Option<&Device>) -> bool {
         UseCase::Register => status != Some(Status::Disabled),
         UseCase::Remove => status.is_some_and(|status| status != Status::Disabled),
         UseCase::Evict => status == Some(Status::ActivationRequired),
+        UseCase::Reseal => status.is_some(),
     }
 }

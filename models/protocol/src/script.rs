@@ -21,6 +21,7 @@ use shared::registration::{Leftovers, Limits, RegisterRequest, make_room, regist
 
 use crate::model::Protocol;
 use crate::part::Part;
+use crate::sealing::Blob;
 use crate::state::{Answer, Call, Item, Task, UseCase, Write};
 use crate::{Mutant, Setup};
 
@@ -53,6 +54,8 @@ impl Protocol {
                         let request = self.register_request(begun.seed, begun.at)?;
                         Some(register(&script, read, &request, left).await.is_ok())
                     }
+                    // It runs in `sealing`.
+                    UseCase::Reseal => None,
                     UseCase::Remove => Some(remove(&script, &self.key, left).await.is_ok()),
                     UseCase::Evict => {
                         let all: Vec<_> = read.into_iter().collect();
@@ -79,7 +82,7 @@ impl Protocol {
                 seed_ref: self.seed_ref(seed)?,
                 parameters: Setup::parameters(),
             },
-            sealed: None,
+            sealed: self.seal(seed),
             replace: true,
             status: Status::ActivationRequired,
             by: RegisteredBy::Http,
@@ -102,7 +105,7 @@ impl Protocol {
         let pending = match item.pending {
             Some((seed, until)) => Some(PendingSeed {
                 seed_ref: self.seed_ref(seed)?,
-                sealed: None,
+                sealed: item.pending_sealed.map(Blob::sealed),
                 until,
             }),
             None => None,
@@ -274,8 +277,10 @@ impl Protocol {
                         ..device.clone()
                     }),
                     pending: Some((self.number(&pending.seed_ref)?, pending.until)),
+                    pending_sealed: pending.sealed.as_ref().and_then(Blob::read),
                 });
             }
+            Write::Reseal { held, new } => return self.reseal(item.as_mut()?, held, new),
             Write::RemoveHeld(held) if self.condition(device, held) || evicts_anything => *item = None,
             Write::RemoveSeeded(seed)
                 if device.seed_ref == *seed && device.status != Status::Disabled || removes_anything =>

@@ -127,6 +127,8 @@ pub struct Setup {
     pub failed_before: u32,
     /// Wrong single codes that the budget has left at the first moment.
     pub singles_left: u32,
+    /// Whether seeds are sealed beside their devices.
+    pub sealed: bool,
     /// The fault of the protocol, if it has one.
     pub mutant: Option<Mutant>,
 }
@@ -144,7 +146,7 @@ impl Setup {
     /// Setups that are small enough to be explored to their end. Together they have everything that the protocol guards
     /// against.
     #[must_use]
-    pub fn all() -> [(&'static str, Self); 16] {
+    pub fn all() -> [(&'static str, Self); 18] {
         [
             (
                 "one device is unlocked, given a new seed and registered again",
@@ -186,6 +188,14 @@ impl Setup {
                 "a device that was never in use gives way to another one",
                 Self::evicted(),
             ),
+            (
+                "seeds are sealed again twice while a new one is activated",
+                Self::sealed_again(),
+            ),
+            (
+                "a seed is sealed again while its device is removed and registered",
+                Self::sealed_and_removed(),
+            ),
         ]
     }
 
@@ -203,6 +213,7 @@ impl Setup {
             operations: Vec::new(),
             failed_before: 0,
             singles_left: 2,
+            sealed: false,
             mutant: None,
         }
     }
@@ -419,6 +430,32 @@ impl Setup {
         }
     }
 
+    /// A new seed is offered and activated beside a sign-in, while two commands seal the seeds again, each under a newer key.
+    #[must_use]
+    pub fn sealed_again() -> Self {
+        let new = Offer::single(0).of_second_seed();
+        Self {
+            commands: vec![vec![vec![new, WRONG]]],
+            use_cases: vec![UseCase::Register, UseCase::Reseal, UseCase::Reseal],
+            sealed: true,
+            auths: 1,
+            ..Self::of(&[&[Offer::single(0), WRONG]])
+        }
+    }
+
+    /// A device is removed, late or more than once, and registered, while its seed is sealed again.
+    #[must_use]
+    pub fn sealed_and_removed() -> Self {
+        let new = Offer::single(0).of_second_seed();
+        Self {
+            commands: vec![vec![vec![new]]],
+            use_cases: vec![UseCase::Remove, UseCase::Register, UseCase::Reseal],
+            sealed: true,
+            auths: 0,
+            ..Self::of(&[])
+        }
+    }
+
     /// Too large to be explored, with everything that operators do to seeds: for random orders of events.
     #[must_use]
     pub fn large_with_operators() -> Self {
@@ -483,6 +520,7 @@ impl Setup {
             ],
             failed_before: 3,
             singles_left: 4,
+            sealed: false,
             mutant: None,
         }
     }

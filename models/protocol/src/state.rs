@@ -9,6 +9,7 @@ use shared::policy::Policy;
 use shared::settlement::DeviceWrite;
 
 use crate::part::Part;
+use crate::sealing::{Blob, Blobs};
 use crate::{Broken, Offer};
 
 /// What an operator does to the device.
@@ -160,6 +161,8 @@ pub(crate) struct Issued {
     pub(crate) snapshot: Part<Device>,
     /// The seed whose codes count: that of the snapshot, or the one that is to be activated.
     pub(crate) seed: u8,
+    /// The pending seed itself, as an activation read it.
+    pub(crate) pending_sealed: Option<Blob>,
 }
 
 /// What was promised and done, besides what the table holds.
@@ -218,8 +221,11 @@ impl State {
 
     /// What the table holds.
     pub(crate) fn item(&self) -> Option<Item> {
-        let pending = self.desk.pending;
-        self.table.clone().map(|device| Item { device, pending })
+        self.table.clone().map(|device| Item {
+            device,
+            pending: self.desk.pending,
+            pending_sealed: self.desk.pending_sealed,
+        })
     }
 
     /// How many successes have taken effect.
@@ -244,6 +250,8 @@ pub enum UseCase {
     Remove,
     /// `make_room` for another device of the same user.
     Evict,
+    /// Sealing the device's seeds again, under a newer key.
+    Reseal,
 }
 
 /// What happens to a use case.
@@ -296,6 +304,8 @@ impl Seeds {
 pub(crate) struct Desk {
     /// The pending seed of the device, and its end.
     pub(crate) pending: Option<(u8, Timestamp)>,
+    /// The pending seed itself, if it is sealed.
+    pub(crate) pending_sealed: Option<Blob>,
     /// The seed that was created last.
     pub(crate) created: u8,
     /// Seeds that are in an app.
@@ -310,6 +320,7 @@ impl Desk {
     pub(crate) fn of(use_cases: &[UseCase]) -> Self {
         Self {
             pending: None,
+            pending_sealed: None,
             created: 0,
             shown: Seeds::of(0),
             unwanted: Seeds::default(),
@@ -372,6 +383,8 @@ pub(crate) struct Item {
     pub(crate) device: Part<Device>,
     /// The pending seed, and its end.
     pub(crate) pending: Option<(u8, Timestamp)>,
+    /// The pending seed itself, if it is sealed.
+    pub(crate) pending_sealed: Option<Blob>,
 }
 
 impl Item {
@@ -379,6 +392,7 @@ impl Item {
         Self {
             device: Part::new(device),
             pending: None,
+            pending_sealed: None,
         }
     }
 }
@@ -402,6 +416,7 @@ pub(crate) enum Write {
     SetPending { held: Device, pending: PendingSeed },
     RemoveHeld(Device),
     RemoveSeeded(SeedRef),
+    Reseal { held: Blobs, new: Blobs },
 }
 
 /// What a call of that port was answered.

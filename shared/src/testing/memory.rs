@@ -891,13 +891,18 @@ impl Seeds {
         let number = self.versions.to_be_bytes();
         let bytes = [SealedSeed::FORMAT, 0, 0, 0, self.key].into_iter().chain(number);
         let sealed = SealedSeed::from_bytes(bytes.collect());
+        self.put_blob(key, id, &sealed, seed)?;
+        Ok(sealed)
+    }
+
+    fn put_blob(&mut self, key: &DeviceKey, id: SealedId, sealed: &SealedSeed, seed: &Seed) -> Result<(), StoreError> {
         let stands_for = Sealed {
             key: key.clone(),
             id,
             seed: Arc::new(copy_of(seed)?),
         };
         self.sealed.insert(sealed.clone(), stands_for);
-        Ok(sealed)
+        Ok(())
     }
 
     fn key_ring(&self) -> KeyRingSummary {
@@ -1007,6 +1012,14 @@ impl MemorySeeds {
     /// Makes a sealed seed one that does not open, as if the key ring had lost its key.
     pub fn lose(&self, sealed: &SealedSeed) {
         self.0.items(|seeds| seeds.sealed.remove(sealed));
+    }
+
+    /// Makes a blob stand for a seed of a device, without a call.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the seed cannot be copied.
+    pub fn put_blob(&self, key: &DeviceKey, id: SealedId, sealed: &SealedSeed, seed: &Seed) -> Result<(), StoreError> {
+        self.0.items(|seeds| seeds.put_blob(key, id, sealed, seed))
     }
 
     /// Seals a seed for a device, without a call.
