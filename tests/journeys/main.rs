@@ -31,6 +31,7 @@ mod stores {
     mod budget;
     mod contracts;
     mod faults;
+    mod sealed;
     mod seeds;
     mod upgrade;
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 
 /// The most bytes that one write unit pays for.
-const ONE_WRITE_UNIT: usize = 1_024;
+pub(super) const ONE_WRITE_UNIT: usize = 1_024;
 
 fn calls(world: &World) -> String {
     let calls: Vec<_> = world
@@ -56,7 +56,7 @@ async fn every_kind_of_attempt_makes_the_calls_of_the_budget_and_no_more() -> Ou
 
 /// The size that `DynamoDB` charges for: names and values in UTF-8; numbers two digits a byte, and one byte; lists and maps
 /// three bytes, and one for each element.
-fn size(value: &AttributeValue) -> usize {
+pub(super) fn size(value: &AttributeValue) -> usize {
     match value {
         AttributeValue::S(text) => text.len(),
         AttributeValue::N(digits) => digits.trim_end_matches('0').len().div_ceil(2) + 1,

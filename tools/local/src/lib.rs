@@ -26,4 +26,5 @@ pub use gateway::log::LogTo;
 pub use stack::{Options, PortTaken, Stack};
 pub use stores::Stores;
 pub use stores::devices::{Codes, DEMO_DEVICE, DEMO_USER, Registered, device_key};
+pub use stores::secrets_manager::KEY_RING;
 pub use template::Function;

@@ -37,7 +37,7 @@ const READS: [&str; 6] = [
 ];
 
 /// The name of the key ring's secret. On AWS it has none of its own.
-pub(crate) const KEY_RING: &str = "mfa-key-ring";
+pub const KEY_RING: &str = "mfa-key-ring";
 
 /// Makes the key ring as the template does: one key of 64 letters and digits. The one of an earlier start stays.
 pub(super) async fn create_key_ring(client: &Client) -> Result<()> {
