@@ -14,9 +14,9 @@ const OPERATIONS: &str = include_str!("../../docs/operations.md");
 /// What AWS takes for a managed policy, without white space.
 const LONGEST: usize = 6_144;
 /// The policies of those who use `mfactl`.
-const OPERATORS: [&str; 4] = ["operator-devices", "operator-clients", "doctor", "doctor-fix"];
+const OPERATORS: [&str; 5] = ["operator-devices", "operator-keys", "operator-clients", "doctor", "doctor-fix"];
 /// Calls of the SDK in the code of `mfactl` and in the adapters that it uses, with the action that each needs.
-const ACTIONS: [(&str, &str); 29] = [
+const ACTIONS: [(&str, &str); 31] = [
     ("add_user_pool_client_secret", "cognito-idp:AddUserPoolClientSecret"),
     ("create_secret", "secretsmanager:CreateSecret"),
     ("create_user_pool_client", "cognito-idp:CreateUserPoolClient"),
@@ -45,10 +45,12 @@ const ACTIONS: [(&str, &str); 29] = [
     ("list_user_pool_client_secrets", "cognito-idp:ListUserPoolClientSecrets"),
     ("list_user_pool_clients", "cognito-idp:ListUserPoolClients"),
     ("put_item", "dynamodb:PutItem"),
+    ("put_secret_value", "secretsmanager:PutSecretValue"),
     ("query", "dynamodb:Query"),
     ("restore_secret", "secretsmanager:RestoreSecret"),
     ("scan", "dynamodb:Scan"),
     ("update_item", "dynamodb:UpdateItem"),
+    ("update_secret_version_stage", "secretsmanager:UpdateSecretVersionStage"),
 ];
 /// Methods that begin like calls of the SDK and are none.
 const OTHERS: [&str; 10] = [
@@ -237,6 +239,16 @@ fn only_those_who_register_devices_read_seeds_and_no_one_removes_them_for_good()
         }
         assert_eq!(reads_seeds, name == "operator-devices", "{name}");
         assert_eq!(removes, denies, "{name}");
+        // Together with the table, the key ring is every sealed seed.
+        let reads_keys = policy.statements.iter().any(|statement| {
+            let of_keys = Policy::texts(statement, "Resource")
+                .iter()
+                .any(|resource| resource.ends_with(":KeyRing-*"));
+            let reads = Policy::texts(statement, "Action").contains(&"secretsmanager:GetSecretValue");
+            statement["Effect"] == "Allow" && of_keys && reads
+        });
+        let may = ["operator-devices", "operator-keys", "doctor"];
+        assert_eq!(reads_keys, may.contains(&name.as_str()), "{name}");
     }
     let policies = policies()?;
     let denied = policy(&policies, "auditor")?.actions("Deny");

@@ -4,11 +4,13 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use acceptance::{Outcome, World};
+use acceptance::{Fault, Outcome, Rule, StoreProxy, World, WorldOptions};
 use anyhow::{Context as _, Result};
 use local::LocalClock;
 use mfactl::commands::Delay;
 use mfactl::commands::device::{DeviceAdmin, ImportRequest, ListRequest, RegisterRequest, Removal};
+use mfactl::commands::keys::{ResealRequest, RotateRequest};
+use mfactl::commands::seeds::MoveRequest;
 use mfactl::formats::import_file::ImportOptions;
 use mfactl::formats::otpauth;
 use mfactl::terminal::Terminal;
@@ -23,9 +25,10 @@ use shared::names::{DeviceKey, DeviceName, Owner, UserName};
 use shared::otp::{Algorithm, Digits, OtpParameters, Period, Seed, Step};
 use shared::otpauth::Issuer;
 use shared::policy::Policy;
-use shared::ports::operator::{DeviceFilter, DeviceInventory as _};
+use shared::ports::operator::{DeviceFilter, DeviceInventory as _, KeyRingStore as _};
 use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
 use shared::random::SystemRandom;
+use shared::sealed::SeedStorage;
 use zeroize::Zeroizing;
 
 /// A user with an app: scans the code that is shown, and types the codes of steps that are so far from now.
@@ -84,15 +87,24 @@ impl Terminal for User {
 type StackAdmin = DeviceAdmin<DynamoDevices, SecretsManagerSeeds<Arc<LocalClock>>, Arc<LocalClock>, SystemRandom, User>;
 
 fn admin(world: &World, codes: &[i64]) -> StackAdmin {
+    admin_through(world, world.stack.stores().secrets_manager_url(), codes)
+}
+
+fn admin_through(world: &World, secrets_manager_url: &str, codes: &[i64]) -> StackAdmin {
     let stores = world.stack.stores();
     let clients = Clients::new(
-        Endpoints::local(stores.dynamodb_url(), stores.secrets_manager_url()),
+        Endpoints::local(stores.dynamodb_url(), secrets_manager_url),
         Limits::OPERATOR,
     );
     let clock = world.stack.clock();
     DeviceAdmin {
         devices: world.stack.devices().clone(),
-        seeds: SecretsManagerSeeds::new(&clients.secrets_manager, Arc::clone(clock), Duration::ZERO),
+        seeds: SecretsManagerSeeds::new(
+            &clients.secrets_manager,
+            Arc::clone(clock),
+            Duration::ZERO,
+            Some("mfa-key-ring".to_owned()),
+        ),
         clock: Arc::clone(clock),
         random: SystemRandom,
         terminal: User {
@@ -223,7 +235,10 @@ async fn a_replaced_seed_works_until_the_first_correct_code_of_the_new_one() -> 
         .success(200)?;
     let record = world.stack.devices().record(&key).await?.context("no device")?;
     assert_eq!((record.pending, record.device.parameters.period), (None, Period::Sixty));
-    assert!(admin.seeds.read(&old_ref).await?.is_none(), "the old secret is gone");
+    assert!(
+        admin.seeds.read(&key, &old_ref, None).await?.is_none(),
+        "the old secret is gone"
+    );
     assert!(!admin.left_behind);
     world.end().await;
     Ok(())
@@ -375,4 +390,162 @@ async fn hundreds_of_devices_are_imported_listed_in_pages_and_removed_without_a_
     assert_eq!(left.secret_list().len(), 0);
     world.end().await;
     Ok(())
+}
+
+/// Signs a user in with the next code.
+async fn sign_in(world: &World, user: &str, seed: &Seed) -> Outcome {
+    world.advance(Duration::from_mins(2))?;
+    let auth_id = world.start_with(user, "my phone").await?;
+    let otp = code(world.stack.clock(), seed, 0);
+    world.otp(&auth_id, &otp).await?.success(200)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn users_sign_in_while_seeds_are_moved_rotated_and_sealed_again_and_moved_back() -> Outcome {
+    const USERS: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
+    // The store dates the key ring by the machine's clock.
+    let world = World::with(WorldOptions {
+        running: true,
+        ..WorldOptions::default()
+    })
+    .await?;
+    let mut seeds = Vec::new();
+    for user in USERS {
+        let mut admin = admin(&world, &[0]);
+        admin.register(&request(&key(&world, user)?)?).await?;
+        seeds.push(seed_in(&admin.terminal.output)?);
+    }
+    let everyone = async || -> Outcome {
+        for (user, seed) in USERS.into_iter().zip(&seeds) {
+            sign_in(&world, user, seed).await?;
+        }
+        Ok(())
+    };
+    let delay = ClockDelay(Arc::clone(world.stack.clock()));
+    let moving = MoveRequest {
+        dry_run: false,
+        page: 2,
+    };
+    let resealing = ResealRequest {
+        seed_cache: Duration::from_mins(5),
+        wait: false,
+        dry_run: false,
+        page: 2,
+    };
+    let rotating = RotateRequest {
+        seed_cache: Duration::from_mins(5),
+        dry_run: false,
+    };
+    world.advance(Duration::from_mins(2))?;
+    let open = world.start_with("alice", "my phone").await?;
+
+    let mut to_sealed = admin(&world, &[]);
+    to_sealed.seeds = to_sealed.seeds.keeping(SeedStorage::Sealed);
+    to_sealed.move_seeds(&moving, &delay).await?;
+    world
+        .otp(&open, &code(world.stack.clock(), seeds.first().context("a seed")?, 0))
+        .await?
+        .expect(409, "AUTH_SUPERSEDED")?;
+    everyone().await?;
+
+    let mut ring = admin(&world, &[]);
+    let before = ring.seeds.read_key_ring().await?;
+    ring.rotate_keys(&rotating).await?;
+    let ready = ring
+        .seeds
+        .read_key_ring()
+        .await?
+        .created_at
+        .plus(Duration::from_mins(6));
+    world.advance(Duration::from_secs(ready.seconds_from(world.stack.clock().now())))?;
+    let open = world.start_with("bob", "my phone").await?;
+    ring.reseal(&resealing, &delay).await?;
+    let after = ring.seeds.read_key_ring().await?;
+    assert_eq!(after.previous, [before.current]);
+    for user in USERS {
+        let device = world.device_of(&key(&world, user)?).await?;
+        assert_eq!(device.sealed.and_then(|sealed| sealed.key_id()), Some(after.current));
+    }
+    // It was issued before, with the seed as it was sealed then.
+    let bob = seeds.get(1).context("a seed")?;
+    let otp = code(world.stack.clock(), bob, 0);
+    world.otp(&open, &otp).await?.success(200)?;
+    everyone().await?;
+
+    let mut to_secrets = admin(&world, &[]);
+    to_secrets.move_seeds(&moving, &delay).await?;
+    everyone().await?;
+    assert!(!to_sealed.left_behind && !to_secrets.left_behind);
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rotation_survives_lost_answers_and_nothing_is_current_before_the_swap() -> Outcome {
+    let world = World::new().await?;
+    let proxy = StoreProxy::start(world.stack.stores().secrets_manager_url()).await?;
+    let rotating = RotateRequest {
+        seed_cache: Duration::ZERO,
+        dry_run: false,
+    };
+    let direct = admin(&world, &[]);
+    let mut before = direct.seeds.read_key_ring().await?;
+    for call in [
+        "GetSecretValue",
+        "DescribeSecret",
+        "PutSecretValue",
+        "UpdateSecretVersionStage",
+    ] {
+        for fault in [Fault::Close, Fault::CloseAfter, Fault::Throttle, Fault::ErrorAfter] {
+            proxy.set(call, Rule::First(fault));
+            let mut admin = admin_through(&world, &proxy.url(), &[]);
+            admin.rotate_keys(&rotating).await?;
+            let after = direct.seeds.read_key_ring().await?;
+            let others: Vec<_> = [before.current].into_iter().chain(before.previous).collect();
+            assert_eq!(after.previous, others, "{fault:?} of {call}");
+            before = after;
+        }
+    }
+    // Its new text is stored, but not the current one: a rotation that was cut short, or lost the race, is none.
+    proxy.set("UpdateSecretVersionStage", Rule::Always(Fault::Error));
+    let mut admin = admin_through(&world, &proxy.url(), &[]);
+    assert!(admin.rotate_keys(&rotating).await.is_err());
+    assert_eq!(direct.seeds.read_key_ring().await?, before);
+    let puts = proxy.take_exchanges().into_iter();
+    let stages = puts.filter(|call| call.operation == "PutSecretValue").map(|call| {
+        let sent = call.sent_json()?;
+        let stages = sent["VersionStages"].as_array().context("no labels")?.clone();
+        let [Value::String(label)] = stages.as_slice() else {
+            anyhow::bail!("{stages:?}")
+        };
+        Ok((sent["ClientRequestToken"].to_string(), label.clone()))
+    });
+    let labels: HashSet<(String, String)> = stages.collect::<Result<_>>()?;
+    assert!(labels.len() == 17 && labels.iter().all(|(_, label)| label.starts_with("rotation-")));
+    let described = aws_labels(&world).await?;
+    assert!(described <= 3, "{described} labels are left");
+    world.end().await;
+    Ok(())
+}
+
+/// How many labels the key ring has.
+async fn aws_labels(world: &World) -> Result<usize> {
+    let stores = world.stack.stores();
+    let clients = Clients::new(
+        Endpoints::local(stores.dynamodb_url(), stores.secrets_manager_url()),
+        Limits::OPERATOR,
+    );
+    let described = clients
+        .secrets_manager
+        .describe_secret()
+        .secret_id("mfa-key-ring")
+        .send()
+        .await?;
+    Ok(described
+        .version_ids_to_stages
+        .into_iter()
+        .flatten()
+        .map(|(_, labels)| labels.len())
+        .sum())
 }

@@ -67,10 +67,13 @@ mod tests {
 
     #[test]
     fn no_option_has_a_seed_a_code_or_a_key_as_its_value() {
-        const ALLOWED: [&str; 7] = [
+        const ALLOWED: [&str; 10] = [
             "seed_prefix",
             "seed_key",
             "seed_tags",
+            "seed_storage",
+            "seed_cache_seconds",
+            "key_ring",
             "allow_weak_seeds",
             "allow_dated_keys",
             "show_secret",

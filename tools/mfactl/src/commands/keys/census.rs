@@ -12,6 +12,7 @@ use crate::commands::text::count;
 /// Devices by where their seeds are. One whose new seed waits may count twice.
 #[derive(Debug, Default)]
 pub(in crate::commands) struct Census {
+    pub(super) devices: usize,
     pub(super) in_secrets: usize,
     /// `None` stands for an unknown format.
     pub(super) by_key: BTreeMap<Option<KeyId>, usize>,
@@ -25,6 +26,7 @@ pub(in crate::commands) fn keys_of(record: &DeviceRecord) -> BTreeSet<Option<Key
 
 impl Census {
     pub(in crate::commands) fn add(&mut self, record: &DeviceRecord) {
+        self.devices += 1;
         let in_secrets = record.seeds().any(|seed| matches!(seed, SeedRef::Secret(_)));
         self.in_secrets += usize::from(in_secrets);
         for key in keys_of(record) {

@@ -86,7 +86,7 @@ where
             pace: &pace,
             current,
         };
-        let all = to_do + done + census.in_secrets;
+        let all = census.devices;
         let counts = sweep(&self.devices, &mut self.terminal, (request.page, all), |record| {
             reseal.device(record)
         })

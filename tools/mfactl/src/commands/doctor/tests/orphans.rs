@@ -10,6 +10,7 @@ use shared::names::{DeviceKey, SecretVersion, SeedRef};
 use shared::otp::{OtpParameters, Seed};
 use shared::ports::operator::SeedInventory as _;
 use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
+use shared::sealed::{SealedSeed, SeedStorage};
 use shared::testing::memory::{Fault, Op};
 
 use super::memory_stack::{CHECK, FIX, NoDelay, check, doctor, put, put_unnamed};
@@ -525,5 +526,91 @@ async fn a_failed_fix_is_reported_and_remains_a_problem() -> Result<()> {
             .output
             .ends_with("2 devices, 2 secrets: each device has its own, and each secret its device\n")
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn seeds_are_counted_by_key_and_a_device_whose_key_is_missing_is_named_and_stays() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    world.put_device("bob", 2, SeedStorage::Sealed).await?;
+    world.seeds.rotate();
+    world.put_device("carol", 3, SeedStorage::Sealed).await?;
+    let mut doctor = doctor(&world, []);
+    let (healthy, output) = check(&mut doctor).await;
+    assert!(healthy, "{output}");
+    for words in [
+        "the key ring has 2 keys; 00000001 seals since",
+        "1 device with a secret, 1 device sealed under key 00000000, 1 device sealed under key 00000001 (current)",
+        "3 devices, 1 secret: no secret is missing, and each has its device",
+    ] {
+        assert!(output.contains(words), "{output}");
+    }
+
+    let sealed = SealedSeed::from_bytes(vec![1, 0xaa, 0xbb, 0xcc, 0xdd, 7]);
+    let lost = world.put_device("dave", 4, SeedStorage::Sealed).await?;
+    let held = world.devices.peek(&lost).context("gone")?;
+    for status in Status::ALL {
+        let device = Device {
+            sealed: Some(sealed.clone()),
+            status,
+            ..held.clone()
+        };
+        world.devices.take(&lost);
+        let registration = Registration {
+            activate_by: Some(NOW),
+            ..Registration::by_operator(Timestamp::EPOCH)
+        };
+        world.devices.register(&lost, &device, &registration).await?;
+        // Something else is fixed.
+        let unnamed = put_unnamed(&world, 50)?;
+        doctor.yes = true;
+        world.clock.advance(Duration::from_hours(2));
+        assert!(doctor.examine(&FIX, &NoDelay).await.is_err());
+        let output = std::mem::take(&mut doctor.terminal.output);
+        for words in [
+            "PROBLEM keys     the seed of the device my phone of dave (owner shop) is sealed under key aabbccdd, which the key \
+             ring lacks",
+            "fix: restore the key ring with that key",
+        ] {
+            assert!(output.contains(words), "{output}");
+        }
+        assert!(world.devices.peek(&lost).is_some() && !world.has(&unnamed));
+        world.seeds.purge(&unnamed).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_key_ring_no_sealed_device_is_removed_and_the_problem_is_named() -> Result<()> {
+    let world = World::new()?;
+    put(&world, "alice", 1)?;
+    let key = world.put_device("bob", 2, SeedStorage::Sealed).await?;
+    let waiting = Device {
+        status: Status::ActivationRequired,
+        ..world.devices.peek(&key).context("gone")?
+    };
+    world.devices.take(&key);
+    let registration = Registration {
+        activate_by: Some(Timestamp::EPOCH),
+        ..Registration::by_operator(Timestamp::EPOCH)
+    };
+    world.devices.register(&key, &waiting, &registration).await?;
+    world.seeds.inject(Op::ReadKeyRing, Fault::Before);
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    assert!(doctor.examine(&FIX, &NoDelay).await.is_err());
+    let output = std::mem::take(&mut doctor.terminal.output);
+    assert!(output.contains("PROBLEM keys     not checked"), "{output}");
+    assert!(world.devices.peek(&key).is_some());
+
+    if let Some(stores) = &mut doctor.stores {
+        stores.has_key_ring = false;
+    }
+    let sealed = ("SeedStorage".to_owned(), "sealed".to_owned());
+    doctor.stack.parameters.extend([sealed]);
+    let (healthy, output) = check(&mut doctor).await;
+    let words = "SeedStorage is sealed, and the stack has no key ring";
+    assert!(!healthy && output.contains(words), "{output}");
     Ok(())
 }
