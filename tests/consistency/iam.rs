@@ -14,7 +14,13 @@ const OPERATIONS: &str = include_str!("../../docs/operations.md");
 /// What AWS takes for a managed policy, without white space.
 const LONGEST: usize = 6_144;
 /// The policies of those who use `mfactl`.
-const OPERATORS: [&str; 5] = ["operator-devices", "operator-keys", "operator-clients", "doctor", "doctor-fix"];
+const OPERATORS: [&str; 5] = [
+    "operator-devices",
+    "operator-keys",
+    "operator-clients",
+    "doctor",
+    "doctor-fix",
+];
 /// Calls of the SDK in the code of `mfactl` and in the adapters that it uses, with the action that each needs.
 const ACTIONS: [(&str, &str); 31] = [
     ("add_user_pool_client_secret", "cognito-idp:AddUserPoolClientSecret"),

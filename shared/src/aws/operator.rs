@@ -149,11 +149,10 @@ impl DynamoDevices {
             assignments.push(format!("#{name} = :{name}"));
         }
         let mut expression = format!("SET {}", assignments.join(", "));
-        if !removed.is_empty() {
-            for name in removed {
-                update = update.expression_attribute_names(format!("#{name}"), *name);
-            }
-            expression.push_str(&format!(" REMOVE #{}", removed.join(", #")));
+        for (position, name) in removed.iter().enumerate() {
+            expression.push_str(if position == 0 { " REMOVE #" } else { ", #" });
+            expression.push_str(name);
+            update = update.expression_attribute_names(format!("#{name}"), *name);
         }
         let update = update
             .update_expression(expression)

@@ -146,7 +146,7 @@ impl std::fmt::Debug for KeyRing {
         f.debug_struct("KeyRing")
             .field("keys", &self.keys.keys())
             .field("current", &self.current)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -95,7 +95,8 @@ pub(super) enum KeysCommand {
     },
     /// Seal all seeds again that are under an older key
     ///
-    /// Refused until every function has the key ring: SeedCacheSeconds (5 minutes if that is 0) and a minute after the rotation.
+    /// Refused until every function has the key ring: a minute and the stack's `SeedCacheSeconds` (5 minutes if that is 0) after
+    /// the rotation.
     /// Sign-ins are not disturbed. Run it again if it was interrupted.
     Reseal {
         /// Wait until every function has the key ring
@@ -559,6 +560,7 @@ pub(super) struct OwnersOption {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "they are the names of the options")]
 pub(super) struct SeedOptions {
     #[arg(help = "Prefix of the names of secrets [env: SEED_PREFIX]", long, value_name = "PREFIX", help_heading = DEPLOYMENT)]
     seed_prefix: Option<String>,

@@ -141,8 +141,8 @@ pub(super) async fn sweep<W: Future<Output = Report>>(
                     count(counts.changed, "device")
                 ));
             }
-            let said = note.map(|why| format!("Not changed: {why}.")).into_iter().chain(left);
-            let said = said.map(|note| terminal.note(&note)).collect::<Result<(), _>>();
+            let mut notes = note.map(|why| format!("Not changed: {why}.")).into_iter().chain(left);
+            let said = notes.try_for_each(|note| terminal.note(&note));
             let said = said.and_then(|()| terminal.progress(done, all.max(done)));
             outcome = outcome.and(said.map_err(Into::into));
             stopped.set(outcome.is_err());

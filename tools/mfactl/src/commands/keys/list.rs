@@ -44,9 +44,10 @@ where
     /// If the key ring cannot be read, or the table; or if items of it were left out.
     pub async fn list_keys(&mut self, request: &ListKeysRequest) -> Result<()> {
         let ring = self.key_ring().await?;
-        let census = match request.count {
-            true => Some(self.census(request.page).await?),
-            false => None,
+        let census = if request.count {
+            Some(self.census(request.page).await?)
+        } else {
+            None
         };
         let rows = rows(&ring, census.as_ref().map(|(census, _)| census));
         if request.json {

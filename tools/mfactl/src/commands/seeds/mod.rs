@@ -73,12 +73,12 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 Ok(())
             })
             .await?;
-        let place = match to {
+        let where_to = match to {
             SeedStorage::Sealed => "sealed beside its device, under the key ring",
             SeedStorage::Secrets => "in a secret of its own",
         };
         let text = format!(
-            "{} of {all} to move: each seed will be {place}. {waiting} cannot be moved now",
+            "{} of {all} to move: each seed will be {where_to}. {waiting} cannot be moved now",
             count(to_do, "device")
         );
         if request.dry_run || to_do + waiting == 0 {

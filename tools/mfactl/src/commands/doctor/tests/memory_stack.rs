@@ -250,15 +250,15 @@ pub(super) fn put(world: &World, user: &str, number: u8) -> Result<(DeviceKey, S
         OtpParameters::default(),
     );
     world.devices.put(&key, &device);
-    Ok((key, secret_of(seed_ref)?))
+    Ok((key, secret_of(&seed_ref)?))
 }
 
 /// Stores a seed that no device names.
 pub(super) fn put_unnamed(world: &World, number: u8) -> Result<SecretVersion> {
     let seed = Seed::from_bytes(&[number; 20], OtpParameters::default())?;
-    secret_of(world.seeds.put(&seed_name("mfa", [number; 16]), &seed)?)
+    secret_of(&world.seeds.put(&seed_name("mfa", [number; 16]), &seed)?)
 }
 
-fn secret_of(seed: SeedRef) -> Result<SecretVersion> {
+fn secret_of(seed: &SeedRef) -> Result<SecretVersion> {
     seed.secret().cloned().context("sealed")
 }
