@@ -63,7 +63,7 @@ impl Terminal for User {
         Ok(())
     }
 
-    fn progress(&mut self, _done: usize, _all: usize) -> std::io::Result<()> {
+    fn progress(&mut self, _done: usize, _all: usize, _elapsed: Duration) -> std::io::Result<()> {
         Ok(())
     }
 
@@ -316,6 +316,7 @@ async fn hundreds_of_devices_are_imported_listed_in_pages_and_removed_without_a_
         owner: world.client().into(),
         options: ImportOptions::default(),
         dry_run: false,
+        parallel: 8,
     };
     let delay = ClockDelay(Arc::clone(world.stack.clock()));
     let mut admin = admin(&world, &[]);
