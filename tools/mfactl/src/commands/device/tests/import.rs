@@ -402,12 +402,14 @@ async fn credentials_that_expire_stop_the_import_and_the_next_run_continues() ->
 async fn rows_under_way_end_when_no_one_reads_the_report_any_more() -> Result<()> {
     let world = World::new()?;
     let delay = ClockDelay(Arc::clone(&world.clock));
+    // The first row is reported while others are between their secret and their device.
     let mut admin = world.admin([]);
+    admin.import(csv_of(1).as_bytes(), &import_request()?, &delay).await?;
     admin.terminal.closed = true;
     let outcome = admin.import(csv_of(20).as_bytes(), &import_request()?, &delay).await;
     assert!(outcome.is_err());
     let stored = world.devices.count();
-    assert!((1..=8).contains(&stored) && world.orphans() == 0, "{stored}");
+    assert!((2..=8).contains(&stored) && world.orphans() == 0, "{stored}");
     Ok(())
 }
 
