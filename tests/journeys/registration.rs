@@ -147,10 +147,9 @@ async fn a_new_seed_has_the_tags_of_the_settings() -> Outcome {
         .list_secrets()
         .send()
         .await?;
-    let tagged = secrets.secret_list().iter().filter(|secret| !secret.tags().is_empty());
-    let tags: Vec<_> = tagged
-        .flat_map(|secret| secret.tags())
-        .map(|tag| (tag.key(), tag.value()))
+    let secrets = secrets.secret_list().iter();
+    let tags: Vec<_> = secrets
+        .flat_map(|secret| secret.tags().iter().map(|tag| (tag.key(), tag.value())))
         .collect();
     assert_eq!(tags, [(Some("stage"), Some("")), (Some("team"), Some("identity"))]);
     world.end().await;

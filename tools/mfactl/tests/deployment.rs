@@ -100,8 +100,10 @@ async fn a_new_seed_has_the_tags_that_were_given() -> Outcome {
         .list_secrets()
         .send()
         .await?;
-    let tags = secrets.secret_list().iter().flat_map(|secret| secret.tags());
-    let tags: Vec<_> = tags.map(|tag| (tag.key(), tag.value())).collect();
+    let secrets = secrets.secret_list().iter();
+    let tags: Vec<_> = secrets
+        .flat_map(|secret| secret.tags().iter().map(|tag| (tag.key(), tag.value())))
+        .collect();
     assert_eq!(tags, [(Some("team"), Some("identity"))]);
     world.end().await;
     Ok(())

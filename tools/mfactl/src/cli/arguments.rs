@@ -460,6 +460,7 @@ pub(super) struct OwnersOption {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "the options are named after the fields")]
 pub(super) struct SeedOptions {
     #[arg(help = "Prefix of the names of secrets [env: SEED_PREFIX]", long, value_name = "PREFIX", help_heading = DEPLOYMENT)]
     seed_prefix: Option<String>,

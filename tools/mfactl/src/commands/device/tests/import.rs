@@ -373,7 +373,7 @@ async fn credentials_that_expire_stop_the_import_and_the_next_run_continues() ->
     world.seeds.inject_after(20, Op::Create, Fault::Expired);
     let mut admin = world.admin([]);
     let outcome = admin.import(file.as_bytes(), &import_request()?, &delay).await;
-    assert!(outcome.as_ref().is_err_and(|error| error.is::<Usage>()));
+    assert!(outcome.as_ref().is_err_and(anyhow::Error::is::<Usage>));
     let error = error_text(outcome);
     // The row that failed, and the seven others that were under way, which were not given up.
     let stored = world.devices.count();
