@@ -8,10 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STOP_SECONDS = 15
+START_SECONDS = 60
+DESCRIPTION = ".local/stack.json"
 
 
 def build(*programs, seconds):
@@ -54,6 +57,19 @@ class Server:
             if pid != self.process.pid and family_of(pid).get(pid) == name:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def local_stack(program):
+    """Runs the local stack in a temporary folder, which it describes itself in; yields the folder when it is ready."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        server = Server([program, "--port", "0"], folder, folder / "local.log")
+        try:
+            wait_for("the local stack", (folder / DESCRIPTION).exists, server, START_SECONDS)
+            yield folder
+        finally:
+            server.stop()
 
 
 def stop_group(process, signs=(signal.SIGINT, signal.SIGKILL)):

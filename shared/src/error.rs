@@ -33,11 +33,22 @@ pub enum StoreError {
 #[error("{0}")]
 pub struct Throttled(pub String);
 
+/// The source of a [`StoreError::Unavailable`] if the caller has no credentials, or the store takes them no more.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoCredentials(pub String);
+
 impl StoreError {
     /// Whether the store asked for a slower pace: the same call may succeed later.
     #[must_use]
     pub fn is_throttled(&self) -> bool {
         matches!(self, Self::Unavailable { source, .. } if source.is::<Throttled>())
+    }
+
+    /// Whether the call failed for want of valid credentials: every other call will, too.
+    #[must_use]
+    pub fn lacks_credentials(&self) -> bool {
+        matches!(self, Self::Unavailable { source, .. } if source.is::<NoCredentials>())
     }
 }
 

@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, RuntimeCompone
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 
-use crate::error::{StoreError, Throttled, chain};
+use crate::error::{NoCredentials, StoreError, Throttled, chain};
 use crate::telemetry::calls;
 
 /// How long a call may take. The SDK has no limit of its own.
@@ -211,6 +211,24 @@ const THROTTLING: [&str; 5] = [
     "ProvisionedThroughputExceededException",
 ];
 
+/// The error codes for credentials that expired or were deleted.
+const NO_CREDENTIALS: [&str; 6] = [
+    "ExpiredTokenException",
+    "ExpiredToken",
+    "UnrecognizedClientException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationTokenException",
+];
+
+/// How the SDK says that it could not get credentials: the messages of its `CredentialsError`.
+pub const CREDENTIALS_ERRORS: [&str; 4] = [
+    "credential provider was not",
+    "credentials provider",
+    "loading credentials",
+    "credentials error",
+];
+
 /// A call of a store that failed, as the core sees it.
 pub(super) fn unavailable<E, R>(store: &'static str, operation: &'static str, error: &SdkError<E, R>) -> StoreError
 where
@@ -218,15 +236,16 @@ where
     R: Debug + 'static,
 {
     let message = SdkMessage::new(error);
-    let throttled = error.code().is_some_and(|code| THROTTLING.contains(&code));
+    let source: Box<dyn Error + Send + Sync> = match error.as_service_error().map(ProvideErrorMetadata::code) {
+        Some(Some(code)) if THROTTLING.contains(&code) => Box::new(Throttled(message.0)),
+        Some(Some(code)) if NO_CREDENTIALS.contains(&code) => Box::new(NoCredentials(message.0)),
+        None if CREDENTIALS_ERRORS.iter().any(|text| message.0.contains(text)) => Box::new(NoCredentials(message.0)),
+        _ => Box::new(message),
+    };
     StoreError::Unavailable {
         store,
         operation,
-        source: if throttled {
-            Box::new(Throttled(message.0))
-        } else {
-            Box::new(message)
-        },
+        source,
     }
 }
 
@@ -308,6 +327,25 @@ mod tests {
             let message = SdkMessage::new(&error);
             assert_eq!(message.to_string(), text);
             assert!(!format!("{message:?}").contains("a name"));
+        }
+    }
+
+    #[test]
+    fn throttling_and_credentials_that_expired_are_told_from_other_errors() {
+        let service = |code: &str| {
+            let metadata = ErrorMetadata::builder().code(code).build();
+            let error: SdkError<GetItemError, &str> = SdkError::service_error(GetItemError::generic(metadata), "");
+            unavailable("dynamodb", "GetItem", &error)
+        };
+        for (code, throttled, without_credentials) in [
+            ("ThrottlingException", true, false),
+            ("ExpiredTokenException", false, true),
+            ("UnrecognizedClientException", false, true),
+            ("AccessDeniedException", false, false),
+        ] {
+            let error = service(code);
+            let found = (error.is_throttled(), error.lacks_credentials());
+            assert_eq!(found, (throttled, without_credentials), "{code}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Timestamp;
 use crate::device::{Accepted, Auth, Device, DeviceRecord, PendingSeed, RegisteredBy, Registration, Status};
-use crate::error::{StoreError, Throttled};
+use crate::error::{NoCredentials, StoreError, Throttled};
 use crate::names::{AuthId, DeviceKey, Owner, SealedId, SecretVersion, SeedRef, UserName};
 use crate::otp::Seed;
 use crate::ports::operator::{
@@ -100,6 +100,8 @@ pub enum Fault {
     After,
     /// It has no effect, and the store asks for a slower pace.
     Throttled,
+    /// It has no effect: the credentials expired.
+    Expired,
     /// It has its effect, its response is lost, and the same call is repeated, as the SDK does: a conditional write then
     /// fails on its own success. Other calls may come in between. Counted as one call.
     LostThenRepeated,
@@ -107,6 +109,14 @@ pub enum Fault {
     Hang,
     /// It is never answered but has its effect.
     HangAfter,
+}
+
+fn because(op: Op, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Unavailable {
+        store: STORE,
+        operation: op.as_str(),
+        source: Box::new(source),
+    }
 }
 
 type Hook = Arc<dyn Fn(Op) + Send + Sync>;
@@ -185,11 +195,12 @@ impl<T: Send> Shared<T> {
             None => self.items(&mut effect),
             Some(Fault::Before) => return Err(unavailable(op.as_str(), "an injected fault before the effect")),
             Some(Fault::Throttled) => {
-                return Err(StoreError::Unavailable {
-                    store: STORE,
-                    operation: op.as_str(),
-                    source: Box::new(Throttled("an injected fault: slower".to_owned())),
-                });
+                let source = Throttled("an injected fault: slower".to_owned());
+                return Err(because(op, source));
+            }
+            Some(Fault::Expired) => {
+                let source = NoCredentials("an injected fault: expired".to_owned());
+                return Err(because(op, source));
             }
             Some(Fault::After) => {
                 self.items(&mut effect);

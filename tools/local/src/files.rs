@@ -68,6 +68,26 @@ impl DataDir {
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
         write_private(&self.path_of(name), content)
     }
+
+    /// Removes a file, if it exists.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path_of(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| File::open(&self.path)?.sync_all()),
+        }
+        .with_context(|| format!("cannot remove {}", path.display()))
+    }
+
+    /// The names of the files that begin with a word.
+    pub(crate) fn names_with(&self, start: &str) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).with_context(|| format!("cannot read {}", self.path.display()))? {
+            let name = entry?.file_name();
+            names.extend(name.to_str().filter(|name| name.starts_with(start)).map(str::to_owned));
+        }
+        Ok(names)
+    }
 }
 
 /// Creates a directory for its owner alone, unless it exists.

@@ -4,6 +4,7 @@
 //! What people read shows no character that hides itself or others, wherever a name with one comes from.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -27,11 +28,11 @@ pub trait Terminal {
     /// If it cannot be written.
     fn note(&mut self, text: &str) -> io::Result<()>;
 
-    /// Shows how far a long command is; an implementation may leave it out.
+    /// Shows how far a long command is after a time; an implementation may leave it out.
     ///
     /// # Errors
     /// If it cannot be written.
-    fn progress(&mut self, done: usize, all: usize) -> io::Result<()>;
+    fn progress(&mut self, done: usize, all: usize, elapsed: Duration) -> io::Result<()>;
 
     /// Asks for a line and returns it without its line end; `None` at the end of the input.
     ///
@@ -122,12 +123,44 @@ pub struct Console {
 }
 
 impl Console {
+    /// Takes the progress bar away; the next one is drawn below what is written now.
     fn end_progress(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.progress_bar_open) {
-            write_all(io::stderr(), b"\n")?;
+            write_all(io::stderr(), CLEAR_LINE.as_bytes())?;
         }
         Ok(())
     }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // Nothing can be done if this cannot be written.
+        let _ = self.end_progress();
+    }
+}
+
+const CLEAR_LINE: &str = "\r\u{1b}[K";
+
+/// A progress bar with the rate and the time that is left, in fewer than 80 columns.
+fn progress_bar(done: usize, all: usize, elapsed: Duration) -> String {
+    const WIDTH: usize = 20;
+    let filled = (WIDTH * done).checked_div(all).unwrap_or(WIDTH);
+    let bar = "#".repeat(filled) + &".".repeat(WIDTH - filled);
+    let millis = elapsed.as_millis();
+    let (done_so_far, left) = (done as u128, all.saturating_sub(done) as u128);
+    let time = match (done_so_far * 1_000 + millis / 2).checked_div(millis) {
+        Some(rate) if left > 0 && done > 0 => {
+            let seconds = (left * millis).div_ceil(done_so_far * 1_000);
+            let left = match (seconds / 3_600, seconds % 3_600 / 60, seconds % 60) {
+                (0, 0, seconds) => format!("{seconds} s"),
+                (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+                (hours, minutes, _) => format!("{hours} h {minutes} min"),
+            };
+            format!(", {rate}/s, {left} left")
+        }
+        _ => String::new(),
+    };
+    format!("[{bar}] {done} of {all}{time}")
 }
 
 impl Terminal for Console {
@@ -147,12 +180,10 @@ impl Terminal for Console {
         write_all(io::stderr(), format!("{}\n", visible_lines(text)).as_bytes())
     }
 
-    fn progress(&mut self, done: usize, all: usize) -> io::Result<()> {
+    fn progress(&mut self, done: usize, all: usize, elapsed: Duration) -> io::Result<()> {
         if io::stderr().is_terminal() {
-            const WIDTH: usize = 40;
-            let filled = (WIDTH * done).checked_div(all).unwrap_or(WIDTH);
-            let bar = "#".repeat(filled) + &".".repeat(WIDTH - filled);
-            write_all(io::stderr(), format!("\r[{bar}] {done} of {all}").as_bytes())?;
+            let bar = progress_bar(done, all, elapsed);
+            write_all(io::stderr(), format!("{CLEAR_LINE}{bar}").as_bytes())?;
             self.progress_bar_open = true;
         }
         Ok(())
@@ -241,6 +272,29 @@ mod tests {
         let plain = "DOMAIN\\user 'a' \"b\" m\u{fc}ller x\u{323}\u{302} \u{5c71}\u{7530} \u{915}\u{93f} \u{1f511} \u{5d0} \u{627}";
         assert_eq!(visible(plain), plain);
         assert_eq!(visible_lines("a\nb\r\u{202e}\n"), "a\nb\\u{d}\\u{202e}\n");
+    }
+
+    #[test]
+    fn the_progress_bar_tells_rate_and_time_left_once_they_are_known() {
+        for (done, all, seconds, expected) in [
+            (0, 10_000, 0, "[....................] 0 of 10000"),
+            (
+                2_500,
+                10_000,
+                62,
+                "[#####...............] 2500 of 10000, 40/s, 3 min 6 s left",
+            ),
+            (1, 10_000, 2, "[....................] 1 of 10000, 1/s, 5 h 33 min left"),
+            (
+                9_999,
+                10_000,
+                250,
+                "[###################.] 9999 of 10000, 40/s, 1 s left",
+            ),
+            (10_000, 10_000, 250, "[####################] 10000 of 10000"),
+        ] {
+            assert_eq!(progress_bar(done, all, Duration::from_secs(seconds)), expected);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use local::{DEMO_DEVICE, DEMO_USER};
 use shared::clock::Clock as _;
 use shared::config;
 use shared::policy::Policy;
+use shared::ports::operator::{DeviceFilter, DeviceInventory as _};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -22,12 +23,23 @@ fn run(
     arguments: &[&str],
     input: &str,
 ) -> Result<(Option<i32>, String)> {
+    let device = ["--user", DEMO_USER, "--device", DEMO_DEVICE];
+    run_any(settings, client, &[arguments, &device].concat(), input)
+}
+
+/// As [`run`], for a command that names no device.
+fn run_any(
+    settings: &BTreeMap<String, String>,
+    client: &str,
+    arguments: &[&str],
+    input: &str,
+) -> Result<(Option<i32>, String)> {
     let mut program = Command::new(env!("CARGO_BIN_EXE_mfactl"))
         .env_clear()
         .envs(settings)
         .arg("device")
         .args(arguments)
-        .args(["--client", client, "--user", DEMO_USER, "--device", DEMO_DEVICE])
+        .args(["--client", client])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -88,9 +100,62 @@ async fn a_new_seed_has_the_tags_that_were_given() -> Outcome {
         .list_secrets()
         .send()
         .await?;
-    let tags = secrets.secret_list().iter().flat_map(|secret| secret.tags());
-    let tags: Vec<_> = tags.map(|tag| (tag.key(), tag.value())).collect();
+    let secrets = secrets.secret_list().iter();
+    let tags: Vec<_> = secrets
+        .flat_map(|secret| secret.tags().iter().map(|tag| (tag.key(), tag.value())))
+        .collect();
     assert_eq!(tags, [(Some("team"), Some("identity"))]);
+    world.end().await;
+    Ok(())
+}
+
+/// Credentials that are renewed before every call, a dozen times.
+const RENEWED_CREDENTIALS: &str = r#"
+echo >>USES
+[ $(wc -l <USES) -le 12 ] || exit 3
+cat <<JSON
+{
+    "Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "SessionToken": "c",
+    "Expiration": "$(date -u -d '+5 seconds' +%FT%TZ)"
+}
+JSON
+"#;
+
+#[tokio::test]
+async fn an_import_whose_credentials_are_not_renewed_stops_and_the_next_run_continues() -> Outcome {
+    const ROWS: usize = 30;
+    let (world, mut settings) = world().await?;
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (process, uses) = (path("credentials"), path("uses"));
+    let script = RENEWED_CREDENTIALS.replace("USES", &uses);
+    std::fs::write(&process, script)?;
+    std::fs::write(
+        path("config"),
+        format!("[default]\ncredential_process = /bin/sh {process}\n"),
+    )?;
+    settings.insert("AWS_CONFIG_FILE".to_owned(), path("config"));
+    settings.insert("PATH".to_owned(), "/usr/bin:/bin".to_owned());
+    settings.remove("AWS_ACCESS_KEY_ID");
+    settings.remove("AWS_SECRET_ACCESS_KEY");
+    let rows: Vec<String> = (0..ROWS)
+        .map(|number| format!("user {number},phone,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n"))
+        .collect();
+    std::fs::write(path("rows.csv"), format!("user,device,seed\n{}", rows.concat()))?;
+
+    let import = ["import", &path("rows.csv")];
+    let (code, notes) = run_any(&settings, world.client().as_str(), &import, "")?;
+    assert_eq!(code, Some(2), "{notes}");
+    assert!(notes.contains("run the same command again"), "{notes}");
+    let filter = DeviceFilter::Owner(world.client().into());
+    let imported = || async { anyhow::Ok(world.stack.devices().page(&filter, None, 100).await?.records.len() - 1) };
+    let first = imported().await?;
+    assert!((1..ROWS).contains(&first), "{first}");
+
+    settings.insert("AWS_ACCESS_KEY_ID".to_owned(), "a".to_owned());
+    settings.insert("AWS_SECRET_ACCESS_KEY".to_owned(), "b".to_owned());
+    let (code, notes) = run_any(&settings, world.client().as_str(), &import, "")?;
+    assert_eq!((code, imported().await?), (Some(0), ROWS), "{notes}");
     world.end().await;
     Ok(())
 }

@@ -7,8 +7,9 @@ use crate::names::{DeviceName, NameError, Owner, UserName};
 use crate::otp::{OtpParameters, Step};
 use crate::testing::contracts::{self, Outcome};
 
-const ALL: [Fault; 6] = [
+const ALL: [Fault; 7] = [
     Fault::Throttled,
+    Fault::Expired,
     Fault::Before,
     Fault::After,
     Fault::LostThenRepeated,
@@ -92,7 +93,7 @@ fn a_write_that_meets_a_fault_has_the_effect_that_the_fault_says() -> Outcome {
         devices.inject(Op::Replace, fault);
         let came = what_comes_of(devices.clone().replace(&key, &held, &new, None));
         let (expected, stored) = match fault {
-            Fault::Before | Fault::Throttled => (Came::Failure, &held),
+            Fault::Before | Fault::Throttled | Fault::Expired => (Came::Failure, &held),
             Fault::After => (Came::Failure, &new),
             Fault::LostThenRepeated => (Came::Answer(Written::No(Some(Box::new(new.clone())))), &new),
             Fault::Hang => (Came::Nothing, &held),

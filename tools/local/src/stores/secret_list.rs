@@ -1,13 +1,13 @@
-//! `ListSecrets`, which the emulator has without filters, pages and secrets whose deletion is planned. Pure: the state of
-//! the emulator and the request give the answer. What only AWS supports is refused rather than ignored.
+//! `ListSecrets`, which the emulator has without filters, pages and secrets whose deletion is planned. Pure: the secrets and the
+//! request give the answer. What only AWS supports is refused rather than ignored.
 
-use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use winterbaume_secretsmanager::SecretsmanagerStateView;
 use winterbaume_secretsmanager::views::SecretView;
 
 use crate::cognito::exception::{Exception, parse, seconds};
@@ -38,64 +38,64 @@ struct Filter {
     values: Vec<String>,
 }
 
-/// The position of a secret in the list: by creation, then by name. A page token is the position of the last secret of
-/// the page, so that a secret that is created or removed between two pages does not move the others.
-#[derive(PartialEq)]
-struct Position<'a> {
-    created: DateTime,
-    name: &'a str,
+/// The position of a secret in the list: by creation in nanoseconds, then by name. A page token is the position of the last
+/// secret of the page, so that a secret that is created or removed between two pages does not move the others.
+pub(super) type Position = (i128, String);
+
+/// All secrets in the order of the list.
+#[derive(Default)]
+pub(super) struct SecretList {
+    secrets: BTreeMap<Position, SecretView>,
 }
 
-impl Position<'_> {
-    fn cmp(&self, other: &Position<'_>) -> Ordering {
-        let by_creation = self.created.as_nanos().cmp(&other.created.as_nanos());
-        by_creation.then_with(|| self.name.cmp(other.name))
+impl SecretList {
+    /// Adds a secret, or changes it. Returns its position, unless it has no valid time of its creation.
+    pub(super) fn set(&mut self, secret: SecretView) -> Option<Position> {
+        let position = (time(&secret.created_date).ok()?.as_nanos(), secret.name.clone());
+        self.secrets.insert(position.clone(), secret);
+        Some(position)
     }
-}
 
-pub(super) fn page(state: &SecretsmanagerStateView, body: &[u8]) -> Result<Value, Exception> {
-    let request: ListRequest = parse(body)?;
-    if let Some(other) = request.others.keys().next() {
-        return Err(Exception::invalid(format!("The local stack does not support {other}.")));
+    pub(super) fn remove(&mut self, position: &Position) {
+        self.secrets.remove(position);
     }
-    let most = match request.max_results.map(usize::try_from) {
-        None => LARGEST_PAGE,
-        Some(Ok(most)) if (1..=LARGEST_PAGE).contains(&most) => most,
-        Some(_) => return Err(Exception::invalid("MaxResults must be between 1 and 100.")),
-    };
-    let prefixes = prefixes(&request.filters)?;
-    let after = request.next_token.as_deref().map(read_token).transpose()?;
-    let after = after.as_ref().map(|(created, name)| Position {
-        created: *created,
-        name,
-    });
 
-    let mut found = Vec::new();
-    for secret in state.secrets.values() {
-        let planned = secret.deleted_date.is_some();
-        let chosen = prefixes
-            .iter()
-            .all(|some| some.iter().any(|prefix| secret.name.starts_with(prefix)));
-        if chosen && (!planned || request.include_planned_deletion) {
-            let position = Position {
-                created: time(&secret.created_date)?,
-                name: &secret.name,
-            };
-            if after.as_ref().is_none_or(|after| position.cmp(after).is_gt()) {
-                found.push((position, secret));
-            }
+    pub(super) fn all(&self) -> impl Iterator<Item = &SecretView> {
+        self.secrets.values()
+    }
+
+    pub(super) fn page(&self, body: &[u8]) -> Result<Value, Exception> {
+        let request: ListRequest = parse(body)?;
+        if let Some(other) = request.others.keys().next() {
+            return Err(Exception::invalid(format!("The local stack does not support {other}.")));
         }
+        let most = match request.max_results.map(usize::try_from) {
+            None => LARGEST_PAGE,
+            Some(Ok(most)) if (1..=LARGEST_PAGE).contains(&most) => most,
+            Some(_) => return Err(Exception::invalid("MaxResults must be between 1 and 100.")),
+        };
+        let prefixes = prefixes(&request.filters)?;
+        let after = request.next_token.as_deref().map(read_token).transpose()?;
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+
+        let chosen = |secret: &&SecretView| {
+            let named = prefixes
+                .iter()
+                .all(|some| some.iter().any(|prefix| secret.name.starts_with(prefix)));
+            named && (secret.deleted_date.is_none() || request.include_planned_deletion)
+        };
+        let following = self.secrets.range((after, Bound::Unbounded)).map(|(_, secret)| secret);
+        let mut found: Vec<_> = following.filter(chosen).take(most + 1).collect();
+        let more = found.len() > most;
+        found.truncate(most);
+        let next = found.last().filter(|_| more).map(|last| token(last));
+        let shown = found.into_iter().map(describe);
+        let mut answer = json!({ "SecretList": shown.collect::<Result<Vec<_>, _>>()? });
+        if let (Some(next), Some(answer)) = (next, answer.as_object_mut()) {
+            answer.insert("NextToken".to_owned(), next.into());
+        }
+        Ok(answer)
     }
-    found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    let more = found.len() > most;
-    found.truncate(most);
-    let next = found.last().filter(|_| more).map(|(_, last)| token(last));
-    let shown = found.iter().map(|(_, secret)| describe(secret));
-    let mut answer = json!({ "SecretList": shown.collect::<Result<Vec<_>, _>>()? });
-    if let (Some(next), Some(answer)) = (next, answer.as_object_mut()) {
-        answer.insert("NextToken".to_owned(), next.into());
-    }
-    Ok(answer)
 }
 
 /// A name must begin with one of the values of every filter; case matters.
@@ -123,11 +123,11 @@ fn token(last: &SecretView) -> String {
     BASE64URL_NOPAD.encode(format!("{} {}", last.created_date, last.name).as_bytes())
 }
 
-fn read_token(token: &str) -> Result<(DateTime, String), Exception> {
+fn read_token(token: &str) -> Result<Position, Exception> {
     let read = || {
         let text = String::from_utf8(BASE64URL_NOPAD.decode(token.as_bytes()).ok()?).ok()?;
         let (created, name) = text.split_once(' ')?;
-        Some((time(created).ok()?, name.to_owned()))
+        Some((time(created).ok()?.as_nanos(), name.to_owned()))
     };
     read().ok_or_else(|| Exception::new("InvalidNextTokenException", "The NextToken is not valid."))
 }
@@ -193,20 +193,18 @@ mod tests {
 
     #[test]
     fn secrets_of_the_same_moment_are_ordered_by_name_and_no_page_loses_one() -> Result<()> {
-        let secrets: Map<String, Value> = ["b", "c", "a"]
-            .into_iter()
-            .map(|name| {
-                let (created, created_date) = ("2027-01-15T08:00:00.5+00:00", "created_date");
-                let secret = json!({
-                    "name": name, "arn": name, "description": "", created_date: created, "last_changed_date": created,
-                });
-                (name.to_owned(), secret)
-            })
-            .collect();
-        let held: SecretsmanagerStateView = serde_json::from_value(json!({ "secrets": secrets }))?;
+        let mut held = SecretList::default();
+        for name in ["b", "c", "a"] {
+            let created = "2027-01-15T08:00:00.5+00:00";
+            let secret = json!({
+                "name": name, "arn": name, "description": "", "created_date": created, "last_changed_date": created,
+            });
+            assert!(held.set(serde_json::from_value(secret)?).is_some());
+        }
         let (mut request, mut found) = (json!({ "MaxResults": 1 }), String::new());
         loop {
-            let page = page(&held, request.to_string().as_bytes()).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+            let page = held.page(request.to_string().as_bytes());
+            let page = page.map_err(|error| anyhow::anyhow!("{error:?}"))?;
             found += page["SecretList"][0]["Name"].as_str().unwrap_or_default();
             assert_eq!(page["SecretList"][0]["CreatedDate"], 1_800_000_000.5);
             let Some(next) = page.get("NextToken") else { break };

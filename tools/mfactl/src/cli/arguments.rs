@@ -388,6 +388,9 @@ pub(super) struct ImportArguments {
     /// Say what would be done with each row, and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Import so many rows at a time, 1 to 32; the secrets that all of them create are limited to 40 a second
+    #[arg(long, default_value = "8", value_name = "ROWS", value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub(super) parallel: u8,
     /// Accept seeds of 80 to 127 bits
     #[arg(long)]
     pub(super) allow_weak_seeds: bool,

@@ -295,6 +295,7 @@ impl ImportArguments {
                 },
             },
             dry_run: self.dry_run,
+            parallel: self.parallel.into(),
         };
         admin.import(&file, &request, delay).await
     }

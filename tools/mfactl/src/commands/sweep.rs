@@ -90,11 +90,13 @@ impl From<Swept> for Report {
 /// If the table cannot be read, or if the sweep was stopped; the counts are said before.
 pub(super) async fn sweep<W: Future<Output = Report>>(
     devices: &impl DeviceInventory,
+    clock: &impl Clock,
     terminal: &mut impl Terminal,
     (page, all): (u16, usize),
     work: impl Fn(DeviceRecord) -> W,
 ) -> Result<Counts> {
     let (mut counts, mut done, mut consecutive_failures, mut after) = (Counts::default(), 0, 0, None);
+    let began = clock.now().as_millis();
     let stopped = Cell::new(false);
     loop {
         let read = devices.page(&DeviceFilter::All, after.as_ref(), page).await;
@@ -143,7 +145,10 @@ pub(super) async fn sweep<W: Future<Output = Report>>(
             }
             let mut notes = note.map(|why| format!("Not changed: {why}.")).into_iter().chain(left);
             let said = notes.try_for_each(|note| terminal.note(&note));
-            let said = said.and_then(|()| terminal.progress(done, all.max(done)));
+            let said = said.and_then(|()| {
+                let elapsed = Duration::from_millis(clock.now().as_millis().saturating_sub(began));
+                terminal.progress(done, all.max(done), elapsed)
+            });
             outcome = outcome.and(said.map_err(Into::into));
             stopped.set(outcome.is_err());
         }

@@ -1,7 +1,7 @@
 //! What to set when the environment has no region or no credentials for AWS.
 
 use anyhow::Result;
-use shared::aws::sdk::{Clients, Endpoints, Limits};
+use shared::aws::sdk::{CREDENTIALS_ERRORS, Clients, Endpoints, Limits};
 use shared::config::{Environment, certificate_file};
 
 use crate::usage::Usage;
@@ -11,14 +11,6 @@ const NO_REGION: &str = "no AWS region: set AWS_REGION, or AWS_PROFILE to a prof
 
 const NO_CREDENTIALS: &str = "no AWS credentials: set AWS_PROFILE to a profile with credentials (for single sign-on, first run: aws \
                               sso login), or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for the local stack, give --local";
-
-/// How the SDK says that it could not get credentials. What it says is all that is left of its error by then.
-const SAYINGS: [&str; 4] = [
-    "credential provider was not",
-    "credentials provider",
-    "loading credentials",
-    "credentials error",
-];
 
 /// The clients of AWS in the region of the environment.
 ///
@@ -38,8 +30,9 @@ pub(super) async fn aws_clients() -> Result<Clients> {
 /// Says what to set if a call failed for want of credentials.
 #[must_use]
 pub fn explain_credentials(error: anyhow::Error) -> anyhow::Error {
+    // What the SDK says is all that is left of its error by now.
     let text = format!("{error:#}");
-    if !SAYINGS.iter().any(|saying| text.contains(saying)) {
+    if !CREDENTIALS_ERRORS.iter().any(|saying| text.contains(saying)) {
         return error;
     }
     let advice = Usage(NO_CREDENTIALS.to_owned());

@@ -78,14 +78,55 @@ async fn tables_and_secrets_are_kept_across_restarts() -> Result<()> {
 
 #[tokio::test]
 async fn a_damaged_file_of_secrets_is_not_overwritten() -> Result<()> {
+    for file in ["secrets.json", "secret-00.json"] {
+        let folder = tempfile::tempdir()?;
+        let data_dir = DataDir::open(folder.path())?;
+        data_dir.write(file, b"{")?;
+        let error = Stores::start(Some(Arc::clone(&data_dir)), &Arc::new(LocalClock::running()))
+            .await
+            .err();
+        assert!(error.is_some_and(|error| error.to_string().contains("damaged")));
+        assert_eq!(data_dir.read(file)?.as_deref().map(String::as_str), Some("{"));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn secrets_of_an_earlier_version_get_a_file_each_and_a_removed_one_leaves_none() -> Result<()> {
     let folder = tempfile::tempdir()?;
+    let secret = |name: &str| {
+        let (at, stages) = ("2027-01-15T08:00:00+00:00", ["AWSCURRENT"]);
+        let version = serde_json::json!({
+            "version_id": "1", "secret_string": "a seed", "created_date": at, "version_stages": stages,
+        });
+        let arn = format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:{name}-a1b2c3");
+        serde_json::json!({
+            "name": name, "arn": arn, "description": "", "created_date": at, "last_changed_date": at,
+            "versions": { "1": version }, "current_version_id": "1",
+        })
+    };
+    let earlier = serde_json::json!({ "secrets": { "a": secret("a"), "b": secret("b") } });
+    DataDir::open(folder.path())?.write("secrets.json", earlier.to_string().as_bytes())?;
     let data_dir = DataDir::open(folder.path())?;
-    data_dir.write("secrets.json", b"{")?;
-    let error = Stores::start(Some(Arc::clone(&data_dir)), &Arc::new(LocalClock::running()))
-        .await
-        .err();
-    assert!(error.is_some_and(|error| error.to_string().contains("damaged")));
-    assert_eq!(data_dir.read("secrets.json")?.as_deref().map(String::as_str), Some("{"));
+    let stores = Stores::start(Some(Arc::clone(&data_dir)), &Arc::new(LocalClock::running())).await?;
+    let client = clients(&stores).secrets_manager;
+    assert_eq!(
+        (data_dir.names_with("secret-")?.len(), data_dir.read("secrets.json")?),
+        (2, None)
+    );
+    let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:a-a1b2c3";
+    let found = client.get_secret_value().secret_id(arn).send().await?;
+    assert_eq!((found.name(), found.secret_string()), (Some("a"), Some("a seed")));
+    let remove = client
+        .delete_secret()
+        .secret_id(arn)
+        .force_delete_without_recovery(true);
+    remove.send().await?;
+    assert_eq!(data_dir.names_with("secret-")?.len(), 1);
+    let listed = client.list_secrets().send().await?;
+    let names: Vec<_> = listed.secret_list().iter().filter_map(|secret| secret.name()).collect();
+    assert_eq!(names, ["b"]);
+    stores.shutdown().await;
     Ok(())
 }
 

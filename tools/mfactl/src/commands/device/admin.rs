@@ -66,8 +66,7 @@ pub struct DeviceAdmin<D, S, C, R, T> {
 
 impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> DeviceAdmin<D, S, C, R, T> {
     pub(super) async fn find(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>> {
-        let record = self.devices.record(key).await;
-        record.with_context(|| format!("cannot read the device {}; nothing was changed", name_of(key)))
+        find(&self.devices, key).await
     }
 
     pub(super) async fn require(&self, key: &DeviceKey) -> Result<DeviceRecord> {
@@ -125,7 +124,12 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
 
     /// Removes a seed that no device names any more. A failure does not end the command: it is reported, and remembered.
     pub(super) async fn discard(&mut self, seed: &SecretVersion, how: Removal) -> Result<()> {
-        if let Some(note) = discard(&self.seeds, seed, how).await {
+        let left = discard(&self.seeds, seed, how).await;
+        self.report_left_behind(left)
+    }
+
+    fn report_left_behind(&mut self, notes: impl IntoIterator<Item = String>) -> Result<()> {
+        for note in notes {
             self.left_behind = true;
             self.terminal.note(&note)?;
         }
@@ -141,18 +145,55 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         seed: &Seed,
         terms: &Terms,
     ) -> Result<NewSeed> {
+        let registrar = Registrar {
+            devices: &self.devices,
+            seeds: &self.seeds,
+            clock: &self.clock,
+            random: &self.random,
+            seed_prefix: self.seed_prefix.as_deref(),
+        };
+        let (outcome, left) = registrar.store(key, stored, seed, terms).await;
+        self.report_left_behind(left)?;
+        outcome
+    }
+}
+
+/// The record of a device.
+pub(super) async fn find(devices: &impl DeviceInventory, key: &DeviceKey) -> Result<Option<DeviceRecord>> {
+    let record = devices.record(key).await;
+    record.with_context(|| format!("cannot read the device {}; nothing was changed", name_of(key)))
+}
+
+/// Stores devices with their seeds, several at a time if need be: it has no terminal.
+#[derive(Debug)]
+pub(super) struct Registrar<'a, D, S, C, R> {
+    pub(super) devices: &'a D,
+    pub(super) seeds: &'a S,
+    pub(super) clock: &'a C,
+    pub(super) random: &'a R,
+    pub(super) seed_prefix: Option<&'a str>,
+}
+
+impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random> Registrar<'_, D, S, C, R> {
+    /// Stores a seed and registers a device with it, which was read before. Removes the seeds that the device does not name
+    /// any more, and returns what to report of those that are left.
+    pub(super) async fn store(
+        &self,
+        key: &DeviceKey,
+        stored: Option<DeviceRecord>,
+        seed: &Seed,
+        terms: &Terms,
+    ) -> (Result<NewSeed>, Vec<String>) {
         let mut leftovers = Leftovers::default();
         let outcome = self.store_with(key, stored, seed, terms, &mut leftovers).await;
+        let mut left = Vec::new();
         // None of them was ever in use.
         for seed in &leftovers.unwanted {
-            self.discard(seed, Removal::ForGood).await?;
+            left.extend(discard(self.seeds, seed, Removal::ForGood).await);
         }
         // A device that works must have its secret: docs/decisions/0010.
-        if let Some((seed, why)) = leftovers.kept {
-            self.left_behind = true;
-            self.terminal.note(&kept_note(&seed, &why))?;
-        }
-        outcome
+        left.extend(leftovers.kept.map(|(seed, why)| kept_note(&seed, &why)));
+        (outcome, left)
     }
 
     async fn store_with(
@@ -163,10 +204,11 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         terms: &Terms,
         leftovers: &mut Leftovers,
     ) -> Result<NewSeed> {
-        let prefix = self.seed_prefix.as_deref();
-        let prefix = prefix.ok_or_else(|| Usage("SEED_PREFIX is not set".to_owned()))?;
-        let version = RegisterRequest::random_version(&self.random)?;
-        let stored_seed = store_seed(&self.seeds, &self.random, prefix, key, seed, leftovers).await;
+        let prefix = self
+            .seed_prefix
+            .ok_or_else(|| Usage("SEED_PREFIX is not set".to_owned()))?;
+        let version = RegisterRequest::random_version(self.random)?;
+        let stored_seed = store_seed(self.seeds, self.random, prefix, key, seed, leftovers).await;
         let StoredSeed { seed_ref, sealed } = stored_seed.map_err(|error| match error {
             NotStored::Random(error) => anyhow!(error),
             NotStored::Store(error) => anyhow!(error).context("cannot store the seed; no device was changed"),
@@ -187,7 +229,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             pending_until: now.plus(terms.pending_for),
             activate_within: terms.activate_within,
         };
-        match register(&self.devices, stored, &request, leftovers).await {
+        match register(self.devices, stored, &request, leftovers).await {
             Ok(()) => Ok(request.seed),
             Err(NotRegistered::Store(error)) => {
                 Err(anyhow!(error).context(format!("cannot write the device {}", name_of(key))))

@@ -87,9 +87,13 @@ where
             current,
         };
         let all = census.devices;
-        let counts = sweep(&self.devices, &mut self.terminal, (request.page, all), |record| {
-            reseal.device(record)
-        })
+        let counts = sweep(
+            &self.devices,
+            &self.clock,
+            &mut self.terminal,
+            (request.page, all),
+            |record| reseal.device(record),
+        )
         .await?;
         self.terminal.say(&format!(
             "{} sealed again under {current}, {} not in need of it, {} changed concurrently and read again, {} cannot be opened or \

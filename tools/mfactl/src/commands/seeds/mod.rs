@@ -99,9 +99,13 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             prefix: &prefix,
             to,
         };
-        let counts = sweep(&self.devices, &mut self.terminal, (request.page, all), |record| {
-            mover.device(record)
-        })
+        let counts = sweep(
+            &self.devices,
+            &self.clock,
+            &mut self.terminal,
+            (request.page, all),
+            |record| mover.device(record),
+        )
         .await?;
         self.left_behind |= counts.left_behind;
         self.terminal.say(&format!(

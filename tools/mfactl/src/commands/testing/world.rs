@@ -57,7 +57,7 @@ pub(in crate::commands) struct TestTerminal {
     pub(in crate::commands) output: String,
     pub(in crate::commands) notes: String,
     pub(in crate::commands) questions: Vec<String>,
-    pub(in crate::commands) progress: Vec<(usize, usize)>,
+    pub(in crate::commands) progress: Vec<(usize, usize, Duration)>,
     pub(in crate::commands) columns: Option<usize>,
     /// Whether no one reads the output any more.
     pub(in crate::commands) closed: bool,
@@ -96,8 +96,8 @@ impl Terminal for TestTerminal {
         Ok(())
     }
 
-    fn progress(&mut self, done: usize, all: usize) -> std::io::Result<()> {
-        self.progress.push((done, all));
+    fn progress(&mut self, done: usize, all: usize, elapsed: Duration) -> std::io::Result<()> {
+        self.progress.push((done, all, elapsed));
         Ok(())
     }
 

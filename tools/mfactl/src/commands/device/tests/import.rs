@@ -1,9 +1,9 @@
 //! `import`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use shared::clock::Clock as _;
 use shared::device::Status;
 use shared::names::Owner;
@@ -14,14 +14,28 @@ use shared::testing::memory::{Fault, Op};
 
 use crate::commands::Delay;
 use crate::commands::device::{ImportRequest, ListRequest, Removal};
-use crate::commands::testing::world::{NOW, World, at_every_point, error_text, text};
+use crate::commands::testing::world::{NOW, World, at_every_point, error_text, text, until_it_hangs};
 use crate::formats::import_file::ImportOptions;
+use crate::usage::Usage;
 
 struct ClockDelay(Arc<ManualClock>);
 
 impl Delay for ClockDelay {
     async fn wait(&self, duration: Duration) {
         self.0.advance(duration);
+    }
+}
+
+/// Lets the time of the runtime pass, which jumps when nothing else can be done, so that rows really wait for each other.
+struct RuntimeDelay {
+    clock: Arc<ManualClock>,
+    began: tokio::time::Instant,
+}
+
+impl Delay for RuntimeDelay {
+    async fn wait(&self, duration: Duration) {
+        let _ = tokio::time::timeout(duration, std::future::pending::<()>()).await;
+        self.clock.set(NOW.plus(self.began.elapsed()));
     }
 }
 
@@ -33,6 +47,7 @@ fn import_request() -> Result<ImportRequest<'static>> {
         owner: Owner::parse("shop")?,
         options: ImportOptions::default(),
         dry_run: false,
+        parallel: 8,
     })
 }
 
@@ -257,7 +272,8 @@ async fn at_most_forty_secrets_are_written_in_a_second() -> Result<()> {
         .await?;
     assert_eq!(world.devices.count(), 200);
     assert_eq!(world.clock.now(), NOW.plus(Duration::from_millis(199 * 25)));
-    assert_eq!(admin.terminal.progress.last(), Some(&(200, 200)));
+    let all = Duration::from_millis(199 * 25);
+    assert_eq!(admin.terminal.progress.last(), Some(&(200, 200, all)));
     Ok(())
 }
 
@@ -269,12 +285,12 @@ async fn a_throttled_row_waits_longer_every_time() -> Result<()> {
     }
     world.devices.inject(Op::Register, Fault::Throttled);
     let mut admin = world.admin([]);
+    let one_at_a_time = ImportRequest {
+        parallel: 1,
+        ..import_request()?
+    };
     admin
-        .import(
-            CSV.as_bytes(),
-            &import_request()?,
-            &ClockDelay(Arc::clone(&world.clock)),
-        )
+        .import(CSV.as_bytes(), &one_at_a_time, &ClockDelay(Arc::clone(&world.clock)))
         .await?;
     // An earlier try of the throttled registration may still be under way: its secret stays, and is reported.
     assert_eq!((world.devices.count(), world.orphans()), (2, 1));
@@ -283,9 +299,122 @@ async fn a_throttled_row_waits_longer_every_time() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_throttled_row_slows_all_others_down() -> Result<()> {
+    let world = World::new()?;
+    world.seeds.inject(Op::Create, Fault::Throttled);
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let (seen, clock) = (Arc::clone(&times), Arc::clone(&world.clock));
+    world.devices.before_each(move |op| {
+        if op == Op::Register {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.push(clock.now().as_millis() - NOW.as_millis());
+        }
+    });
+    let delay = RuntimeDelay {
+        clock: Arc::clone(&world.clock),
+        began: tokio::time::Instant::now(),
+    };
+    let mut admin = world.admin([]);
+    admin.import(csv_of(20).as_bytes(), &import_request()?, &delay).await?;
+    let times = times.lock().unwrap_or_else(PoisonError::into_inner);
+    let expected: Vec<u64> = (0..20).map(|turn| 1_000 + turn * 25).collect();
+    assert_eq!(*times, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn as_many_rows_are_under_way_as_was_asked_for() -> Result<()> {
+    for parallel in [1, 3, 8] {
+        let world = World::new()?;
+        // The first row never ends, and no report comes before its own.
+        world.seeds.inject(Op::Create, Fault::Hang);
+        let delay = ClockDelay(Arc::clone(&world.clock));
+        let request = ImportRequest {
+            parallel,
+            ..import_request()?
+        };
+        let (mut admin, file) = (world.admin([]), csv_of(20));
+        let outcome = until_it_hangs(admin.import(file.as_bytes(), &request, &delay)).await;
+        assert!(outcome.is_none() && admin.terminal.output.is_empty());
+        assert_eq!(world.devices.count(), parallel - 1);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_are_reported_in_the_order_of_the_file() -> Result<()> {
+    let world = World::new()?;
+    world.seeds.inject(Op::Create, Fault::Throttled);
+    let delay = ClockDelay(Arc::clone(&world.clock));
+    let mut admin = world.admin([]);
+    admin.import(csv_of(20).as_bytes(), &import_request()?, &delay).await?;
+    let rows: Vec<&str> = admin
+        .terminal
+        .output
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    let expected: Vec<String> = (1..=20).map(|number| number.to_string()).collect();
+    assert_eq!(rows.get(..20).context("too few")?, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn credentials_that_expire_stop_the_import_and_the_next_run_continues() -> Result<()> {
+    let world = World::new()?;
+    let delay = ClockDelay(Arc::clone(&world.clock));
+    let file = csv_of(100);
+    world.seeds.inject_after(20, Op::Create, Fault::Expired);
+    let mut admin = world.admin([]);
+    let outcome = admin.import(file.as_bytes(), &import_request()?, &delay).await;
+    assert!(outcome.as_ref().is_err_and(anyhow::Error::is::<Usage>));
+    let error = error_text(outcome);
+    // The row that failed, and the seven others that were under way, which were not given up.
+    let stored = world.devices.count();
+    assert!((20..28).contains(&stored) && world.orphans() == 0, "{stored}");
+    let left = 100 - stored - 1;
+    for expected in [
+        format!("{stored} of 100 rows are imported, {left} not attempted"),
+        "aws sso login".to_owned(),
+    ] {
+        assert!(error.contains(&expected), "{error}");
+    }
+    let summary = format!("{stored} imported, 0 already imported, 1 failed, {left} not attempted, of 100 rows.");
+    assert_eq!(admin.terminal.output.lines().last(), Some(&*summary));
+
+    let mut admin = world.admin([]);
+    admin.import(file.as_bytes(), &import_request()?, &delay).await?;
+    let summary = format!(
+        "{} imported, {stored} already imported, 0 failed, of 100 rows.",
+        left + 1
+    );
+    assert_eq!(admin.terminal.output.lines().last(), Some(&*summary));
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_under_way_end_when_no_one_reads_the_report_any_more() -> Result<()> {
+    let world = World::new()?;
+    let delay = ClockDelay(Arc::clone(&world.clock));
+    // The first row is reported while others are between their secret and their device.
+    let mut admin = world.admin([]);
+    admin.import(csv_of(1).as_bytes(), &import_request()?, &delay).await?;
+    admin.terminal.closed = true;
+    let outcome = admin.import(csv_of(20).as_bytes(), &import_request()?, &delay).await;
+    assert!(outcome.is_err());
+    let stored = world.devices.count();
+    assert!((2..=8).contains(&stored) && world.orphans() == 0, "{stored}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn five_consecutive_failures_end_the_import_and_four_do_not() -> Result<()> {
     let file = csv_of(20);
+    let one_at_a_time = ImportRequest {
+        parallel: 1,
+        ..import_request()?
+    };
     for (failing, stored, expected) in [(4, 16, "4 of 20 rows failed"), (5, 0, "15 of 20 rows not attempted")] {
         let world = World::new()?;
         for _ in 0..failing {
@@ -294,11 +423,7 @@ async fn five_consecutive_failures_end_the_import_and_four_do_not() -> Result<()
         let error = error_text(
             world
                 .admin([])
-                .import(
-                    file.as_bytes(),
-                    &import_request()?,
-                    &ClockDelay(Arc::clone(&world.clock)),
-                )
+                .import(file.as_bytes(), &one_at_a_time, &ClockDelay(Arc::clone(&world.clock)))
                 .await,
         );
         assert!(error.contains(expected), "{error}");

@@ -95,10 +95,10 @@ where
             return Ok(left(&orphans).into_iter().chain([refusal]).collect());
         }
         self.ask(stores, &orphans)?;
-        let (mut failed, mut pace) = (Vec::new(), Pace::default());
+        let (mut failed, pace) = (Vec::new(), Pace::default());
         for device in std::mem::take(&mut orphans.broken) {
             if let Some(kept) = self
-                .fix_device(stores, device, &mut orphans, &mut pace, delay, &mut failed)
+                .fix_device(stores, device, &mut orphans, &pace, delay, &mut failed)
                 .await?
             {
                 orphans.broken.push(kept);
@@ -117,7 +117,7 @@ where
         let unnamed = std::mem::take(&mut orphans.unnamed);
         let before = unnamed.len();
         orphans.unnamed = self
-            .remove_unnamed(stores, unnamed, page_size, &mut pace, delay, &mut failed)
+            .remove_unnamed(stores, unnamed, page_size, &pace, delay, &mut failed)
             .await?;
         orphans.seeds -= before - orphans.unnamed.len();
         Ok(left(&orphans).into_iter().chain(failed).collect())
@@ -129,7 +129,7 @@ where
         stores: &Stores<D, S>,
         device: BrokenDevice,
         orphans: &mut Orphans,
-        pace: &mut Pace,
+        pace: &Pace,
         delay: &impl Delay,
         failed: &mut Vec<Finding>,
     ) -> Result<Option<BrokenDevice>> {
@@ -264,7 +264,7 @@ where
         stores: &Stores<D, S>,
         mut unnamed: Vec<String>,
         page_size: u16,
-        pace: &mut Pace,
+        pace: &Pace,
         delay: &impl Delay,
         failed: &mut Vec<Finding>,
     ) -> Result<Vec<String>> {
