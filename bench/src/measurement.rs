@@ -23,10 +23,10 @@ use crate::process::Process;
 use crate::report::{Cost, Plan, Report, Spread};
 use crate::tls::Fronts;
 
-const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-const INIT_AUTH: &str = include_str!("../../../events/init-auth.json");
-const VALIDATE_OTP: &str = include_str!("../../../events/validate-otp-wrong-code.json");
-const REGISTER: &str = include_str!("../../../events/manage-devices-register.json");
+const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const INIT_AUTH: &str = include_str!("../../events/init-auth.json");
+const VALIDATE_OTP: &str = include_str!("../../events/validate-otp-wrong-code.json");
+const REGISTER: &str = include_str!("../../events/manage-devices-register.json");
 
 /// A separate client, so that no other device is touched.
 const CLIENT: &str = "measured-client";
