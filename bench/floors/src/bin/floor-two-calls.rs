@@ -1,16 +1,18 @@
-//! The floor of step 3: its two calls of `DynamoDB`, and nothing else of the protocol.
+//! The floor of step 3: its two calls of `DynamoDB` with the same items, and nothing else of the protocol.
 //!
 //! It is what the SDK's documentation shows: the default client, made once. Like the functions, it makes one call before it
-//! asks for work, which opens the connection. The read names no item, and the write no condition that could fail, so an
-//! event needs nothing but the name of a user.
+//! asks for work, which opens the connection. It reads the auth of an event and writes the state in it back to the device.
+
+use std::collections::HashMap;
 
 use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};
 
-/// The tables, as the stack names them.
+type Item = HashMap<String, AttributeValue>;
+
 struct Tables {
     auths: String,
     devices: String,
@@ -24,13 +26,11 @@ async fn main() -> Result<(), Error> {
         auths: setting("AUTHS_TABLE")?,
         devices: setting("DEVICES_TABLE")?,
     };
-    read(client, tables, "-").await?;
+    read(client, tables, "none").await?;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        let body = event.payload.get("body").and_then(Value::as_str).unwrap_or_default();
-        let body: Value = serde_json::from_str(body)?;
-        let user = body.get("userName").and_then(Value::as_str).unwrap_or("nobody");
-        read(client, tables, user).await?;
-        write(client, tables, user).await?;
+        let id = event.payload.pointer("/pathParameters/authId").and_then(Value::as_str);
+        let auth = read(client, tables, id.unwrap_or_default()).await?;
+        write(client, tables, auth.unwrap_or_default()).await?;
         Ok::<_, Error>(json!({ "statusCode": 200, "headers": { "content-type": "application/json" }, "body": "{}" }))
     }))
     .await
@@ -41,18 +41,45 @@ fn setting(name: &str) -> Result<String, Error> {
     std::env::var(name).map_err(|_| Error::from(format!("{name} is not set")))
 }
 
-async fn read(client: &Client, tables: &Tables, user: &str) -> Result<(), Error> {
+async fn read(client: &Client, tables: &Tables, auth_id: &str) -> Result<Option<Item>, Error> {
     let get = client.get_item().table_name(&tables.auths).consistent_read(true);
-    get.key("pk", text(user)).send().await?;
+    Ok(get.key("pk", text(auth_id)).send().await?.item)
+}
+
+async fn write(client: &Client, tables: &Tables, mut auth: Item) -> Result<(), Error> {
+    let (owner, user, device) = (taken(&mut auth, "owner")?, taken(&mut auth, "userName")?, taken(&mut auth, "deviceName")?);
+    let Some(AttributeValue::M(mut snapshot)) = auth.remove("device") else {
+        return Err("the auth has no device".into());
+    };
+    let version = snapshot.remove("version").ok_or("the device has no version")?;
+    let seed_ref = snapshot.remove("seedRef").ok_or("the device has no seed")?;
+    let state = snapshot.remove("state").ok_or("the device has no state")?;
+    let update = client.update_item().table_name(&tables.devices);
+    update
+        .key("pk", text(&format!("{owner}#{user}")))
+        .key("sk", text(&device))
+        .update_expression("SET #version = :version, #state = :state, #lastUsedAt = :lastUsedAt")
+        .condition_expression("#version = :heldVersion AND #seedRef = :heldSeedRef")
+        .expression_attribute_names("#version", "version")
+        .expression_attribute_names("#state", "state")
+        .expression_attribute_names("#lastUsedAt", "lastUsedAt")
+        .expression_attribute_names("#seedRef", "seedRef")
+        .expression_attribute_values(":version", version.clone())
+        .expression_attribute_values(":heldVersion", version)
+        .expression_attribute_values(":heldSeedRef", seed_ref)
+        .expression_attribute_values(":state", state)
+        .expression_attribute_values(":lastUsedAt", AttributeValue::N("1".to_owned()))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+        .send()
+        .await?;
     Ok(())
 }
 
-async fn write(client: &Client, tables: &Tables, user: &str) -> Result<(), Error> {
-    let update = client.update_item().table_name(&tables.devices);
-    let update = update.key("pk", text(&format!("floor#{user}"))).key("sk", text("floor"));
-    let update = update.update_expression("SET lastUsedAt = :now").condition_expression("attribute_not_exists(version)");
-    update.expression_attribute_values(":now", AttributeValue::N("1".to_owned())).send().await?;
-    Ok(())
+fn taken(auth: &mut Item, name: &str) -> Result<String, Error> {
+    match auth.remove(name) {
+        Some(AttributeValue::S(value)) => Ok(value),
+        _ => Err(Error::from(format!("the auth has no {name}"))),
+    }
 }
 
 fn text(value: &str) -> AttributeValue {
