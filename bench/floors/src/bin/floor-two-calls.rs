@@ -36,7 +36,10 @@ async fn main() -> Result<(), Error> {
     .await
 }
 
-#[expect(clippy::disallowed_methods, reason = "without shared, which would be more than the floor")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "without shared, which would be more than the floor"
+)]
 fn setting(name: &str) -> Result<String, Error> {
     std::env::var(name).map_err(|_| Error::from(format!("{name} is not set")))
 }
@@ -47,7 +50,11 @@ async fn read(client: &Client, tables: &Tables, auth_id: &str) -> Result<Option<
 }
 
 async fn write(client: &Client, tables: &Tables, mut auth: Item) -> Result<(), Error> {
-    let (owner, user, device) = (taken(&mut auth, "owner")?, taken(&mut auth, "userName")?, taken(&mut auth, "deviceName")?);
+    let (owner, user, device) = (
+        taken(&mut auth, "owner")?,
+        taken(&mut auth, "userName")?,
+        taken(&mut auth, "deviceName")?,
+    );
     let Some(AttributeValue::M(mut snapshot)) = auth.remove("device") else {
         return Err("the auth has no device".into());
     };
