@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -9,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::machine::Quota;
 use crate::process::{Launch, Process};
-use crate::subjects::{Kind, Subject, Task, which};
+use crate::subjects::{Kind, Subject, Task, run, which};
 use crate::world::World;
 
 /// How much is measured.
@@ -195,20 +196,14 @@ async fn warm(world: &World, subject: &Subject, plan: Plan, taken: &mut Taken) -
     Ok(())
 }
 
-/// Calls in a process under `callgrind`: those that both runs have, and those that only the longer one has.
-const CALLS: [usize; 2] = [10, 50];
+/// Calls under `callgrind` before those that are counted, and those.
+const UNCOUNTED: usize = 10;
+const COUNTED: usize = 50;
+/// Under `callgrind` the first calls of a process are slow enough to run into the limits of time.
+const MOST_TOO_LATE: usize = 20;
 
-/// Instructions of a warm call: the difference between two processes, one with more calls than the other.
+/// Instructions of a warm call.
 pub(crate) async fn instructions(world: &World, subject: &Subject) -> Result<u64> {
-    let mut totals = Vec::with_capacity(2);
-    for calls in [CALLS[0], CALLS[0] + CALLS[1]] {
-        totals.push(instructions_of(world, subject, calls).await?);
-    }
-    let [fewer, more] = <[u64; 2]>::try_from(totals).map_err(|_| anyhow::anyhow!("two runs"))?;
-    Ok(more.saturating_sub(fewer) / u64::try_from(CALLS[1])?)
-}
-
-async fn instructions_of(world: &World, subject: &Subject, calls: usize) -> Result<u64> {
     let folder = tempfile::tempdir()?;
     let report = folder.path().join("callgrind.out");
     let mut command = vec![which("valgrind")?, "--quiet".into(), "--tool=callgrind".into()];
@@ -218,14 +213,26 @@ async fn instructions_of(world: &World, subject: &Subject, calls: usize) -> Resu
         command,
         folder: subject.launch.folder.clone(),
     };
-    let samples = world.samples(calls).await?;
     let (mut process, _) = Process::start(&launch, world.environment(), None).await?;
-    for sample in &samples {
+    for _ in 0..MOST_TOO_LATE {
+        let samples = world.samples(1).await?;
+        let (event, status) = subject.task.event(world, samples.first().context("no sample")?)?;
+        if process.call(event).await?.status == status {
+            break;
+        }
+    }
+    let samples = world.samples(UNCOUNTED + COUNTED).await?;
+    for (number, sample) in samples.iter().enumerate() {
+        if number == UNCOUNTED {
+            let mut control = Command::new("callgrind_control");
+            control.arg("--zero").arg(process.id().to_string());
+            tokio::task::spawn_blocking(move || run(&mut control)).await??;
+        }
         let (event, status) = subject.task.event(world, sample)?;
         process.expect(event, status).await?;
     }
     process.end().await?;
-    Ok(total(&report)?)
+    Ok(total(&report)? / u64::try_from(COUNTED)?)
 }
 
 /// The sum of a report of `callgrind`.
