@@ -105,11 +105,10 @@ pub(crate) fn description() -> String {
                 .to_owned(),
         )
     };
-    let processor = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("model name"))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    });
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let models = cpuinfo.lines().filter(|line| line.starts_with("model name"));
+    let processor = models.clone().find_map(|line| Some(line.split_once(':')?.1.trim().to_owned()));
+    let processors = models.count();
     let versions = [
         first_line("uname", &["-srm"]),
         first_line("rustc", &["--version"]),
