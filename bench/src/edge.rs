@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -92,8 +92,8 @@ impl Proxy {
         let (service, operation) = target.rsplit_once('.').context("an unknown x-amz-target")?;
         let operation = operation.to_owned();
         let sent = if service.starts_with("DynamoDB") {
-            let mut members: Value = serde_json::from_slice(&body)?;
-            members["ReturnConsumedCapacity"] = "TOTAL".into();
+            let mut members: Map<String, Value> = serde_json::from_slice(&body)?;
+            members.insert("ReturnConsumedCapacity".to_owned(), "TOTAL".into());
             serde_json::to_vec(&members)?.into()
         } else {
             body.clone()

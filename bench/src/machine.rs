@@ -107,7 +107,9 @@ pub(crate) fn description() -> String {
     };
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let models = cpuinfo.lines().filter(|line| line.starts_with("model name"));
-    let processor = models.clone().find_map(|line| Some(line.split_once(':')?.1.trim().to_owned()));
+    let processor = models
+        .clone()
+        .find_map(|line| Some(line.split_once(':')?.1.trim().to_owned()));
     let processors = models.count();
     let versions = [
         first_line("uname", &["-srm"]),

@@ -101,14 +101,13 @@ fn size_of(path: &Path) -> Result<u64> {
 /// The functions of this project, from a folder of binaries or built in release mode.
 pub(crate) fn functions(built: Option<&Path>) -> Result<Vec<Subject>> {
     let names = ["init-auth", "validate-otp", "manage-devices"];
-    let binaries: BTreeMap<String, PathBuf> = match built {
-        Some(folder) => names.map(|name| (name.to_owned(), folder.join(name))).into(),
-        None => {
-            // Apart, since the third asks for more of `shared`, and each is to be what is deployed.
-            let mut binaries = cargo_build(&["init-auth", "validate-otp", "floors"])?;
-            binaries.extend(cargo_build(&["manage-devices"])?);
-            binaries
-        }
+    let binaries: BTreeMap<String, PathBuf> = if let Some(folder) = built {
+        names.map(|name| (name.to_owned(), folder.join(name))).into()
+    } else {
+        // Apart, since the third asks for more of `shared`, and each is to be what is deployed.
+        let mut binaries = cargo_build(&["init-auth", "validate-otp", "floors"])?;
+        binaries.extend(cargo_build(&["manage-devices"])?);
+        binaries
     };
     let subject = |kind, task, name: &str| {
         let binary = binaries
