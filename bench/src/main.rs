@@ -43,9 +43,9 @@ struct Arguments {
 enum Command {
     /// Fail if the functions cost more than bench/baseline.json allows
     Check {
-        /// A folder with release builds of the functions, instead of building them
+        /// A folder with the functions as they are deployed; tests/deploy/run leaves them in target/functions
         #[arg(long, value_name = "DIR")]
-        functions: Option<PathBuf>,
+        functions: PathBuf,
         /// Write what was found to bench/baseline.json
         #[arg(long)]
         write: bool,
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
             command: Some(Command::Check { functions, write }),
             ..
         } => {
-            let subjects = subjects::functions(functions.as_deref())?;
+            let subjects = subjects::functions(Some(&functions))?;
             run(async |world| baseline::check(world, &subjects, write).await)
         }
         Arguments { quick, .. } => {

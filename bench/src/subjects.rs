@@ -115,7 +115,7 @@ pub(crate) fn functions(built: Option<&Path>) -> Result<Vec<Subject>> {
             .with_context(|| format!("cargo did not build {name}"))?;
         let binary = binary
             .canonicalize()
-            .with_context(|| format!("{} is missing: build the functions first", binary.display()))?;
+            .with_context(|| format!("{} is missing: run tests/deploy/run first", binary.display()))?;
         anyhow::Ok(native(kind, task, binary))
     };
     let mut subjects = vec![
