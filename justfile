@@ -49,9 +49,9 @@ doc:
 odds *arguments:
     cargo run -p odds -- "$@"
 
-# Measure the functions in release mode
-measure:
-    cargo run -p measure
+# Measure the functions beside Python, Node.js and floors, for example: just bench --quick
+bench *arguments:
+    cargo run -p bench -- "$@"
 
 # Invoke the real binaries with every sample event (needs cargo-lambda)
 local-invoke:

@@ -41,10 +41,11 @@ const OTHER_TEXTS: [&str; 9] = [
 ];
 
 /// Folders and files of the repository; a span of code that begins with one of them is a path.
-const TOP_LEVEL: [&str; 10] = [
+const TOP_LEVEL: [&str; 11] = [
     ".cargo/",
     ".ci/",
     ".github/",
+    "bench/",
     "docs/",
     "events/",
     "functions/",

@@ -1,7 +1,9 @@
 //! A function's process under a stand-in for Lambda's runtime API: one event at a time, with the moment of each step.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +15,35 @@ use axum::extract::{Path as Parameter, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use shared::clock::{Clock as _, SystemClock};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::machine::{Quota, spawn};
+
 const MEMORY_MB: &str = "256";
-/// Far longer than any call; a process that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Far longer than any call, also under the smallest quota; a process that takes longer hangs.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How a function is started.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    /// Program and arguments.
+    pub(crate) command: Vec<OsString>,
+    pub(crate) folder: PathBuf,
+}
+
+/// An answer of a function.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    /// From the event to the answer.
+    pub(crate) took: Duration,
+    pub(crate) status: u64,
+    pub(crate) body: Value,
+}
 
 /// A function's process and its runtime API. Both end when this value is dropped.
 pub(crate) struct Process {
@@ -34,9 +56,9 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a process and waits until it asks for work; returns how long that took.
     pub(crate) async fn start(
-        binary: &Path,
-        function: &str,
+        launch: &Launch,
         environment: &BTreeMap<String, String>,
+        quota: Option<&Quota>,
     ) -> Result<(Self, Duration)> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -48,21 +70,25 @@ impl Process {
         });
         let server = tokio::spawn(async move { axum::serve(listener, api).await });
 
-        let mut command = Command::new(binary);
+        let (program, arguments) = launch.command.split_first().context("an empty command")?;
+        let region = environment.get("AWS_REGION").context("AWS_REGION is not set")?;
+        let mut command = Command::new(program);
         command
+            .args(arguments)
+            .current_dir(&launch.folder)
             .env_clear()
             .envs(environment)
+            .env("AWS_DEFAULT_REGION", region)
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
-            .env("AWS_LAMBDA_FUNCTION_NAME", function)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "measured")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY_MB)
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let started = Instant::now();
-        let child = command
-            .spawn()
-            .with_context(|| format!("{function} cannot be started"))?;
+        let child = spawn(&mut command, quota)?;
         let mut process = Self {
             child,
             server,
@@ -71,13 +97,13 @@ impl Process {
         };
         let asked = match process.step().await? {
             Progress::Asked(at) => at,
-            other => bail!("{function} did not ask for work: {other:?}"),
+            other => bail!("it did not ask for work: {other:?}"),
         };
         Ok((process, asked.duration_since(started)))
     }
 
-    /// Hands the process an event; returns how long the answer took, and its body.
-    pub(crate) async fn call(&mut self, event: String, status: u16) -> Result<(Duration, Value)> {
+    /// Hands the process an event.
+    pub(crate) async fn call(&mut self, event: String) -> Result<Answer> {
         self.events.send(event)?;
         let (given, answered, answer) = match (self.step().await?, self.step().await?) {
             (Progress::Given(given), Progress::Answered(answered, answer)) => (given, answered, answer),
@@ -89,15 +115,25 @@ impl Process {
             "the process did not ask for more work"
         );
         let answer: Value = serde_json::from_slice(&answer)?;
-        let body = answer
-            .get("body")
-            .and_then(Value::as_str)
-            .context("an answer without a body")?;
+        let body = answer.get("body").and_then(Value::as_str);
+        let body = body.context("an answer without a body")?;
+        Ok(Answer {
+            took: answered.duration_since(given),
+            status: answer.get("statusCode").and_then(Value::as_u64).unwrap_or_default(),
+            body: serde_json::from_str(body)?,
+        })
+    }
+
+    /// Hands the process an event that must be answered with a status.
+    pub(crate) async fn expect(&mut self, event: String, status: u64) -> Result<Answer> {
+        let answer = self.call(event).await?;
         ensure!(
-            answer.get("statusCode").and_then(Value::as_u64) == Some(status.into()),
-            "the status is not {status}: {body}"
+            answer.status == status,
+            "the status is {} instead of {status}: {}",
+            answer.status,
+            answer.body
         );
-        Ok((answered.duration_since(given), serde_json::from_str(body)?))
+        Ok(answer)
     }
 
     async fn step(&mut self) -> Result<Progress> {
@@ -110,10 +146,33 @@ impl Process {
         }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The peak memory of the process so far (`VmHWM`, see `man 5 proc`).
     pub(crate) fn peak_kib(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         peak_kib(&status).context("no VmHWM in /proc/PID/status")
+    }
+
+    /// The computing time of the process so far, of all threads that have not ended.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // A thread may end in between.
+            let times = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            nanoseconds += times.split(' ').next().and_then(|time| time.parse().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    /// Ends the process as Lambda does, so that what observes it can write its report.
+    pub(crate) async fn end(mut self) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("no process")?;
+        kill_process(pid, Signal::TERM)?;
+        tokio::task::spawn_blocking(move || self.child.wait().map(drop)).await??;
+        Ok(())
     }
 }
 
@@ -131,7 +190,7 @@ fn peak_kib(status: &str) -> Option<u64> {
     value.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 
-/// A step of a process at the runtime API, and when it progress.
+/// A step of a process at the runtime API, and when it happened.
 #[derive(Debug)]
 enum Progress {
     Asked(Instant),
@@ -169,6 +228,7 @@ async fn next(State(api): State<Arc<RuntimeApi>>) -> Response {
     };
     let deadline = SystemClock.now().plus(PATIENCE);
     let headers = [
+        ("content-type", "application/json".to_owned()),
         (
             "lambda-runtime-aws-request-id",
             "00000000-0000-4000-8000-000000000000".to_owned(),

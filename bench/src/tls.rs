@@ -19,9 +19,13 @@ use tokio_rustls::rustls::version::TLS13;
 
 const HOST: &str = "localhost";
 /// The settings that hold the stores' URLs.
-const STORES: [&str; 2] = ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SECRETS_MANAGER"];
+pub(crate) const STORES: [&str; 2] = ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SECRETS_MANAGER"];
 /// Where the functions look for the certificates of CAs; `template.yaml` sets it too.
 const CA_FILE: &str = "SSL_CERT_FILE";
+/// Where `boto3` looks.
+const CA_FILE_OF_BOTO3: &str = "AWS_CA_BUNDLE";
+/// Where Node.js looks for CAs besides those that it brings along, which are about as many as in the other files.
+const MORE_CAS_OF_NODE: &str = "NODE_EXTRA_CA_CERTS";
 /// About as many as the file of Amazon Linux holds, since a function reads all of them at INIT.
 const CAS: usize = 140;
 
@@ -29,14 +33,14 @@ const CAS: usize = 140;
 #[derive(Debug)]
 pub(crate) struct Fronts {
     environment: BTreeMap<String, String>,
-    _ca_file: NamedTempFile,
+    _ca_files: [NamedTempFile; 2],
     _serving: JoinSet<()>,
 }
 
 impl Fronts {
     /// Starts a front before each store that `environment` names.
     pub(crate) async fn start(environment: &BTreeMap<String, String>) -> Result<Self> {
-        let (acceptor, ca_file) = identity()?;
+        let (acceptor, own_ca_file, ca_file) = identity()?;
         let mut environment = environment.clone();
         let mut serving = JoinSet::new();
         for name in STORES {
@@ -51,11 +55,17 @@ impl Fronts {
             *url = format!("https://{HOST}:{}", listener.local_addr()?.port());
             serving.spawn(serve(listener, acceptor.clone(), store));
         }
-        let path = ca_file.path().to_str().context("the path of the CA file")?;
-        environment.insert(CA_FILE.to_owned(), path.to_owned());
+        for (name, file) in [
+            (CA_FILE, &ca_file),
+            (CA_FILE_OF_BOTO3, &ca_file),
+            (MORE_CAS_OF_NODE, &own_ca_file),
+        ] {
+            let path = file.path().to_str().context("the path of the CA file")?;
+            environment.insert(name.to_owned(), path.to_owned());
+        }
         Ok(Self {
             environment,
-            _ca_file: ca_file,
+            _ca_files: [own_ca_file, ca_file],
             _serving: serving,
         })
     }
@@ -66,9 +76,11 @@ impl Fronts {
     }
 }
 
-/// A certificate for [`HOST`], ready to be served, and a file with that of its CA and those of other CAs.
-fn identity() -> Result<(TlsAcceptor, NamedTempFile)> {
+/// A certificate for [`HOST`], ready to be served, a file with that of its CA, and one with those of other CAs too.
+fn identity() -> Result<(TlsAcceptor, NamedTempFile, NamedTempFile)> {
     let ca = authority(0)?;
+    let mut own_ca_file = NamedTempFile::new()?;
+    own_ca_file.write_all(ca.pem().as_bytes())?;
     let mut ca_file = NamedTempFile::new()?;
     ca_file.write_all(ca.pem().as_bytes())?;
     for number in 1..CAS {
@@ -84,7 +96,7 @@ fn identity() -> Result<(TlsAcceptor, NamedTempFile)> {
         .with_single_cert(vec![certificate.der().clone()], key)?;
     // Both stores have the same name here: with tickets, the second handshake would be a resumption, which it is not on AWS.
     config.send_tls13_tickets = 0;
-    Ok((TlsAcceptor::from(Arc::new(config)), ca_file))
+    Ok((TlsAcceptor::from(Arc::new(config)), own_ca_file, ca_file))
 }
 
 fn authority(number: usize) -> Result<CertifiedIssuer<'static, KeyPair>> {
