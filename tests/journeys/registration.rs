@@ -148,8 +148,8 @@ async fn a_new_seed_has_the_tags_of_the_settings() -> Outcome {
         .send()
         .await?;
     let tagged = secrets.secret_list().iter().filter(|secret| !secret.tags().is_empty());
-    let tags = tagged.flat_map(|secret| secret.tags());
-    let mut tags: Vec<_> = tags.map(|tag| (tag.key(), tag.value())).collect();
+    let tags = tagged.flat_map(|secret| secret.tags().iter().map(|tag| (tag.key(), tag.value())));
+    let mut tags: Vec<_> = tags.collect();
     tags.sort_unstable();
     assert_eq!(tags, [(Some("stage"), Some("")), (Some("team"), Some("identity"))]);
     world.end().await;

@@ -47,9 +47,11 @@ impl Protocol {
             },
             another: Owner::parse("another")?,
             seeds: (0..8)
-                .map(|number| match sealed {
-                    true => Ok(SeedRef::Sealed(SealedId::from_random_bytes([number; 16]))),
-                    false => SeedRef::new(&format!("seed/{number}"), &format!("version-{}", number + 1)),
+                .map(|number| {
+                    if sealed {
+                        return Ok(SeedRef::Sealed(SealedId::from_random_bytes([number; 16])));
+                    }
+                    SeedRef::new(&format!("seed/{number}"), &format!("version-{}", number + 1))
                 })
                 .collect::<Result<_, _>>()?,
         })

@@ -200,7 +200,7 @@ impl Protocol {
 
     fn begin(&self, state: &mut State, number: usize) -> Option<()> {
         if is_resealing(state.desk.tasks.get(number)?) {
-            return self.begin_resealing(state, number);
+            return Self::begin_resealing(state, number);
         }
         let (read, at) = (state.item(), self.setup.time(state.moment));
         let desk = &mut state.desk;
@@ -313,7 +313,7 @@ impl Protocol {
                     Write::Reseed { held, .. } | Write::SetPending { held, .. } | Write::RemoveHeld(held),
                     Some(stored),
                 ) => stored.seed_ref != held.seed_ref || stored.version > held.version,
-                (Write::Reseal { held, .. }, Some(stored)) => is_refused(stored, pending_sealed, held),
+                (Write::Reseal { held, .. }, Some(stored)) => is_refused(stored, pending_sealed, *held),
             });
             if refused && conditional {
                 task.stray = None;

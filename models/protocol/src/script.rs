@@ -280,7 +280,7 @@ impl Protocol {
                     pending_sealed: pending.sealed.as_ref().and_then(Blob::read),
                 });
             }
-            Write::Reseal { held, new } => return self.reseal(item.as_mut()?, held, new),
+            Write::Reseal { held, new } => return self.reseal(item.as_mut()?, *held, *new),
             Write::RemoveHeld(held) if self.condition(device, held) || evicts_anything => *item = None,
             Write::RemoveSeeded(seed)
                 if device.seed_ref == *seed && device.status != Status::Disabled || removes_anything =>

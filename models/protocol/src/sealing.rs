@@ -66,7 +66,7 @@ impl Protocol {
     }
 
     /// The command reads the device, and seals what is not under its key. The n-th command has the n-th key after the first.
-    pub(crate) fn begin_resealing(&self, state: &mut State, number: usize) -> Option<()> {
+    pub(crate) fn begin_resealing(state: &mut State, number: usize) -> Option<()> {
         let held = Blobs::of(&state.item()?)?;
         let earlier = state.desk.tasks.iter().take(number);
         let earlier = earlier.filter(|task| task.use_case == UseCase::Reseal).count();
@@ -85,9 +85,9 @@ impl Protocol {
     }
 
     /// Its write, in the table.
-    pub(crate) fn reseal(&self, item: &mut Item, held: &Blobs, new: &Blobs) -> Option<Answer> {
+    pub(crate) fn reseal(&self, item: &mut Item, held: Blobs, new: Blobs) -> Option<Answer> {
         let stored = Blobs::of(item)?;
-        if stored != *held && !self.mutant(Mutant::ResealWithoutCondition) {
+        if stored != held && !self.mutant(Mutant::ResealWithoutCondition) {
             return Some(Answer::Is(Some(item.clone())));
         }
         item.device = Part::new(Device {
@@ -145,7 +145,7 @@ impl Protocol {
 }
 
 /// Whether a late write of the command will be refused.
-pub(crate) fn is_refused(stored: &Device, pending: Option<Blob>, held: &Blobs) -> bool {
+pub(crate) fn is_refused(stored: &Device, pending: Option<Blob>, held: Blobs) -> bool {
     stored.sealed.as_ref().and_then(Blob::read) != Some(held.own) || pending != held.pending
 }
 

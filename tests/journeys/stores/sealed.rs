@@ -58,11 +58,15 @@ async fn write_ring(world: &World, text: &str) -> Outcome {
 
 /// Adds a key, as a rotation does.
 async fn rotate(world: &World, key: char) -> Outcome {
-    let mut ring: Value = serde_json::from_str(&ring_text(world).await?)?;
-    let former = ring["current"].take();
-    ring["previous"].as_array_mut().context("no list")?.insert(0, former);
-    ring["current"] = json!(key.to_string().repeat(64));
-    write_ring(world, &ring.to_string()).await
+    let ring: Value = serde_json::from_str(&ring_text(world).await?)?;
+    let former = ring["previous"].as_array().context("no list")?;
+    let previous: Vec<_> = [&ring["current"]].into_iter().chain(former).collect();
+    let current = key.to_string().repeat(64);
+    write_ring(
+        world,
+        &json!({ "format": 1, "previous": previous, "current": current }).to_string(),
+    )
+    .await
 }
 
 /// The seeds as an operator reaches them, with the key ring as it is now.

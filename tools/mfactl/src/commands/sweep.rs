@@ -96,7 +96,7 @@ pub(super) async fn sweep<W: Future<Output = Report>>(
     work: impl Fn(DeviceRecord) -> W,
 ) -> Result<Counts> {
     let (mut counts, mut done, mut consecutive_failures, mut after) = (Counts::default(), 0, 0, None);
-    let began = clock.now().as_millis();
+    let start = clock.now().as_millis();
     let stopped = Cell::new(false);
     loop {
         let read = devices.page(&DeviceFilter::All, after.as_ref(), page).await;
@@ -146,7 +146,7 @@ pub(super) async fn sweep<W: Future<Output = Report>>(
             let mut notes = note.map(|why| format!("Not changed: {why}.")).into_iter().chain(left);
             let said = notes.try_for_each(|note| terminal.note(&note));
             let said = said.and_then(|()| {
-                let elapsed = Duration::from_millis(clock.now().as_millis().saturating_sub(began));
+                let elapsed = Duration::from_millis(clock.now().as_millis().saturating_sub(start));
                 terminal.progress(done, all.max(done), elapsed)
             });
             outcome = outcome.and(said.map_err(Into::into));
