@@ -59,8 +59,8 @@ async fn write_ring(world: &World, text: &str) -> Outcome {
 /// Adds a key, as a rotation does.
 async fn rotate(world: &World, key: char) -> Outcome {
     let ring: Value = serde_json::from_str(&ring_text(world).await?)?;
-    let former = ring["previous"].as_array().context("no list")?;
-    let previous: Vec<_> = [&ring["current"]].into_iter().chain(former).collect();
+    let former = ring.get("previous").and_then(Value::as_array).context("no list")?;
+    let previous: Vec<_> = ring.get("current").into_iter().chain(former).collect();
     let current = key.to_string().repeat(64);
     write_ring(
         world,

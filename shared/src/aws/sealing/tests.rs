@@ -224,7 +224,7 @@ fn no_output_has_a_key_or_a_blob() -> Outcome {
     let shown = format!("{ring:?} {sealed:?}");
     assert_eq!(
         shown,
-        "KeyRing { keys: [KeyId(9eec4765)], current: KeyId(9eec4765) } SealedSeed(…)"
+        "KeyRing { keys: [KeyId(9eec4765)], current: KeyId(9eec4765), .. } SealedSeed(…)"
     );
     Ok(())
 }
