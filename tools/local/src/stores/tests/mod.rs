@@ -124,7 +124,7 @@ async fn secrets_of_an_earlier_version_get_a_file_each_and_a_removed_one_leaves_
     assert_eq!(data_dir.names_with("secret-")?.len(), 2);
     let listed = client.list_secrets().send().await?;
     let names: Vec<_> = listed.secret_list().iter().filter_map(|secret| secret.name()).collect();
-    assert_eq!(names, ["b", secrets_manager::KEY_RING]);
+    assert!(names.contains(&"b") && !names.contains(&"a"), "{names:?}");
     stores.shutdown().await;
     Ok(())
 }
