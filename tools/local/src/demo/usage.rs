@@ -147,10 +147,14 @@ fn description(stack: &Stack) -> Zeroizing<String> {
 
 /// The settings that tools for operators need.
 fn device_settings(stack: &Stack) -> BTreeMap<&str, &str> {
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 11] = [
         config::AUTHS_TABLE,
         config::DEVICES_TABLE,
         config::SEED_PREFIX,
+        config::SEED_STORAGE,
+        config::SEED_CACHE_SECONDS,
+        config::SEED_TAGS,
+        config::KEY_RING,
         config::GUESS_POLICY,
         config::GUESS_BURST,
         config::GUESS_REFILL_HOURS,
