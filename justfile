@@ -69,7 +69,7 @@ contract:
 clients:
     tests/clients/run
 
-# Play drills of docs/operations.md on the local stack
+# Play drills of docs/operations.md on the local stack: client secrets, seeds, the key ring
 drills:
     tests/drills/run
 
