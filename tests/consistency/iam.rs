@@ -299,5 +299,23 @@ fn whoever_deploys_may_create_everything_in_the_template() -> Outcome {
         });
         assert!(creates, "docs/iam/deployer.json cannot create {kind}");
     }
+    // CloudFormation names a secret after its resource.
+    for (name, resource) in resources {
+        let needed = match resource["Type"].as_str() {
+            Some("AWS::SecretsManager::Secret") => (name.as_str(), "secretsmanager:CreateSecret"),
+            Some("AWS::SecretsManager::ResourcePolicy") => ("KeyRing", "secretsmanager:PutResourcePolicy"),
+            _ => continue,
+        };
+        let granted = policy(&policies, "deployer")?.statements.iter().any(|statement| {
+            let resources = Policy::texts(statement, "Resource");
+            let names_it = resources.iter().any(|arn| arn.ends_with(&format!(":{}-*", needed.0)));
+            statement["Effect"] == "Allow" && names_it && Policy::texts(statement, "Action").contains(&needed.1)
+        });
+        assert!(
+            granted,
+            "docs/iam/deployer.json does not allow {} of {}",
+            needed.1, needed.0
+        );
+    }
     Ok(())
 }

@@ -15,11 +15,12 @@ use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::{Clock, Timestamp};
 use shared::config::ValidateOtpConfig;
 use shared::device::{Attempt, Auth, Device, Verdict, admit};
+use shared::error::StoreError;
 use shared::http::body::Members;
 use shared::http::error::{Code, Failure};
 use shared::http::response::Success;
 use shared::http::{ApiRequest, Boundary, Endpoint, Event, Notes, caller, path};
-use shared::names::{AuthId, ClientOwners, Owner, SeedRef, WriteId};
+use shared::names::{AuthId, ClientOwners, Owner, WriteId};
 use shared::otp::{OfferKind, Seed};
 use shared::policy::Policy;
 use shared::ports::{AuthStore, DeviceStore, SeedStore};
@@ -124,16 +125,9 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
             return Err(Failure::new(Code::AuthSuperseded, "superseded"));
         }
         if device.sealed != auth.device.sealed {
-            return Ok(self.seeds.get(&auth.key, &device).await?);
+            return self.seeds.get(&auth.key, &device).await.map_err(unavailable);
         }
-        let failure = Failure::from(error);
-        Err(match auth.device.seed_ref {
-            SeedRef::Sealed(_) => failure,
-            SeedRef::Secret(_) => Failure {
-                reason: "seed_unavailable",
-                ..failure
-            },
-        })
+        Err(unavailable(error))
     }
 }
 
@@ -169,6 +163,14 @@ impl<A: AuthStore, D: DeviceStore, S: SeedStore, C: Clock, R: Random, L: Request
                 Err(failure)
             }
         }
+    }
+}
+
+/// Of its own reason, whatever the cause: it has its own alarm.
+fn unavailable(error: StoreError) -> Failure {
+    Failure {
+        reason: "seed_unavailable",
+        ..Failure::from(error)
     }
 }
 

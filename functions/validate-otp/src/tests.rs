@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use shared::config;
 use shared::device::Status;
-use shared::names::{DeviceKey, DeviceName, Owner, SealedId, UserName};
+use shared::names::{DeviceKey, DeviceName, Owner, SealedId, SeedRef, UserName};
 use shared::otp::{OtpParameters, Step};
 use shared::sealed::SealedSeed;
 use shared::telemetry::Level;
@@ -616,7 +616,10 @@ async fn a_snapshot_whose_blob_does_not_open_is_followed_by_what_the_device_has_
     world.seeds.lose(&old);
     let answer = world.otp(id, &world.code(0)).await?;
     assert!(answer.is(503, "SERVICE_UNAVAILABLE"), "{answer:?}");
-    assert_eq!(world.log.lines().pop().map(|line| line.reason), Some("store_corrupt"));
+    assert_eq!(
+        world.log.lines().pop().map(|line| line.reason),
+        Some("seed_unavailable")
+    );
     assert_eq!(world.device()?.total_failures, 0, "no verdict");
 
     let SeedRef::Sealed(seed) = world.device()?.seed_ref else {
@@ -653,7 +656,10 @@ async fn a_sealed_seed_of_another_device_or_another_id_gives_no_verdict() -> Out
         })?;
         let answer = world.otp(world.start(number)?, &world.code(0)).await?;
         assert!(answer.is(503, "SERVICE_UNAVAILABLE"), "{answer:?}");
-        assert_eq!(world.log.lines().pop().map(|line| line.reason), Some("store_corrupt"));
+        assert_eq!(
+            world.log.lines().pop().map(|line| line.reason),
+            Some("seed_unavailable")
+        );
     }
     Ok(())
 }

@@ -150,6 +150,11 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 secret.name(),
                 unreadable(error)
             )),
+            (SeedRef::Sealed(_), Err(error @ StoreError::Unavailable { .. })) => Err(format!(
+                "the seed, {}, cannot be opened: {}; nothing is known about it",
+                describe::seed(seed, sealed),
+                unreadable(error)
+            )),
             (SeedRef::Sealed(_), read) => Err(format!(
                 "the seed, {}, cannot be opened: {}; if the key ring does not have that key, restore the key ring; otherwise \
                  register the device with --replace",

@@ -245,6 +245,8 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, W: Delay> Mover<
             },
         };
         for secret in unwanted.into_iter().filter_map(SeedRef::secret) {
+            // As many may be deleted a second as created.
+            self.pace.keep(self.clock, self.delay).await;
             left.extend(discard(self.seeds, secret, Removal::Recoverable).await);
         }
         tried
