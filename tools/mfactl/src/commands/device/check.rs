@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::device::DeviceRecord;
+use shared::error::StoreError;
 use shared::names::{DeviceKey, SeedRef};
 use shared::otp::Seed;
 use shared::ports::operator::{DeviceInventory, SeedInventory};
