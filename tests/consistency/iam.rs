@@ -303,7 +303,7 @@ fn whoever_deploys_may_create_everything_in_the_template() -> Outcome {
     for (name, resource) in resources {
         let needed = match resource["Type"].as_str() {
             Some("AWS::SecretsManager::Secret") => (name.as_str(), "secretsmanager:CreateSecret"),
-            Some("AWS::SecretsManager::ResourcePolicy") => ("KeyRing", "secretsmanager:PutResourcePolicy"),
+            Some("AWS::SecretsManager::ResourcePolicy") => ("KeyRing", "secretsmanager:*ResourcePolicy"),
             _ => continue,
         };
         let granted = policy(&policies, "deployer")?.statements.iter().any(|statement| {
