@@ -1,14 +1,12 @@
 //! Devices in `DynamoDB`: one item each, every change a conditional write on version and seed.
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 
 use super::attributes::{Item, number, text};
 use super::conditional::{Outcome, unavailable};
 use super::items::{
-    self, ACTIVATE_BY, LAST_USED_AT, PENDING_SEALED, PENDING_SEED_REF, PENDING_UNTIL, SEALED, SEED_REF,
+    self, ACTIVATE_BY, LAST_USED_AT, PENDING_SEALED, PENDING_SEED_REF, PENDING_UNTIL, SEALED, SEED_REF, VERSION,
 };
 use crate::clock::Timestamp;
 use crate::device::{Device, Status};
@@ -16,10 +14,16 @@ use crate::error::StoreError;
 use crate::names::{ClientId, DeviceKey, DeviceName, SeedRef, UserName};
 use crate::ports::{DeviceStore, Written};
 
-/// What every write needs: the state that was read, by its version and its seed.
-pub(super) const IF_HELD: &str = "#version = :heldVersion AND #seedRef = :heldSeedRef";
-/// And what a new seed needs: that it is the pending one.
-const IF_HELD_AND_PENDING: &str = "#version = :heldVersion AND #seedRef = :heldSeedRef AND #pendingSeedRef = :seedRef";
+/// What a write needs: that an attribute has this value, or that there is none.
+pub(super) type Condition = (&'static str, Option<AttributeValue>);
+
+/// What every write of a state needs: the state that was read, by its version and its seed.
+pub(super) fn if_held(held: &Device) -> [Condition; 2] {
+    [
+        (VERSION, Some(number(held.version))),
+        (SEED_REF, Some(text(held.seed_ref.to_string()))),
+    ]
+}
 
 /// The table of devices.
 #[derive(Debug, Clone)]
@@ -68,31 +72,31 @@ impl DynamoDevices {
 }
 
 impl DynamoDevices {
-    /// Sets, moves (from one name to another) and removes attributes of a device that still has the version and the seed of
-    /// `held`.
-    pub(super) async fn update_held(
+    /// Sets, moves (from one name to another) and removes attributes of a device that meets the conditions, at least one.
+    pub(super) async fn update_if(
         &self,
         key: &DeviceKey,
-        held: &Device,
-        condition: &str,
-        set: Item,
+        conditions: impl IntoIterator<Item = Condition> + Send,
+        set: impl IntoIterator<Item = (String, AttributeValue)> + Send,
         moved: Option<(&str, &str)>,
         removed: &[&str],
-    ) -> Result<UpdateItemOutput, SdkError<UpdateItemError>> {
+    ) -> Result<Outcome, StoreError> {
         let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
-        let mut update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key(pk, pk_value)
-            .key(sk, sk_value)
-            .condition_expression(condition)
-            .expression_attribute_names("#seedRef", SEED_REF)
-            .expression_attribute_values(":heldVersion", number(held.version))
-            .expression_attribute_values(":heldSeedRef", text(held.seed_ref.to_string()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let update = self.client.update_item().table_name(&self.table);
+        let mut update = update.key(pk, pk_value).key(sk, sk_value);
         // Several attribute names are reserved words, so all go by placeholders: `#version = :version`.
-        let mut assignments = Vec::with_capacity(set.len());
+        let mut needed = Vec::new();
+        for (name, value) in conditions {
+            update = update.expression_attribute_names(format!("#{name}"), name);
+            needed.push(match value {
+                None => format!("attribute_not_exists(#{name})"),
+                Some(value) => {
+                    update = update.expression_attribute_values(format!(":held_{name}"), value);
+                    format!("#{name} = :held_{name}")
+                }
+            });
+        }
+        let mut assignments = Vec::new();
         for (name, value) in set {
             assignments.push(format!("#{name} = :{name}"));
             update = update
@@ -110,7 +114,12 @@ impl DynamoDevices {
             expression.push_str(name);
             update = update.expression_attribute_names(format!("#{name}"), name);
         }
-        update.update_expression(expression).send().await
+        let update = update
+            .update_expression(expression)
+            .condition_expression(needed.join(" AND "))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send();
+        Outcome::new("UpdateItem devices", update.await)
     }
 }
 
@@ -155,11 +164,10 @@ impl DeviceStore for DynamoDevices {
                 (SeedRef::Secret(_), SeedRef::Secret(_)) => {}
             }
         }
-        let condition = if swaps { IF_HELD_AND_PENDING } else { IF_HELD };
-        let written = self
-            .update_held(key, held, condition, attributes, moved, &removed)
-            .await;
-        match Outcome::new("UpdateItem devices", written)? {
+        // A new seed must be the pending one too.
+        let pending = swaps.then(|| (PENDING_SEED_REF, Some(text(new.seed_ref.to_string()))));
+        let conditions = if_held(held).into_iter().chain(pending);
+        match self.update_if(key, conditions, attributes, moved, &removed).await? {
             Outcome::Refused(Some(stored))
                 if swaps
                     && names_seed(&stored, SEED_REF, &held.seed_ref)

@@ -192,7 +192,8 @@ pub(super) fn device(device: &Device) -> Item {
     attributes
 }
 
-fn sealed(name: &str, seed: Option<&SealedSeed>) -> Option<(String, AttributeValue)> {
+/// A sealed seed under this name, if there is one.
+pub(super) fn sealed(name: &str, seed: Option<&SealedSeed>) -> Option<(String, AttributeValue)> {
     seed.map(|seed| (name.to_owned(), blob(seed)))
 }
 

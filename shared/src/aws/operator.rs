@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::ReturnValue;
 use aws_sdk_secretsmanager::operation::describe_secret::{DescribeSecretError, DescribeSecretOutput};
 use aws_sdk_secretsmanager::primitives::DateTime;
 use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, SecretListEntry};
 
-use super::attributes::{number, text};
+use super::attributes::{item, number, text};
 use super::conditional::{Outcome, unavailable};
-use super::devices::{DynamoDevices, names_seed};
+use super::devices::{DynamoDevices, if_held, names_seed};
 use super::items::{self, PENDING_SEALED, PENDING_SEED_REF, PENDING_UNTIL, PK, SEALED, SEED_REF, VERSION};
 use super::registry::{device_page, start_key};
 use super::seeds::{self, SecretsManagerSeeds, corrupt};
@@ -76,12 +76,10 @@ impl DeviceInventory for DynamoDevices {
             (SEALED, held.device.sealed.as_ref().map(items::blob)),
             (PENDING_SEALED, held.pending_sealed().map(items::blob)),
         ];
-        let own = new.device.sealed.as_ref().map(|sealed| (SEALED, items::blob(sealed)));
-        let pending = new.pending_sealed().map(|sealed| (PENDING_SEALED, items::blob(sealed)));
-        let stored = match self
-            .update_if(&held.key, conditions, own.into_iter().chain(pending), &[])
-            .await?
-        {
+        let own = items::sealed(SEALED, new.device.sealed.as_ref());
+        let pending = items::sealed(PENDING_SEALED, new.pending_sealed());
+        let set = own.into_iter().chain(pending);
+        let stored = match self.update_if(&held.key, conditions, set, None, &[]).await? {
             Outcome::Done => return Ok(Written::Yes),
             Outcome::Refused(None) => return Ok(Written::No(None)),
             Outcome::Refused(Some(stored)) => items::read_record(&stored)?,
@@ -97,69 +95,21 @@ impl DeviceInventory for DynamoDevices {
 
     async fn move_seed(&self, held: &DeviceRecord, new: &StoredSeed) -> Result<Written, StoreError> {
         let pending = held.pending.as_ref().map(|pending| text(pending.seed_ref.to_string()));
-        let conditions = [
-            (VERSION, Some(number(held.device.version))),
-            (SEED_REF, Some(text(held.device.seed_ref.to_string()))),
-            (PENDING_SEED_REF, pending),
-        ];
-        let mut set = vec![
+        let conditions = if_held(&held.device).into_iter().chain([(PENDING_SEED_REF, pending)]);
+        let mut set = item([
             (VERSION, number(held.device.version.saturating_add(1))),
             (SEED_REF, text(new.seed_ref.to_string())),
-        ];
+        ]);
+        set.extend(items::sealed(SEALED, new.sealed.as_ref()));
         let mut removed = vec![PENDING_SEED_REF, PENDING_UNTIL, PENDING_SEALED];
-        match &new.sealed {
-            Some(sealed) => set.push((SEALED, items::blob(sealed))),
-            None => removed.push(SEALED),
+        if new.sealed.is_none() {
+            removed.push(SEALED);
         }
-        match self.update_if(&held.key, conditions, set, &removed).await? {
+        match self.update_if(&held.key, conditions, set, None, &removed).await? {
             // A seed's name is random: that the device has it can only be this call's own repeated write.
             Outcome::Refused(Some(stored)) if names_seed(&stored, SEED_REF, &new.seed_ref) => Ok(Written::Yes),
             outcome => outcome.written(),
         }
-    }
-}
-
-impl DynamoDevices {
-    /// Sets and removes attributes of a device if some have these values, at least one, or are absent.
-    async fn update_if(
-        &self,
-        key: &DeviceKey,
-        held: impl IntoIterator<Item = (&str, Option<AttributeValue>)> + Send,
-        set: impl IntoIterator<Item = (&str, AttributeValue)> + Send,
-        removed: &[&str],
-    ) -> Result<Outcome, StoreError> {
-        let [(pk, pk_value), (sk, sk_value)] = items::device_key(key);
-        let update = self.client.update_item().table_name(&self.table);
-        let mut update = update.key(pk, pk_value).key(sk, sk_value);
-        let (mut conditions, mut assignments) = (Vec::new(), Vec::new());
-        for (name, value) in held {
-            update = update.expression_attribute_names(format!("#{name}"), name);
-            conditions.push(match value {
-                None => format!("attribute_not_exists(#{name})"),
-                Some(value) => {
-                    update = update.expression_attribute_values(format!(":held_{name}"), value);
-                    format!("#{name} = :held_{name}")
-                }
-            });
-        }
-        for (name, value) in set {
-            update = update
-                .expression_attribute_names(format!("#{name}"), name)
-                .expression_attribute_values(format!(":{name}"), value);
-            assignments.push(format!("#{name} = :{name}"));
-        }
-        let mut expression = format!("SET {}", assignments.join(", "));
-        for (position, name) in removed.iter().enumerate() {
-            expression.push_str(if position == 0 { " REMOVE #" } else { ", #" });
-            expression.push_str(name);
-            update = update.expression_attribute_names(format!("#{name}"), *name);
-        }
-        let update = update
-            .update_expression(expression)
-            .condition_expression(conditions.join(" AND "))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send();
-        Outcome::new("UpdateItem devices", update.await)
     }
 }
 

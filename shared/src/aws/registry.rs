@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::attributes::{Item, corrupt, number, text};
 use super::auths::DynamoAuths;
 use super::conditional::{Outcome, unavailable};
-use super::devices::{DynamoDevices, IF_HELD, names_seed};
+use super::devices::{DynamoDevices, if_held, names_seed};
 use super::items::{
     self, ACTIVATE_BY, PENDING_SEALED, PENDING_SEED_REF, PENDING_UNTIL, PK, SEALED, SEED_REF, STATUS, VERSION,
 };
@@ -117,8 +117,7 @@ impl DeviceRegistry for DynamoDevices {
         if new.sealed.is_none() {
             removed.push(SEALED);
         }
-        let written = self.update_held(key, held, IF_HELD, attributes, None, &removed).await;
-        match Outcome::new("UpdateItem devices", written)? {
+        match self.update_if(key, if_held(held), attributes, None, &removed).await? {
             // A seed's name is random: that the device has it can only be this call's own repeated write.
             Outcome::Refused(Some(stored)) if names_seed(&stored, SEED_REF, &new.seed_ref) => Ok(Written::Yes),
             outcome => outcome.written(),
@@ -166,8 +165,7 @@ impl DeviceRegistry for DynamoDevices {
         } else {
             &[]
         };
-        let written = self.update_held(key, held, IF_HELD, set, None, removed).await;
-        let stored = match Outcome::new("UpdateItem devices", written)? {
+        let stored = match self.update_if(key, if_held(held), set, None, removed).await? {
             Outcome::Done => return Ok(Written::Yes),
             Outcome::Refused(None) => return Ok(Written::No(None)),
             Outcome::Refused(Some(stored)) => stored,
@@ -190,11 +188,11 @@ impl DeviceRegistry for DynamoDevices {
             .table_name(&self.table)
             .key(pk, pk_value)
             .key(sk, sk_value)
-            .condition_expression(IF_HELD)
+            .condition_expression("#version = :version AND #seedRef = :seedRef")
             .expression_attribute_names("#version", VERSION)
             .expression_attribute_names("#seedRef", SEED_REF)
-            .expression_attribute_values(":heldVersion", number(held.version))
-            .expression_attribute_values(":heldSeedRef", text(held.seed_ref.to_string()))
+            .expression_attribute_values(":version", number(held.version))
+            .expression_attribute_values(":seedRef", text(held.seed_ref.to_string()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send();
         Outcome::new("DeleteItem devices", delete.await)?.written()
