@@ -341,14 +341,13 @@ pub fn client_owners(source: &impl Source) -> Result<ClientOwners, ConfigError> 
 /// [`ConfigError`].
 #[cfg(feature = "registry")]
 pub fn seed_storage(source: &impl Source) -> Result<SeedStorage, ConfigError> {
-    let storage = optional(source, SEED_STORAGE).map(|raw| SeedStorage::parse(&raw).ok_or(()));
-    storage
-        .transpose()
-        .map(Option::unwrap_or_default)
-        .map_err(|()| ConfigError::Invalid {
-            name: SEED_STORAGE,
-            expected: "secrets or sealed",
-        })
+    let Some(raw) = optional(source, SEED_STORAGE) else {
+        return Ok(SeedStorage::default());
+    };
+    SeedStorage::parse(&raw).ok_or(ConfigError::Invalid {
+        name: SEED_STORAGE,
+        expected: "secrets or sealed",
+    })
 }
 
 /// Tags of new seeds; also read by the operator's tool.

@@ -3,6 +3,7 @@
 //! No verdict depends on it. Sealing and opening are in `aws::sealing`.
 
 use std::fmt;
+use std::time::Duration;
 
 #[cfg(feature = "operator")]
 use uuid::Uuid;
@@ -58,6 +59,13 @@ impl fmt::Debug for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyId({self})")
     }
+}
+
+/// How long a function keeps the key ring in memory, by how long it keeps seeds. Zero does not apply to the ring.
+#[must_use]
+pub const fn time_in_memory(seeds_for: Duration) -> Duration {
+    const DEFAULT: Duration = Duration::from_mins(5);
+    if seeds_for.is_zero() { DEFAULT } else { seeds_for }
 }
 
 /// A seed as it lies beside its device: a byte for the format, the id of the key (4 bytes), a nonce (12 bytes), then the

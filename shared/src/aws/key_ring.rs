@@ -7,24 +7,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::sealing::KeyRing;
-use super::seeds::{corrupt, unavailable};
+use super::seeds::{STORE, corrupt, unavailable};
 use crate::clock::{Clock, Timestamp};
 use crate::error::StoreError;
-use crate::sealed::KeyId;
+use crate::sealed::{KeyId, time_in_memory};
 
-/// How long a ring is kept where seeds are not.
-const DEFAULT_KEEP: Duration = Duration::from_mins(5);
 /// How much longer an old ring serves if it cannot be read again.
 const GRACE: Duration = Duration::from_hours(1);
 /// Between two reads that an unknown key, or a failure before, asks for.
 const BETWEEN_READS: Duration = Duration::from_secs(10);
 /// How long a request waits for a newer ring when it has an old one: what is left of its deadline is enough for the rest.
 const WAIT_FOR_NEWER: Duration = Duration::from_millis(700);
+
+const READ: &str = "GetSecretValue key ring";
 
 #[derive(Debug)]
 struct Held {
@@ -48,10 +49,10 @@ struct KeyRingCache {
 }
 
 impl KeyRingCache {
-    /// With the time that seeds may stay in memory; zero does not apply to the ring.
+    /// With the time that seeds may stay in memory.
     fn new(seeds_for: Duration) -> Self {
         Self {
-            keep_for: if seeds_for.is_zero() { DEFAULT_KEEP } else { seeds_for },
+            keep_for: time_in_memory(seeds_for),
             state: Mutex::default(),
         }
     }
@@ -122,6 +123,13 @@ impl<C: Clock> CachedKeyRing<C> {
         &self.secret
     }
 
+    /// Reads the secret.
+    pub(super) async fn fetch(&self) -> Result<GetSecretValueOutput, StoreError> {
+        // Boxed, since it is rarely made: the SDK's futures are tens of kilobytes.
+        let read = Box::pin(self.client.get_secret_value().secret_id(&self.secret).send()).await;
+        read.map_err(|error| unavailable(READ, &error))
+    }
+
     /// The ring as it was not long ago.
     pub(super) async fn newest(&self) -> Result<Arc<KeyRing>, StoreError> {
         self.ring(|_| true).await
@@ -138,23 +146,25 @@ impl<C: Clock> CachedKeyRing<C> {
     }
 
     async fn read(&self, has_old: bool) -> Result<KeyRing, StoreError> {
-        // Boxed, since it is rarely made: the SDK's futures are tens of kilobytes.
-        let read = Box::pin(self.client.get_secret_value().secret_id(&self.secret).send());
         let found = if has_old {
-            timeout(WAIT_FOR_NEWER, read)
+            timeout(WAIT_FOR_NEWER, self.fetch())
                 .await
                 .map_err(|elapsed| StoreError::Unavailable {
-                    store: "secretsmanager",
-                    operation: "GetSecretValue key ring",
+                    store: STORE,
+                    operation: READ,
                     source: Box::new(elapsed),
                 })?
         } else {
-            read.await
+            self.fetch().await
         };
-        let found = found.map_err(|error| unavailable("GetSecretValue key ring", &error))?;
-        let text = found.secret_string.map(Zeroizing::new);
-        KeyRing::parse(&text.ok_or(corrupt("a key ring without text"))?)
+        KeyRing::parse(&text_of(found?.secret_string)?)
     }
+}
+
+/// The text of the ring's secret.
+pub(super) fn text_of(secret_string: Option<String>) -> Result<Zeroizing<String>, StoreError> {
+    let text = secret_string.map(Zeroizing::new);
+    text.ok_or(corrupt("a key ring without text"))
 }
 
 #[cfg(test)]
@@ -200,7 +210,7 @@ mod tests {
                 self.stored.get().map_or(Err(corrupt("an injected fault")), ring)
             };
             let got = self.cache.get_or_read(|| now, suits, read).await;
-            (got.ok().map(|ring| ring.key_ids().count()), self.reads.take())
+            (got.ok().map(|ring| 1 + ring.previous().count()), self.reads.take())
         }
 
         async fn newest(&self, now: Timestamp) -> (Option<usize>, u32) {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use aws_sdk_secretsmanager::operation::update_secret_version_stage::builders::UpdateSecretVersionStageFluentBuilder;
 use zeroize::Zeroizing;
 
+use super::key_ring::text_of;
 use super::operator::whole_seconds;
 use super::sealing::{self, KeyRing};
 use super::seeds::{SecretsManagerSeeds, corrupt, unavailable};
@@ -31,19 +32,12 @@ fn has_label(labels: &Labels, version: &str, label: &str) -> bool {
 
 impl<C: Clock> SecretsManagerSeeds<C> {
     async fn ring_and_text(&self) -> Result<(KeyRingSummary, Zeroizing<String>), StoreError> {
-        let read = self
-            .client
-            .get_secret_value()
-            .secret_id(self.key_ring()?.secret())
-            .send();
-        let found = read.await;
-        let found = found.map_err(|error| unavailable("GetSecretValue key ring", &error))?;
-        let text = found.secret_string.map(Zeroizing::new);
-        let text = text.ok_or(corrupt("a key ring without text"))?;
+        let found = self.key_ring()?.fetch().await?;
+        let text = text_of(found.secret_string)?;
         let ring = KeyRing::parse(&text)?;
         let summary = KeyRingSummary {
             current: ring.current(),
-            previous: ring.previous().to_vec(),
+            previous: ring.previous().collect(),
             version: found.version_id.ok_or(corrupt("a key ring without a version id"))?,
             created_at: whole_seconds(found.created_date.as_ref()).ok_or(corrupt("a key ring without a date"))?,
         };
@@ -90,8 +84,7 @@ impl<C: Clock> KeyRingStore for SecretsManagerSeeds<C> {
         }
         // Those of rotations that were cut short, or can only fail when this one has succeeded.
         let mut labels = self.ring_labels().await?;
-        let text = sealing::with_new_key(&text, new.characters())?;
-        let key = KeyRing::parse(&text)?.current();
+        let (text, key) = sealing::with_new_key(&text, new.characters())?;
         let (version, label) = (new.version(), format!("{LABEL}{}", new.version()));
         let put = self
             .client

@@ -4,8 +4,6 @@
 //! A key's id is derived from the key itself, so a ring that was made anew, restored or merged never confuses keys. Every key
 //! stays in the ring: backups and slow writers still need it.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
 use serde::{Deserialize, Serialize};
@@ -39,10 +37,10 @@ struct RingText {
 
 /// The derived keys of a ring.
 pub struct KeyRing {
-    keys: BTreeMap<KeyId, RandomizedNonceKey>,
-    current: KeyId,
-    #[cfg(feature = "operator")]
-    previous: Vec<KeyId>,
+    /// The one that seals.
+    current: (KeyId, RandomizedNonceKey),
+    /// The others, the newest first.
+    previous: Vec<(KeyId, RandomizedNonceKey)>,
 }
 
 impl KeyRing {
@@ -55,48 +53,40 @@ impl KeyRing {
         if text.format != FORMAT {
             return Err(corrupt("a key ring of another format"));
         }
-        let (current, key) = derive(&text.current)?;
-        let mut keys = BTreeMap::from([(current, key)]);
-        #[cfg(feature = "operator")]
-        let mut order = Vec::new();
+        let mut ring = Self {
+            current: derive(&text.current)?,
+            previous: Vec::with_capacity(text.previous.len()),
+        };
         for previous in &text.previous {
-            let (id, key) = derive(previous)?;
-            #[cfg(feature = "operator")]
-            order.push(id);
-            if keys.insert(id, key).is_some() {
+            let key = derive(previous)?;
+            if ring.has(key.0) {
                 return Err(corrupt("a key ring with two keys of one id"));
             }
+            ring.previous.push(key);
         }
-        Ok(Self {
-            keys,
-            current,
-            #[cfg(feature = "operator")]
-            previous: order,
-        })
+        Ok(ring)
     }
 
-    /// The other keys, the newest first.
-    #[cfg(feature = "operator")]
-    #[must_use]
-    pub fn previous(&self) -> &[KeyId] {
-        &self.previous
+    fn key(&self, id: KeyId) -> Option<&RandomizedNonceKey> {
+        let mut keys = [&self.current].into_iter().chain(&self.previous);
+        keys.find(|(own, _)| *own == id).map(|(_, key)| key)
     }
 
     /// The key that seals.
     #[must_use]
     pub const fn current(&self) -> KeyId {
-        self.current
+        self.current.0
     }
 
-    /// Every key, in the order of their ids.
-    pub fn key_ids(&self) -> impl Iterator<Item = KeyId> {
-        self.keys.keys().copied()
+    /// The other keys, the newest first.
+    pub fn previous(&self) -> impl Iterator<Item = KeyId> {
+        self.previous.iter().map(|(id, _)| *id)
     }
 
     /// Whether it has a key.
     #[must_use]
     pub fn has(&self, id: KeyId) -> bool {
-        self.keys.contains_key(&id)
+        self.key(id).is_some()
     }
 
     /// Seals a seed for a device, under the current key and with a new nonce.
@@ -105,12 +95,12 @@ impl KeyRing {
     /// [`StoreError::Corrupt`] if the library refuses, which does not happen.
     pub fn seal(&self, device: &DeviceKey, id: SealedId, seed: &Seed) -> Result<SealedSeed, StoreError> {
         const REFUSED: StoreError = corrupt("a seed that cannot be sealed");
-        let key = self.keys.get(&self.current).ok_or(REFUSED)?;
+        let (key_id, key) = &self.current;
         let mut text = plaintext(seed);
         let aad = Aad::from(binding(device, id));
         let (nonce, tag) = key.seal_in_place_separate_tag(aad, &mut text).map_err(|_| REFUSED)?;
         let mut sealed = vec![SealedSeed::FORMAT];
-        sealed.extend_from_slice(&self.current.0);
+        sealed.extend_from_slice(&key_id.0);
         sealed.extend_from_slice(nonce.as_ref());
         sealed.extend_from_slice(&text);
         sealed.extend_from_slice(tag.as_ref());
@@ -126,8 +116,7 @@ impl KeyRing {
             .key_and_rest()
             .ok_or(unreadable("a sealed seed of another format"))?;
         let key = self
-            .keys
-            .get(&key_id)
+            .key(key_id)
             .ok_or(unreadable("a seed sealed under a key that the key ring does not have"))?;
         let open = || {
             let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>()?;
@@ -143,20 +132,20 @@ impl KeyRing {
 /// Not its keys.
 impl std::fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys: Vec<KeyId> = [self.current()].into_iter().chain(self.previous()).collect();
         f.debug_struct("KeyRing")
-            .field("keys", &self.keys.keys())
-            .field("current", &self.current)
+            .field("keys", &keys)
+            .field("current", &self.current())
             .finish_non_exhaustive()
     }
 }
 
-/// The text of a ring with another key that seals. The one that sealed before stays in it.
+/// The text of a ring with another key that seals, and that key's id. The one that sealed before stays in it.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] if the text is not a ring, or the new one would not be.
 #[cfg(feature = "operator")]
-pub(super) fn with_new_key(text: &str, characters: &str) -> Result<Zeroizing<String>, StoreError> {
-    KeyRing::parse(text)?;
+pub(super) fn with_new_key(text: &str, characters: &str) -> Result<(Zeroizing<String>, KeyId), StoreError> {
     let mut ring: RingText = serde_json::from_str(text).map_err(|_| corrupt("a key ring that is none"))?;
     let former = std::mem::replace(&mut ring.current, characters.to_owned());
     ring.previous.insert(0, former);
@@ -165,8 +154,8 @@ pub(super) fn with_new_key(text: &str, characters: &str) -> Result<Zeroizing<Str
     serde_json::to_writer(&mut *written, &ring).map_err(|_| corrupt("a key ring that cannot be written"))?;
     let written = String::from_utf8(std::mem::take(&mut *written)).map(Zeroizing::new);
     let written = written.map_err(|_| corrupt("a key ring that cannot be written"))?;
-    KeyRing::parse(&written)?;
-    Ok(written)
+    let key = KeyRing::parse(&written)?.current();
+    Ok((written, key))
 }
 
 const fn unreadable(what: &'static str) -> StoreError {

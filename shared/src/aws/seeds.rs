@@ -29,7 +29,7 @@ use crate::sealed::SealedSeed;
 #[cfg(feature = "registry")]
 use crate::sealed::SeedStorage;
 
-const STORE: &str = "secretsmanager";
+pub(super) const STORE: &str = "secretsmanager";
 /// The most seeds kept in memory; some 300 bytes each.
 const MOST_CACHED: usize = 1_000;
 

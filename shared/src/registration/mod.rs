@@ -54,7 +54,8 @@ pub enum KeptBecause {
 
 /// Whether a conditional write that was never answered would still take effect on what is stored now. `held` is what it
 /// was made on; `None` if it was to create the device.
-fn may_still_take_effect(held: Option<&Device>, stored: Option<&DeviceRecord>) -> bool {
+#[must_use]
+pub fn may_still_take_effect(held: Option<&Device>, stored: Option<&DeviceRecord>) -> bool {
     match (held, stored) {
         (None, None) => true,
         (Some(held), Some(stored)) => stored.device.version == held.version && stored.device.seed_ref == held.seed_ref,

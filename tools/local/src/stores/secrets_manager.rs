@@ -16,6 +16,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use data_encoding::HEXLOWER;
 use serde_json::Value;
+use shared::random::SystemRandom;
+use shared::sealed::NewKey;
 use winterbaume_core::{MockRequest, MockService as _, StatefulService as _, default_account_id};
 use winterbaume_secretsmanager::views::SecretView;
 use winterbaume_secretsmanager::{SecretsManagerService, SecretsmanagerStateView};
@@ -27,7 +29,6 @@ use crate::cognito::exception::respond;
 // The emulator takes the region from the host's name, and loopback has none: its default is this one.
 use crate::cognito::identity::REGION;
 use crate::files::DataDir;
-use crate::random;
 
 /// How the names of files begin, before the hash of the secret's name.
 const FILE: &str = "secret-";
@@ -50,17 +51,11 @@ pub const KEY_RING: &str = "mfa-key-ring";
 
 /// Makes the key ring as the template does: one key of 64 letters and digits. The one of an earlier start stays.
 pub(super) async fn create_key_ring(client: &Client) -> Result<()> {
-    // Of 256 values 62 times 4 are used, so that every character is equally likely.
-    const CHARACTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    let mut key = Zeroizing::new(String::with_capacity(64));
-    while key.len() < 64 {
-        let drawn = random::bytes::<64>()?;
-        let fair = drawn.iter().filter(|byte| **byte < 248);
-        let letters = fair.filter_map(|byte| CHARACTERS.get(usize::from(byte % 62)));
-        let missing = 64 - key.len();
-        key.extend(letters.take(missing).map(|letter| char::from(*letter)));
-    }
-    let text = Zeroizing::new(format!("{{\"format\":1,\"previous\":[],\"current\":\"{}\"}}", *key));
+    let key = NewKey::generate(&SystemRandom)?;
+    let text = Zeroizing::new(format!(
+        "{{\"format\":1,\"previous\":[],\"current\":\"{}\"}}",
+        key.characters()
+    ));
     let created = client
         .create_secret()
         .name(KEY_RING)
