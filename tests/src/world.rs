@@ -559,6 +559,17 @@ impl World {
             .await
     }
 
+    /// The tags of all secrets, in the order of their keys.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn tags(&self) -> Result<BTreeMap<String, String>> {
+        let listed = self.store_clients().secrets_manager.list_secrets().send().await?;
+        let tags = listed.secret_list().iter().flat_map(|secret| secret.tags().iter());
+        let tags = tags.map(|tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned())));
+        tags.collect::<Option<_>>().context("a tag without a key or a value")
+    }
+
     /// A well-formed authId that was never issued.
     #[must_use]
     pub fn unknown_auth_id(&self) -> String {

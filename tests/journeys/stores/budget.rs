@@ -56,7 +56,7 @@ async fn every_kind_of_attempt_makes_the_calls_of_the_budget_and_no_more() -> Ou
 
 /// The size that `DynamoDB` charges for: names and values in UTF-8; numbers two digits a byte, and one byte; lists and maps
 /// three bytes, and one for each element.
-pub(super) fn size(value: &AttributeValue) -> usize {
+fn size(value: &AttributeValue) -> usize {
     match value {
         AttributeValue::S(text) => text.len(),
         AttributeValue::N(digits) => digits.trim_end_matches('0').len().div_ceil(2) + 1,
@@ -70,6 +70,11 @@ pub(super) fn size(value: &AttributeValue) -> usize {
         }
         _ => 1,
     }
+}
+
+/// The size of an item.
+pub(super) fn item_size<'a>(item: impl IntoIterator<Item = (&'a String, &'a AttributeValue)>) -> usize {
+    item.into_iter().map(|(name, value)| name.len() + size(value)).sum()
 }
 
 #[tokio::test]
@@ -108,7 +113,7 @@ async fn both_items_cost_one_write_unit_with_three_recent_successes_and_names_of
             get = get.key(name, text(value));
         }
         let item = get.send().await?.item.context("no item")?;
-        let bytes = item.iter().map(|(name, value)| name.len() + size(value)).sum::<usize>();
+        let bytes = item_size(&item);
         assert!(bytes <= ONE_WRITE_UNIT, "{table}: {bytes} bytes");
         let put = client.put_item().table_name(table).set_item(Some(item));
         let put = put

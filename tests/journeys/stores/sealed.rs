@@ -27,7 +27,7 @@ use shared::telemetry::StdoutLog;
 use shared::testing::events::Event;
 use validate_otp::ValidateOtp;
 
-use super::budget::{ONE_WRITE_UNIT, size};
+use super::budget::{ONE_WRITE_UNIT, item_size};
 
 async fn sealed_world() -> Result<World> {
     let settings = BTreeMap::from([(config::SEED_STORAGE.to_owned(), "sealed".to_owned())]);
@@ -291,7 +291,7 @@ async fn a_pending_sealed_seed_fits_into_one_write_unit_too() -> Outcome {
     let auth = get.key("pk", AttributeValue::S(auth_id)).send().await?.item;
     let auth: BTreeMap<_, _> = auth.context("no auth")?.into_iter().collect();
     for (what, item) in [("device", world.item_of(&key).await?), ("auth", auth)] {
-        let bytes = item.iter().map(|(name, value)| name.len() + size(value)).sum::<usize>();
+        let bytes = item_size(&item);
         assert!((600..=ONE_WRITE_UNIT).contains(&bytes), "{what}: {bytes} bytes");
     }
     world.end().await;

@@ -92,19 +92,8 @@ async fn a_new_seed_has_the_tags_that_were_given() -> Outcome {
     let command = ["register", "--replace", "--no-activate", "--seed-tags", "team=identity"];
     let (code, notes) = run(&settings, world.client().as_str(), &command, "")?;
     assert_eq!(code, Some(0), "{notes}");
-    let secrets = world
-        .stack
-        .stores()
-        .clients()
-        .secrets_manager
-        .list_secrets()
-        .send()
-        .await?;
-    let secrets = secrets.secret_list().iter();
-    let tags: Vec<_> = secrets
-        .flat_map(|secret| secret.tags().iter().map(|tag| (tag.key(), tag.value())))
-        .collect();
-    assert_eq!(tags, [(Some("team"), Some("identity"))]);
+    let expected = [("team".to_owned(), "identity".to_owned())];
+    assert_eq!(world.tags().await?, expected.into());
     world.end().await;
     Ok(())
 }

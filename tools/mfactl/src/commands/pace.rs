@@ -11,6 +11,14 @@ const WRITES_PER_SECOND: u32 = 40;
 const LONGEST_TURN: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Pauses, of all callers, before a call that was throttled is made again.
+const BACKOFF_SECONDS: [u64; 6] = [1, 2, 4, 8, 16, 30];
+
+/// How long to pause after each call that was throttled.
+pub(super) fn backoff() -> impl Iterator<Item = Duration> {
+    BACKOFF_SECONDS.into_iter().map(Duration::from_secs)
+}
+
 /// Lets time pass.
 pub trait Delay {
     /// Returns after `duration`.

@@ -10,19 +10,20 @@ use futures_util::stream::{self, StreamExt as _};
 use shared::clock::Clock;
 use shared::device::DeviceRecord;
 use shared::error::StoreError;
+use shared::names::DeviceKey;
 use shared::ports::operator::{DeviceFilter, DeviceInventory};
 
 use super::device::name_unreadable;
-use super::pace::{Delay, Pace};
-use super::text::count;
+use super::pace::{Delay, Pace, backoff};
+use super::text::{count, name_of};
 use crate::terminal::Terminal;
 
 /// Devices that are changed at the same time.
 const PARALLEL: usize = 8;
 /// Consecutive devices that the store may fail; then the devices are not the reason.
 const MOST_FAILURES: usize = 5;
-/// Pauses, of all devices, before a call that was throttled is made again.
-const BACKOFF_SECONDS: [u64; 6] = [1, 2, 4, 8, 16, 30];
+/// How often a device is read again while others write it.
+const MOST_TRIES: usize = 5;
 
 /// What became of a device.
 #[derive(Debug)]
@@ -172,27 +173,62 @@ pub(super) fn require_finished(counts: &Counts) -> Result<()> {
     Ok(())
 }
 
-/// How long to wait after each call that was throttled.
-pub(super) fn backoff() -> impl Iterator<Item = Duration> {
-    BACKOFF_SECONDS.into_iter().map(Duration::from_secs)
+/// What the work on all devices shares.
+#[derive(Debug)]
+pub(super) struct Shared<'a, D, C, W> {
+    pub(super) devices: &'a D,
+    pub(super) clock: &'a C,
+    pub(super) delay: &'a W,
+    pub(super) pace: Pace,
 }
 
-/// Makes a call again as long as the store asks for a slower pace; then all calls pause.
-pub(super) async fn at_pace<T, F: Future<Output = Result<T, StoreError>>>(
-    pace: &Pace,
-    clock: &impl Clock,
-    delay: &impl Delay,
-    call: impl Fn() -> F,
-) -> Result<T, StoreError> {
-    let mut waits = backoff();
-    loop {
-        pace.resume(clock, delay).await;
-        match call().await {
-            Err(error) if error.is_throttled() => match waits.next() {
-                Some(wait) => pace.pause(clock, wait),
-                None => return Err(error),
-            },
-            answer => return answer,
+impl<D: DeviceInventory, C: Clock, W: Delay> Shared<'_, D, C, W> {
+    /// Makes a call again as long as the store asks for a slower pace; then all calls pause.
+    pub(super) async fn call<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        call: impl Fn() -> F,
+    ) -> Result<T, StoreError> {
+        let mut waits = backoff();
+        loop {
+            self.pace.resume(self.clock, self.delay).await;
+            match call().await {
+                Err(error) if error.is_throttled() => match waits.next() {
+                    Some(wait) => self.pace.pause(self.clock, wait),
+                    None => return Err(error),
+                },
+                answer => return answer,
+            }
         }
     }
+
+    pub(super) async fn read_again(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
+        self.call(|| self.devices.record(key)).await
+    }
+
+    /// Tries a device, and again as long as others write it first, which is `None`. Returns how often that was, too.
+    pub(super) async fn until_undisturbed(
+        &self,
+        mut record: DeviceRecord,
+        mut try_device: impl AsyncFnMut(&DeviceRecord) -> Option<Swept>,
+    ) -> (Swept, usize) {
+        for again in 0..MOST_TRIES {
+            if let Some(swept) = try_device(&record).await {
+                return (swept, again);
+            }
+            record = match self.read_again(&record.key).await {
+                Ok(Some(stored)) => stored,
+                Ok(None) => return (Swept::Gone, again + 1),
+                Err(error) => return (failed(&record.key, &error), again + 1),
+            };
+        }
+        let name = name_of(&record.key);
+        let swept = Swept::Failed(format!("the device {name} was changed by others {MOST_TRIES} times"));
+        (swept, MOST_TRIES)
+    }
+}
+
+/// The store failed with a device.
+pub(super) fn failed(key: &DeviceKey, error: &StoreError) -> Swept {
+    let error = shared::error::chain(error);
+    Swept::Failed(format!("the device {}: {error}", name_of(key)))
 }

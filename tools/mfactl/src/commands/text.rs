@@ -1,6 +1,7 @@
 //! Pieces of the texts that commands write: names of devices, numbers of things, tables, shell quotes.
 
 use shared::names::DeviceKey;
+use shared::sealed::KeyId;
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::terminal::{is_hidden, visible};
@@ -15,6 +16,11 @@ pub(super) fn name_of(key: &DeviceKey) -> String {
 pub(super) fn options_for(key: &DeviceKey) -> String {
     let [owner, user, device] = [key.owner.as_str(), key.user.as_str(), key.device.as_str()].map(quoted);
     format!("--owner {owner} --user {user} --device {device}")
+}
+
+/// How a seed is sealed; `None` stands for an unknown format.
+pub(super) fn under(key: Option<KeyId>) -> String {
+    key.map_or("in an unknown format".to_owned(), |key| format!("under key {key}"))
 }
 
 /// A word in single quotes, for a shell. One with hidden characters has their bytes in octal, which a shell that knows `$'…'`

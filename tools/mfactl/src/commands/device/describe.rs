@@ -8,7 +8,7 @@ use shared::otp::OtpParameters;
 use shared::policy::Policy;
 use shared::sealed::SealedSeed;
 
-use crate::commands::text::options_for;
+use crate::commands::text::{options_for, under};
 
 pub(super) fn parameters(parameters: OtpParameters) -> String {
     format!(
@@ -50,7 +50,7 @@ pub(super) fn outlook(device: &Device, now: Timestamp, policy: &Policy) -> Strin
 pub(in crate::commands) fn seed(seed: &SeedRef, sealed: Option<&SealedSeed>) -> String {
     match seed {
         SeedRef::Secret(secret) => secret.name().to_owned(),
-        SeedRef::Sealed(_) => format!("sealed under key {}", key_of(seed, sealed).unwrap_or_default()),
+        SeedRef::Sealed(_) => format!("sealed {}", under(sealed.and_then(SealedSeed::key_id))),
     }
 }
 

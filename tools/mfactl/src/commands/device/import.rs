@@ -21,14 +21,12 @@ use subtle::ConstantTimeEq as _;
 
 use super::admin::{DeviceAdmin, Registrar, Terms, disabled, find};
 use super::describe::check_command;
-use crate::commands::pace::{Delay, Pace};
+use crate::commands::pace::{Delay, Pace, backoff};
 use crate::commands::text::{name_of, options_for};
 use crate::formats::import_file::{self, ImportFile, ImportOptions, Row, RowError};
 use crate::terminal::Terminal;
 use crate::usage::Usage;
 
-/// Pauses, of all rows, before a row that was throttled is tried again.
-const BACKOFF_SECONDS: [u64; 6] = [1, 2, 4, 8, 16, 30];
 /// Consecutive rows that the store may fail; then the rows are not the reason.
 const MOST_FAILURES: usize = 5;
 /// The device is active at once, so nothing waits.
@@ -281,7 +279,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, W: Delay> Rows<'
 
     /// Tries a row until the stores accept it, or fail it for another reason than throttling.
     async fn import_device(&self, key: &DeviceKey, row: &Row, left: &mut Vec<String>) -> Result<RowOutcome> {
-        let mut waits = BACKOFF_SECONDS.into_iter().map(Duration::from_secs);
+        let mut waits = backoff();
         loop {
             self.pace.resume(self.registrar.clock, self.delay).await;
             let error = match self.try_device(key, row, left).await {

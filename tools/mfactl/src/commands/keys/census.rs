@@ -7,7 +7,7 @@ use shared::names::SeedRef;
 use shared::ports::operator::KeyRingSummary;
 use shared::sealed::{KeyId, SealedSeed};
 
-use crate::commands::text::count;
+use crate::commands::text::{count, under};
 
 /// Devices by where their seeds are. One whose new seed waits may count twice.
 #[derive(Debug, Default)]
@@ -41,11 +41,9 @@ impl Census {
     /// In one line.
     pub(in crate::commands) fn text(&self, ring: Option<&KeyRingSummary>) -> String {
         let parts = self.by_key.iter().map(|(key, devices)| {
-            let key = key.map_or("in an unknown format".to_owned(), |key| {
-                let current = ring.is_some_and(|ring| ring.current == key);
-                format!("under key {key}{}", if current { " (current)" } else { "" })
-            });
-            format!(", {} sealed {key}", count(*devices, "device"))
+            let is_current = ring.is_some_and(|ring| Some(ring.current) == *key);
+            let current = if is_current { " (current)" } else { "" };
+            format!(", {} sealed {}{current}", count(*devices, "device"), under(*key))
         });
         let in_secrets = count(self.in_secrets, "device");
         format!("{in_secrets} with a secret{}", parts.collect::<String>())

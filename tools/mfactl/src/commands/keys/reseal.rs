@@ -10,21 +10,17 @@ use shared::names::SeedRef;
 use shared::ports::Written;
 use shared::ports::operator::{DeviceInventory, KeyRingStore, KeyRingSummary, SeedInventory};
 use shared::random::Random;
-use shared::sealed::{KeyId, SealedSeed};
+use shared::sealed::{KeyId, SealedSeed, time_in_memory};
 
 use super::census::keys_of;
 use crate::commands::device::{DeviceAdmin, require_readable};
 use crate::commands::pace::{Delay, Pace};
-use crate::commands::sweep::{Report, Swept, at_pace, require_finished, sweep};
-use crate::commands::text::{count, name_of, options_for};
+use crate::commands::sweep::{Report, Shared, Swept, failed, require_finished, sweep};
+use crate::commands::text::{count, name_of, options_for, under};
 use crate::terminal::Terminal;
 
-/// How long the key ring stays in a function's memory where seeds do not.
-const RING_CACHE: Duration = Duration::from_mins(5);
 /// Between the creation of a ring's version and the moment at which it is the current one, and what clocks differ by.
 const MARGIN: Duration = Duration::from_mins(1);
-/// How often a device is read again while others write it.
-const MOST_TRIES: usize = 5;
 
 /// What `keys reseal` was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -41,8 +37,7 @@ pub struct ResealRequest {
 
 /// How long after its creation a function may still have the ring before.
 pub(super) fn time_in_caches(seed_cache: Duration) -> Duration {
-    let cache = if seed_cache.is_zero() { RING_CACHE } else { seed_cache };
-    cache + MARGIN
+    time_in_memory(seed_cache) + MARGIN
 }
 
 impl<D, S, C, R, T> DeviceAdmin<D, S, C, R, T>
@@ -77,13 +72,14 @@ where
             return require_readable(unreadable);
         }
         self.confirm(&format!("{text}. Seal the seeds again under {current}?"))?;
-        let pace = Pace::default();
         let reseal = Reseal {
-            devices: &self.devices,
+            shared: Shared {
+                devices: &self.devices,
+                clock: &self.clock,
+                delay,
+                pace: Pace::default(),
+            },
             seeds: &self.seeds,
-            clock: &self.clock,
-            delay,
-            pace: &pace,
             current,
         };
         let all = census.devices;
@@ -137,33 +133,18 @@ where
 }
 
 struct Reseal<'a, D, S, C, W> {
-    devices: &'a D,
+    shared: Shared<'a, D, C, W>,
     seeds: &'a S,
-    clock: &'a C,
-    delay: &'a W,
-    pace: &'a Pace,
     current: KeyId,
 }
 
 impl<D: DeviceInventory, S: SeedInventory, C: Clock, W: Delay> Reseal<'_, D, S, C, W> {
-    async fn device(&self, mut record: DeviceRecord) -> Report {
-        let mut again = 0;
-        let swept = loop {
-            if again == MOST_TRIES {
-                let name = name_of(&record.key);
-                break Swept::Failed(format!("the device {name} was changed by others {MOST_TRIES} times"));
-            }
-            match self.try_device(&record).await {
-                Ok(Some(swept)) => break swept,
-                Ok(None) => again += 1,
-                Err(error) => break failed(&record, &error),
-            }
-            match at_pace(self.pace, self.clock, self.delay, || self.devices.record(&record.key)).await {
-                Ok(Some(stored)) => record = stored,
-                Ok(None) => break Swept::Gone,
-                Err(error) => break failed(&record, &error),
-            }
+    async fn device(&self, record: DeviceRecord) -> Report {
+        let try_device = async |record: &DeviceRecord| {
+            let swept = self.try_device(record).await;
+            swept.unwrap_or_else(|error| Some(failed(&record.key, &error)))
         };
+        let (swept, again) = self.shared.until_undisturbed(record, try_device).await;
         Report { again, ..swept.into() }
     }
 
@@ -183,7 +164,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, W: Delay> Reseal<'_, D, S, 
                 return Ok(Some(problem));
             }
         }
-        let written = at_pace(self.pace, self.clock, self.delay, || self.devices.reseal(record, &new)).await?;
+        let written = self.shared.call(|| self.shared.devices.reseal(record, &new)).await?;
         Ok(match written {
             Written::Yes => Some(Swept::Changed),
             Written::No(None) => Some(Swept::Gone),
@@ -205,14 +186,12 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, W: Delay> Reseal<'_, D, S, 
             return Ok(None);
         }
         let key = &record.key;
-        let opened = at_pace(self.pace, self.clock, self.delay, || {
-            self.seeds.read(key, seed_ref, Some(sealed))
-        });
+        let opened = self.shared.call(|| self.seeds.read(key, seed_ref, Some(sealed)));
         let seed = match opened.await {
             Ok(Some(seed)) => seed,
             Ok(None) => return Ok(Some(Swept::Gone)),
             Err(StoreError::Corrupt { what, .. }) => {
-                let (name, under) = (name_of(key), under(sealed));
+                let (name, under) = (name_of(key), under(sealed.key_id()));
                 return Ok(Some(Swept::Broken(format!(
                     "the seed of the device {name} is sealed {under} and cannot be opened ({what}); `mfactl device check {}` says \
                      what to do",
@@ -221,7 +200,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, W: Delay> Reseal<'_, D, S, 
             }
             Err(error) => return Err(error),
         };
-        let again = at_pace(self.pace, self.clock, self.delay, || self.seeds.seal(key, *id, &seed)).await?;
+        let again = self.shared.call(|| self.seeds.seal(key, *id, &seed)).await?;
         if again.key_id() != Some(self.current) {
             let error = anyhow!("the key ring was rotated concurrently: run it again, as soon as that key may be used");
             return Ok(Some(Swept::Stop(error)));
@@ -229,14 +208,4 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, W: Delay> Reseal<'_, D, S, 
         *sealed = again;
         Ok(None)
     }
-}
-
-fn under(sealed: &SealedSeed) -> String {
-    let key = sealed.key_id();
-    key.map_or("in an unknown format".to_owned(), |key| format!("under key {key}"))
-}
-
-fn failed(record: &DeviceRecord, error: &StoreError) -> Swept {
-    let error = shared::error::chain(error);
-    Swept::Failed(format!("the device {}: {error}", name_of(&record.key)))
 }

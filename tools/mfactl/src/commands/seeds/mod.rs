@@ -12,21 +12,18 @@ use shared::otp::Seed;
 use shared::ports::Written;
 use shared::ports::operator::{DeviceFilter, DeviceInventory, SeedInventory};
 use shared::random::Random;
-use shared::registration::{KeptBecause, Leftovers, NotStored, StoredSeed, store_seed};
+use shared::registration::{KeptBecause, Leftovers, NotStored, StoredSeed, may_still_take_effect, store_seed};
 use shared::sealed::SeedStorage;
 
 use crate::commands::device::{DeviceAdmin, ListRequest, Removal, discard, kept_note, require_readable};
-use crate::commands::pace::{Delay, Pace};
-use crate::commands::sweep::{Report, Swept, at_pace, backoff, require_finished, sweep};
+use crate::commands::pace::{Delay, Pace, backoff};
+use crate::commands::sweep::{Report, Shared, Swept, failed, require_finished, sweep};
 use crate::commands::text::{count, name_of, options_for};
 use crate::terminal::Terminal;
 use crate::usage::Usage;
 
 #[cfg(test)]
 mod tests;
-
-/// How often a device is read again while others write it.
-const MOST_TRIES: usize = 5;
 
 /// What `seeds move` was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -88,14 +85,15 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         self.confirm(&format!(
             "{text}. Authentications that are under way with a moved device have to be started again. Move them?"
         ))?;
-        let pace = Pace::default();
         let mover = Mover {
-            devices: &self.devices,
+            shared: Shared {
+                devices: &self.devices,
+                clock: &self.clock,
+                delay,
+                pace: Pace::default(),
+            },
             seeds: &self.seeds,
-            clock: &self.clock,
             random: &self.random,
-            delay,
-            pace: &pace,
             prefix: &prefix,
             to,
         };
@@ -163,90 +161,62 @@ fn need(record: &DeviceRecord, to: SeedStorage, now: Timestamp) -> Need {
 }
 
 struct Mover<'a, D, S, C, R, W> {
-    devices: &'a D,
+    shared: Shared<'a, D, C, W>,
     seeds: &'a S,
-    clock: &'a C,
     random: &'a R,
-    delay: &'a W,
-    pace: &'a Pace,
     prefix: &'a str,
     to: SeedStorage,
 }
 
-/// What became of one try.
-enum Tried {
-    Ended(Swept),
-    /// Others wrote first.
-    Again,
-}
-
 impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, W: Delay> Mover<'_, D, S, C, R, W> {
-    async fn device(&self, mut record: DeviceRecord) -> Report {
-        let (mut again, mut left) = (0, Vec::new());
-        let swept = loop {
-            if again == MOST_TRIES {
-                let name = name_of(&record.key);
-                break Swept::Failed(format!("the device {name} was changed by others {MOST_TRIES} times"));
-            }
-            match self.try_device(&record, &mut left).await {
-                Tried::Ended(swept) => break swept,
-                Tried::Again => again += 1,
-            }
-            match self.read_again(&record.key).await {
-                Ok(Some(stored)) => record = stored,
-                Ok(None) => break Swept::Gone,
-                Err(error) => break failed(&record.key, &error),
-            }
-        };
+    async fn device(&self, record: DeviceRecord) -> Report {
+        let mut left = Vec::new();
+        let try_device = async |record: &DeviceRecord| self.try_device(record, &mut left).await;
+        let (swept, again) = self.shared.until_undisturbed(record, try_device).await;
         Report { swept, again, left }
     }
 
-    async fn read_again(&self, key: &DeviceKey) -> Result<Option<DeviceRecord>, StoreError> {
-        at_pace(self.pace, self.clock, self.delay, || self.devices.record(key)).await
-    }
-
-    async fn try_device(&self, record: &DeviceRecord, left: &mut Vec<String>) -> Tried {
-        match need(record, self.to, self.clock.now()) {
-            Need::Nothing => return Tried::Ended(Swept::Unchanged),
-            Need::Skip(why) => return Tried::Ended(Swept::Skipped(why)),
+    /// `None` if others wrote first.
+    async fn try_device(&self, record: &DeviceRecord, left: &mut Vec<String>) -> Option<Swept> {
+        match need(record, self.to, self.shared.clock.now()) {
+            Need::Nothing => return Some(Swept::Unchanged),
+            Need::Skip(why) => return Some(Swept::Skipped(why)),
             Need::Move => {}
         }
         let key = &record.key;
         let seed = match self.seed(record).await {
             Ok(seed) => seed,
-            Err(problem) => return Tried::Ended(problem),
+            Err(problem) => return Some(problem),
         };
         let new = match self.store(key, &seed, left).await {
             Ok(new) => new,
-            Err(error) => return Tried::Ended(Swept::Failed(format!("the device {}: {error}", name_of(key)))),
+            Err(error) => return Some(Swept::Failed(format!("the device {}: {error}", name_of(key)))),
         };
-        let written = at_pace(self.pace, self.clock, self.delay, || {
-            self.devices.move_seed(record, &new)
-        })
-        .await;
+        let shared = &self.shared;
+        let written = shared.call(|| shared.devices.move_seed(record, &new)).await;
         let (unwanted, tried) = match written {
-            Ok(Written::Yes) => (record.seeds().collect(), Tried::Ended(Swept::Changed)),
-            Ok(Written::No(None)) => (vec![&new.seed_ref], Tried::Ended(Swept::Gone)),
-            Ok(Written::No(Some(_)) | Written::NotPending) => (vec![&new.seed_ref], Tried::Again),
-            Err(error) => match self.read_again(key).await {
+            Ok(Written::Yes) => (record.seeds().collect(), Some(Swept::Changed)),
+            Ok(Written::No(None)) => (vec![&new.seed_ref], Some(Swept::Gone)),
+            Ok(Written::No(Some(_)) | Written::NotPending) => (vec![&new.seed_ref], None),
+            Err(error) => match shared.read_again(key).await {
                 // It took effect.
                 Ok(Some(now)) if now.device.seed_ref == new.seed_ref => {
-                    (record.seeds().collect(), Tried::Ended(Swept::Changed))
+                    (record.seeds().collect(), Some(Swept::Changed))
                 }
-                Ok(Some(now)) if may_still_take_effect(record, &now) => {
+                Ok(Some(now)) if may_still_take_effect(Some(&record.device), Some(&now)) => {
                     left.extend(keep(&new.seed_ref, &KeptBecause::WriteMayTakeEffect));
-                    return Tried::Ended(failed(key, &error));
+                    return Some(failed(key, &error));
                 }
-                Ok(_) => (vec![&new.seed_ref], Tried::Ended(failed(key, &error))),
+                Ok(_) => (vec![&new.seed_ref], Some(failed(key, &error))),
                 Err(unreadable) => {
                     left.extend(keep(&new.seed_ref, &KeptBecause::Unreadable(unreadable)));
-                    return Tried::Ended(failed(key, &error));
+                    return Some(failed(key, &error));
                 }
             },
         };
         for secret in unwanted.into_iter().filter_map(SeedRef::secret) {
             // As many may be deleted a second as created.
-            self.pace.keep(self.clock, self.delay).await;
+            shared.pace.keep(shared.clock, shared.delay).await;
             left.extend(discard(self.seeds, secret, Removal::Recoverable).await);
         }
         tried
@@ -255,9 +225,9 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, W: Delay> Mover<
     /// The seed of a device, or why it cannot be moved.
     async fn seed(&self, record: &DeviceRecord) -> Result<Seed, Swept> {
         let (key, device) = (&record.key, &record.device);
-        let read = at_pace(self.pace, self.clock, self.delay, || {
-            self.seeds.read(key, &device.seed_ref, device.sealed.as_ref())
-        });
+        let read = self
+            .shared
+            .call(|| self.seeds.read(key, &device.seed_ref, device.sealed.as_ref()));
         let problem = match read.await {
             Ok(Some(seed)) if seed.parameters() == device.parameters => return Ok(seed),
             Ok(Some(_)) => "was made for other parameters than its device's",
@@ -273,16 +243,17 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, W: Delay> Mover<
     }
 
     async fn store(&self, key: &DeviceKey, seed: &Seed, left: &mut Vec<String>) -> Result<StoredSeed, String> {
+        let Shared { clock, delay, pace, .. } = &self.shared;
         let (mut leftovers, mut waits) = (Leftovers::default(), backoff());
         let stored = loop {
             match self.to {
-                SeedStorage::Secrets => self.pace.keep(self.clock, self.delay).await,
-                SeedStorage::Sealed => self.pace.resume(self.clock, self.delay).await,
+                SeedStorage::Secrets => pace.keep(*clock, *delay).await,
+                SeedStorage::Sealed => pace.resume(*clock, *delay).await,
             }
             match store_seed(self.seeds, self.random, self.prefix, key, seed, &mut leftovers).await {
                 Ok(stored) => break Ok(stored),
                 Err(error) => match (&error, waits.next()) {
-                    (NotStored::Store(store), Some(wait)) if store.is_throttled() => self.pace.pause(self.clock, wait),
+                    (NotStored::Store(store), Some(wait)) if store.is_throttled() => pace.pause(*clock, wait),
                     _ => break Err(shared::error::chain(&error)),
                 },
             }
@@ -294,16 +265,6 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, W: Delay> Mover<
     }
 }
 
-/// Whether a move that was not answered would still take effect on what is stored now.
-fn may_still_take_effect(held: &DeviceRecord, stored: &DeviceRecord) -> bool {
-    stored.device.version == held.device.version && stored.device.seed_ref == held.device.seed_ref
-}
-
 fn keep(seed: &SeedRef, why: &KeptBecause) -> Option<String> {
     seed.secret().map(|secret: &SecretVersion| kept_note(secret, why))
-}
-
-fn failed(key: &DeviceKey, error: &StoreError) -> Swept {
-    let error = shared::error::chain(error);
-    Swept::Failed(format!("the device {}: {error}", name_of(key)))
 }

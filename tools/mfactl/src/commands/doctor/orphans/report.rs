@@ -10,7 +10,7 @@ use shared::sealed::{KeyId, SealedSeed};
 
 use crate::commands::doctor::finding::{Finding, Part};
 use crate::commands::keys::{Census, keys_of};
-use crate::commands::text::{count, name_of, options_for};
+use crate::commands::text::{count, name_of, options_for, under};
 
 const PART: Part = Part::Orphans;
 /// A device or secret that is younger may be part of a running command, or not visible everywhere in AWS yet.
@@ -237,15 +237,13 @@ impl Orphans {
     /// Which seeds are sealed, and devices whose seed no key of the ring opens.
     fn key_findings(&self, program: &str, most: usize) -> Vec<Finding> {
         let lacking = self.lacking.iter().map(|(device, key)| {
-            let under = key.map_or("in an unknown format".to_owned(), |key| {
-                format!("under key {key}, which the key ring lacks")
-            });
+            let lacks = key.map_or("", |_| ", which the key ring lacks");
             let remedy = format!(
                 "restore the key ring with that key (docs/operations.md, Sealed seeds); if it is lost, {program} device \
                  register {} --replace",
                 options_for(device)
             );
-            let text = format!("the seed of the device {} is sealed {under}", name_of(device));
+            let text = format!("the seed of the device {} is sealed {}{lacks}", name_of(device), under(*key));
             Finding::problem(Part::Keys, text, remedy)
         });
         let mut findings = capped(lacking, most, "more devices whose seed no key opens");
