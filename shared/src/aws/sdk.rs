@@ -54,9 +54,9 @@ pub struct Endpoints {
 
 impl Endpoints {
     /// AWS, or wherever region, credentials and endpoints of the environment point to, with the root certificates of a
-    /// file, by default the system's.
-    pub async fn from_environment(certificates: Option<PathBuf>) -> Self {
-        let trusted = certificates.map_or_else(TrustStore::default, |file| trust_store(&file, &SYSTEM_CERTIFICATES));
+    /// file that the environment names.
+    pub async fn from_environment(certificates: Option<PathBuf>, otherwise: Roots) -> Self {
+        let trusted = trust_store(certificates.as_deref(), otherwise);
         let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(connection_pool(trusted));
         Self {
             config: loader.load().await,
@@ -130,23 +130,30 @@ fn with_limits(config: SdkConfig, limits: Limits) -> SdkConfig {
     builder.retry_config(retries).build()
 }
 
-/// Where Amazon Linux and Debian have their root certificates.
-const SYSTEM_CERTIFICATES: [&str; 2] = ["/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt"];
+/// Which root certificates count if the environment names no file of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roots {
+    /// The five of Amazon Trust Services, which sign what AWS's endpoints show. They are part of the program, so a start reads
+    /// five certificates and not the 140 of a system.
+    Amazon,
+    /// The system's.
+    System,
+}
 
-/// The root certificates of a file that is named in the environment. If it cannot be read, as after a change of the runtime's
-/// image, every call would fail: then those of the system are used, and the log says so.
-fn trust_store(named: &Path, system: &[&str]) -> TrustStore {
-    let Err(error) = std::fs::File::open(named) else {
-        // The TLS library reads the same variable.
-        return TrustStore::default();
-    };
-    let (file, found) = system
-        .iter()
-        .find_map(|file| Some((*file, std::fs::read(file).ok()?)))
-        .unwrap_or_default();
-    let instead = if file.is_empty() { "none" } else { file };
-    tracing::error!(named = %named.display(), %error, instead, "the file with root certificates cannot be read: set SSL_CERT_FILE to another");
-    TrustStore::empty().with_pem_certificate(found)
+const AMAZON_ROOTS: &str = include_str!("amazon-roots.pem");
+
+/// The root certificates of a file that is named in the environment, or others. If the file cannot be read, as after a change
+/// of the runtime's image, every call would fail: then Amazon's are used, and the log says so.
+fn trust_store(named: Option<&Path>, otherwise: Roots) -> TrustStore {
+    let unreadable = named.and_then(|file| Some((file, std::fs::File::open(file).err()?)));
+    if let Some((file, error)) = &unreadable {
+        tracing::error!(named = %file.display(), %error, "the file with root certificates cannot be read, and Amazon's are used instead: set SSL_CERT_FILE to another");
+    }
+    if unreadable.is_some() || named.is_none() && otherwise == Roots::Amazon {
+        return TrustStore::empty().with_pem_certificate(AMAZON_ROOTS);
+    }
+    // Those of a file, too: the TLS library reads the same variable.
+    TrustStore::default()
 }
 
 fn connection_pool(trusted: TrustStore) -> aws_sdk_dynamodb::config::SharedHttpClient {
@@ -255,6 +262,10 @@ mod tests {
     use aws_sdk_dynamodb::error::ErrorMetadata;
     use aws_sdk_dynamodb::operation::get_item::GetItemError;
 
+    use tokio_rustls::rustls::RootCertStore;
+    use tokio_rustls::rustls::pki_types::CertificateDer;
+    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+
     use super::*;
 
     #[test]
@@ -288,19 +299,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_certificates_that_is_gone_is_replaced_by_the_systems() -> Result<(), Box<dyn Error>> {
-        let folder = std::env::temp_dir().join(format!("certificates-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
-        let (named, system) = (folder.join("named.pem"), folder.join("system.pem"));
-        let system_path = system.to_str().ok_or("a path that is not Unicode")?;
-        std::fs::write(&system, "the system's")?;
-        let trusted = |named: &Path| format!("{:?}", trust_store(named, &["/nowhere", system_path]));
+    fn amazons_roots_replace_a_file_that_is_gone_and_the_systems_on_lambda() -> Result<(), Box<dyn Error>> {
+        let trusted = |named: Option<&str>, otherwise| format!("{:?}", trust_store(named.map(Path::new), otherwise));
+        let amazon = format!("{:?}", TrustStore::empty().with_pem_certificate(AMAZON_ROOTS));
+        let system = format!("{:?}", TrustStore::default());
+        let present = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        for roots in [Roots::Amazon, Roots::System] {
+            assert_eq!(trusted(Some("/nowhere"), roots), amazon);
+            assert_eq!(trusted(Some(present), roots), system);
+        }
+        assert_eq!(trusted(None, Roots::Amazon), amazon);
+        assert_eq!(trusted(None, Roots::System), system);
 
-        let replaced = TrustStore::empty().with_pem_certificate("the system's");
-        assert_eq!(trusted(&named), format!("{replaced:?}"));
-        std::fs::write(&named, "named")?;
-        assert_eq!(trusted(&named), format!("{:?}", TrustStore::default()));
-        Ok(std::fs::remove_dir_all(&folder)?)
+        // As the TLS library reads them; it panics at one that it cannot parse.
+        let roots = CertificateDer::pem_slice_iter(AMAZON_ROOTS.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        let mut store = RootCertStore::empty();
+        assert_eq!(store.add_parsable_certificates(roots), (5, 0));
+        Ok(())
     }
 
     #[derive(Debug, thiserror::Error)]
