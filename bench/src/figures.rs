@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 
-use crate::machine::Quota;
+use crate::machine::{Quota, spawn};
 use crate::process::{Launch, Process};
 use crate::subjects::{Kind, Subject, Task, run, which};
 use crate::world::World;
@@ -109,20 +109,31 @@ struct Taken {
 pub(crate) type ByKindAndTask<T> = BTreeMap<(Kind, Task), T>;
 
 /// Measures all subjects. Without control groups, the figures under quotas are missing.
-pub(crate) async fn measure(world: &World, subjects: &[Subject], plan: Plan) -> Result<ByKindAndTask<Figures>> {
+///
+/// The stores are new for every round: they become slower with what they hold, which would meet those that come later.
+pub(crate) async fn measure(subjects: &[Subject], plan: Plan) -> Result<ByKindAndTask<Figures>> {
     let mut taken: Vec<Taken> = subjects.iter().map(|_| Taken::default()).collect();
-    for _ in 0..plan.starts {
-        for (subject, taken) in subjects.iter().zip(&mut taken) {
-            let (init, first_call) = start(world, subject, None).await?;
-            taken.inits.push(init);
-            taken.first_calls.push(first_call);
+    crate::say("starts");
+    World::with(async |world| {
+        for _ in 0..plan.starts {
+            for (subject, taken) in subjects.iter().zip(&mut taken) {
+                let (init, first_call) = start(world, subject, None).await?;
+                taken.inits.push(init);
+                taken.first_calls.push(first_call);
+            }
         }
-    }
+        Ok(())
+    })
+    .await?;
     crate::say("warm calls");
     for _ in 0..plan.rounds {
-        for (subject, taken) in subjects.iter().zip(&mut taken) {
-            warm(world, subject, plan, taken).await?;
-        }
+        World::with(async |world| {
+            for (subject, taken) in subjects.iter().zip(&mut taken) {
+                warm(world, subject, plan, taken).await?;
+            }
+            Ok(())
+        })
+        .await?;
     }
     for memory_mb in MEMORY_SIZES {
         crate::say(&format!("a processor's share of {memory_mb} MB"));
@@ -135,12 +146,16 @@ pub(crate) async fn measure(world: &World, subjects: &[Subject], plan: Plan) -> 
         };
         // Step 3 only: at the smallest share a start takes many seconds in some languages.
         let step_3 = |subject: &Subject| matches!(subject.task, Task::ValidateOtp | Task::Constant);
-        for _ in 0..plan.quota_starts {
-            for (subject, taken) in subjects.iter().zip(&mut taken).filter(|(subject, _)| step_3(subject)) {
-                let (init, first_call) = start(world, subject, Some(&quota)).await?;
-                taken.under_quota.entry(memory_mb).or_default().push(init + first_call);
+        World::with(async |world| {
+            for _ in 0..plan.quota_starts {
+                for (subject, taken) in subjects.iter().zip(&mut taken).filter(|(subject, _)| step_3(subject)) {
+                    let (init, first_call) = start(world, subject, Some(&quota)).await?;
+                    taken.under_quota.entry(memory_mb).or_default().push(init + first_call);
+                }
             }
-        }
+            Ok(())
+        })
+        .await?;
     }
     subjects
         .iter()
@@ -171,17 +186,17 @@ fn figures(subject: &Subject, taken: Taken) -> Result<Figures> {
 }
 
 async fn start(world: &World, subject: &Subject, quota: Option<&Quota>) -> Result<(Duration, Duration)> {
-    let samples = world.samples(1).await?;
+    let samples = world.samples(subject.kind, 1).await?;
     let sample = samples.first().context("no sample")?;
-    let (mut process, init) = Process::start(&subject.launch, world.environment(), quota).await?;
+    let (mut process, init) = Process::start(&subject.launch, world.environment(subject.kind), quota).await?;
     let (event, status) = subject.task.event(world, sample)?;
     Ok((init, process.expect(event, status).await?.took))
 }
 
 async fn warm(world: &World, subject: &Subject, plan: Plan, taken: &mut Taken) -> Result<()> {
-    let samples = world.samples(plan.unmeasured + plan.calls).await?;
+    let samples = world.samples(subject.kind, plan.unmeasured + plan.calls).await?;
     let (unmeasured, measured) = samples.split_at(plan.unmeasured);
-    let (mut process, _) = Process::start(&subject.launch, world.environment(), None).await?;
+    let (mut process, _) = Process::start(&subject.launch, world.environment(subject.kind), None).await?;
     for sample in unmeasured {
         let (event, status) = subject.task.event(world, sample)?;
         process.expect(event, status).await?;
@@ -196,6 +211,16 @@ async fn warm(world: &World, subject: &Subject, plan: Plan, taken: &mut Taken) -
     taken.warm_calls.push(times);
     taken.peak_kib = taken.peak_kib.max(process.peak_kib()?);
     Ok(())
+}
+
+/// How long it takes to open a sealed seed.
+pub(crate) fn opening(subjects: &[Subject]) -> Result<Duration> {
+    let floor = subjects.iter().find(|subject| subject.kind == Kind::TwoCalls);
+    let beside = floor.and_then(|floor| floor.deployed.first());
+    let program = beside.context("no floor was built")?.with_file_name("opening-a-seed");
+    let child = spawn(Command::new(program).stdout(Stdio::piped()), None)?;
+    let printed = String::from_utf8(child.wait_with_output()?.stdout)?;
+    Ok(Duration::from_nanos(printed.trim().parse()?))
 }
 
 /// Calls under `callgrind` before those that are counted, and those.
@@ -215,15 +240,15 @@ pub(crate) async fn instructions(world: &World, subject: &Subject) -> Result<u64
         command,
         folder: subject.launch.folder.clone(),
     };
-    let (mut process, _) = Process::start(&launch, world.environment(), None).await?;
+    let (mut process, _) = Process::start(&launch, world.environment(subject.kind), None).await?;
     for _ in 0..MOST_TOO_LATE {
-        let samples = world.samples(1).await?;
+        let samples = world.samples(subject.kind, 1).await?;
         let (event, status) = subject.task.event(world, samples.first().context("no sample")?)?;
         if process.call(event).await?.status == status {
             break;
         }
     }
-    let samples = world.samples(UNCOUNTED + COUNTED).await?;
+    let samples = world.samples(subject.kind, UNCOUNTED + COUNTED).await?;
     for (number, sample) in samples.iter().enumerate() {
         if number == UNCOUNTED {
             let mut control = Command::new("callgrind_control");

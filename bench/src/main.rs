@@ -9,6 +9,7 @@
 mod baseline;
 mod edge;
 mod figures;
+mod load;
 mod machine;
 mod process;
 mod report;
@@ -26,6 +27,7 @@ use clap::{Parser, Subcommand};
 
 use figures::{ByKindAndTask, Plan};
 use report::Results;
+use rightness::StoreCost;
 use subjects::{Kind, Subject, Task};
 use world::World;
 
@@ -50,6 +52,8 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Measure the local stack under wrk for a quarter of an hour, and write the tables under "Load" in docs/performance.md
+    Load,
 }
 
 fn main() -> Result<()> {
@@ -59,12 +63,18 @@ fn main() -> Result<()> {
             ..
         } => {
             let subjects = subjects::functions(Some(&functions))?;
-            run(async |world| baseline::check(world, &subjects, write).await)
+            run(World::with(async |world| {
+                baseline::check(world, &subjects, write).await
+            }))
         }
-        Arguments { quick, .. } => {
+        Arguments {
+            command: Some(Command::Load),
+            ..
+        } => tokio::runtime::Runtime::new()?.block_on(load::run()),
+        Arguments { quick, command: None } => {
             let subjects = build()?;
             let plan = if quick { Plan::QUICK } else { Plan::FULL };
-            let results = run(async |world| measure(world, &subjects, plan).await)?;
+            let results = run(measure(&subjects, plan))?;
             if quick {
                 print(&results.to_string())
             } else {
@@ -86,19 +96,28 @@ fn build() -> Result<Vec<Subject>> {
     Ok(subjects)
 }
 
-/// Runs something against new stores.
-fn run<T>(work: impl AsyncFnOnce(&World) -> Result<T>) -> Result<T> {
+/// Runs something on the processors that the measured processes do not have.
+fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     machine::pin()?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
-        let world = World::start().await?;
-        let outcome = work(&world).await;
-        world.shutdown().await;
-        outcome
+    tokio::runtime::Runtime::new()?.block_on(work)
+}
+
+async fn measure(subjects: &[Subject], plan: Plan) -> Result<Results> {
+    let (costs, instructions) = World::with(async |world| count(world, subjects).await).await?;
+    let figures = figures::measure(subjects, plan).await?;
+    Ok(Results {
+        plan,
+        figures,
+        opening: figures::opening(subjects)?,
+        costs,
+        instructions,
     })
 }
 
-async fn measure(world: &World, subjects: &[Subject], plan: Plan) -> Result<Results> {
+type Counted = (BTreeMap<Kind, BTreeMap<Task, StoreCost>>, ByKindAndTask<u64>);
+
+/// Makes sure that every answer is right; counts what does not depend on the machine's speed.
+async fn count(world: &World, subjects: &[Subject]) -> Result<Counted> {
     let find = |kind, task| {
         let found = subjects
             .iter()
@@ -115,20 +134,14 @@ async fn measure(world: &World, subjects: &[Subject], plan: Plan) -> Result<Resu
     for (kind, task) in [
         (Kind::Rust, Task::InitAuth),
         (Kind::Rust, Task::ValidateOtp),
+        (Kind::Sealed, Task::ValidateOtp),
         (Kind::TwoCalls, Task::ValidateOtp),
     ] {
         say(&format!("instructions: {}, {task:?}", kind.name()));
         let counted = figures::instructions(world, find(kind, task)?).await?;
         instructions.insert((kind, task), counted);
     }
-    say("starts");
-    let figures = figures::measure(world, subjects, plan).await?;
-    Ok(Results {
-        plan,
-        figures,
-        costs,
-        instructions,
-    })
+    Ok((costs, instructions))
 }
 
 /// What is going on, for whoever waits.

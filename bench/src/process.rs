@@ -152,8 +152,7 @@ impl Process {
 
     /// The peak memory of the process so far (`VmHWM`, see `man 5 proc`).
     pub(crate) fn peak_kib(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        peak_kib(&status).context("no VmHWM in /proc/PID/status")
+        memory_kib(self.child.id(), "VmHWM:")
     }
 
     /// The computing time of the process so far, of all threads that have not ended.
@@ -185,8 +184,14 @@ impl Drop for Process {
     }
 }
 
-fn peak_kib(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// A figure of a process's memory (`man 5 proc`): `VmRSS:`, now, or `VmHWM:`, its peak.
+pub(crate) fn memory_kib(process: u32, what: &'static str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    kib_in(&status, what).with_context(|| format!("no {what} in /proc/PID/status"))
+}
+
+fn kib_in(status: &str, what: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(what))?;
     value.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 
@@ -263,10 +268,8 @@ mod tests {
 
     #[test]
     fn the_peak_memory_is_read_from_the_status_of_a_process() {
-        assert_eq!(
-            peak_kib("Name:\tx\nVmPeak:\t   99 kB\nVmHWM:\t    8432 kB\n"),
-            Some(8_432)
-        );
-        assert_eq!(peak_kib("Name:\tx\n"), None);
+        let status = "Name:\tx\nVmPeak:\t   99 kB\nVmHWM:\t    8432 kB\n";
+        assert_eq!(kib_in(status, "VmHWM:"), Some(8_432));
+        assert_eq!(kib_in(status, "VmRSS:"), None);
     }
 }

@@ -53,7 +53,8 @@ async fn answers(world: &World, [step_2, step_3]: [&Subject; 2]) -> Result<BTree
     let (environment, edge) = world.counting();
     let (mut init_auth, _) = Process::start(&step_2.launch, environment, None).await?;
     let (mut validate_otp, _) = Process::start(&step_3.launch, environment, None).await?;
-    let [first, second, third] = <[_; 3]>::try_from(world.samples(3).await?).map_err(|_| anyhow!("three users"))?;
+    let [first, second, third] =
+        <[_; 3]>::try_from(world.samples(step_3.kind, 3).await?).map_err(|_| anyhow!("three users"))?;
 
     edge.take();
     let started = init_auth.expect(init_auth_event(&first.user)?, 201).await?.body;
@@ -66,8 +67,11 @@ async fn answers(world: &World, [step_2, step_3]: [&Subject; 2]) -> Result<BTree
     );
 
     // All from one step: the next may begin in between.
-    let (right, wrong) = (json!({ "otp": world.code(0) }), json!({ "otp": wrong_code(world) }));
-    let pair = json!({ "otps": [world.code(-1), world.code(0)] });
+    let (right, wrong) = (
+        json!({ "otp": world.stores.code(0) }),
+        json!({ "otp": wrong_code(world) }),
+    );
+    let pair = json!({ "otps": [world.stores.code(-1), world.stores.code(0)] });
     let unknown = "00000000-0000-4000-8000-000000000001";
     // A snapshot that is stale costs one refused write more; the first attempt reads the seed.
     let attempts = [
@@ -96,7 +100,7 @@ async fn answers(world: &World, [step_2, step_3]: [&Subject; 2]) -> Result<BTree
         (&second.user, (1, 0, 0)),
         (&third.user, (1, 0, 0)),
     ] {
-        let device = world.device(user).await?;
+        let device = world.stores.device(user).await?;
         let state = (
             device.accepted.len(),
             device.total_failures,
@@ -116,7 +120,7 @@ fn member(body: &Value, name: &str) -> String {
 
 /// A code of no step of the window.
 fn wrong_code(world: &World) -> String {
-    let near = [-1, 0, 1, 2].map(|later| world.code(later));
+    let near = [-1, 0, 1, 2].map(|later| world.stores.code(later));
     let candidates = ["000000", "111111", "222222", "333333", "444444", "555555"];
     let free = candidates
         .into_iter()

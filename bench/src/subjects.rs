@@ -15,7 +15,7 @@ use crate::world::{Sample, World, init_auth_event, register_event, validate_otp_
 pub(crate) const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
 /// What Debian must have for all of it.
-const PACKAGES: &str = "apt-get install valgrind python3-venv nodejs npm cmake autoconf automake libtool g++ make";
+const PACKAGES: &str = "apt-get install valgrind wrk python3-venv nodejs npm cmake autoconf automake libtool g++ make";
 
 /// What an event asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +34,7 @@ impl Task {
             Self::InitAuth => (init_auth_event(&sample.user)?, 201),
             Self::Register => (register_event(&sample.user)?, 201),
             Self::ValidateOtp | Self::Constant => {
-                let body = json!({ "otp": world.code(0) });
+                let body = json!({ "otp": world.stores.code(0) });
                 (validate_otp_event(&sample.auth_id, &body)?, 200)
             }
         })
@@ -44,6 +44,8 @@ impl Task {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Rust,
+    /// The same programs, with seeds that are sealed beside their devices.
+    Sealed,
     Python,
     Node,
     TwoCalls,
@@ -56,6 +58,7 @@ impl Kind {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Rust => "Rust, this project",
+            Self::Sealed => "Rust, sealed seeds",
             Self::Python => "Python",
             Self::Node => "Node.js",
             Self::TwoCalls => "floor: the two calls",
@@ -124,6 +127,8 @@ pub(crate) fn functions(built: Option<&Path>) -> Result<Vec<Subject>> {
         subject(Kind::Rust, Task::Register, "manage-devices")?,
     ];
     if built.is_none() {
+        subjects.push(subject(Kind::Sealed, Task::ValidateOtp, "validate-otp")?);
+        subjects.push(subject(Kind::Sealed, Task::Register, "manage-devices")?);
         subjects.push(subject(Kind::TwoCalls, Task::ValidateOtp, "floor-two-calls")?);
         subjects.push(subject(Kind::ConstantAnswer, Task::Constant, "floor-constant")?);
     }
@@ -143,7 +148,7 @@ fn native(kind: Kind, task: Task, binary: PathBuf) -> Subject {
 }
 
 /// Builds packages as they are deployed; returns their binaries by name.
-fn cargo_build(packages: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+pub(crate) fn cargo_build(packages: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let mut cargo = Command::new("cargo");
     cargo.args([
         "build",

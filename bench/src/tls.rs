@@ -20,27 +20,29 @@ use tokio_rustls::rustls::version::TLS13;
 const HOST: &str = "localhost";
 /// The settings that hold the stores' URLs.
 pub(crate) const STORES: [&str; 2] = ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SECRETS_MANAGER"];
-/// Where the functions look for the certificates of CAs; `template.yaml` sets it too.
+/// Where the functions and the floors look for the certificates of CAs.
 const CA_FILE: &str = "SSL_CERT_FILE";
+/// As many as the functions have in them on AWS, and that of the run.
+const CAS_OF_FUNCTIONS: usize = 5 + 1;
 /// Where `boto3` looks.
 const CA_FILE_OF_BOTO3: &str = "AWS_CA_BUNDLE";
 /// Where Node.js looks for CAs besides those that it brings along, which are about as many as in the other files.
 const MORE_CAS_OF_NODE: &str = "NODE_EXTRA_CA_CERTS";
-/// About as many as the file of Amazon Linux holds, since a function reads all of them at INIT.
-const CAS: usize = 140;
+/// About as many as `boto3` brings along, since it reads all of them at INIT.
+const CAS_OF_BOTO3: usize = 140;
 
 /// A TLS front before each store. They end when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Fronts {
     environment: BTreeMap<String, String>,
-    _ca_files: [NamedTempFile; 2],
+    _ca_files: [NamedTempFile; 3],
     _serving: JoinSet<()>,
 }
 
 impl Fronts {
     /// Starts a front before each store that `environment` names.
     pub(crate) async fn start(environment: &BTreeMap<String, String>) -> Result<Self> {
-        let (acceptor, own_ca_file, ca_file) = identity()?;
+        let (acceptor, ca_files) = identity()?;
         let mut environment = environment.clone();
         let mut serving = JoinSet::new();
         for name in STORES {
@@ -55,17 +57,13 @@ impl Fronts {
             *url = format!("https://{HOST}:{}", listener.local_addr()?.port());
             serving.spawn(serve(listener, acceptor.clone(), store));
         }
-        for (name, file) in [
-            (CA_FILE, &ca_file),
-            (CA_FILE_OF_BOTO3, &ca_file),
-            (MORE_CAS_OF_NODE, &own_ca_file),
-        ] {
+        for (name, file) in [MORE_CAS_OF_NODE, CA_FILE, CA_FILE_OF_BOTO3].into_iter().zip(&ca_files) {
             let path = file.path().to_str().context("the path of the CA file")?;
             environment.insert(name.to_owned(), path.to_owned());
         }
         Ok(Self {
             environment,
-            _ca_files: [own_ca_file, ca_file],
+            _ca_files: ca_files,
             _serving: serving,
         })
     }
@@ -76,16 +74,22 @@ impl Fronts {
     }
 }
 
-/// A certificate for [`HOST`], ready to be served, a file with that of its CA, and one with those of other CAs too.
-fn identity() -> Result<(TlsAcceptor, NamedTempFile, NamedTempFile)> {
+/// A certificate for [`HOST`], ready to be served, and files with that of its CA: alone, and with those of others for the
+/// functions and for `boto3`.
+fn identity() -> Result<(TlsAcceptor, [NamedTempFile; 3])> {
     let ca = authority(0)?;
-    let mut own_ca_file = NamedTempFile::new()?;
-    own_ca_file.write_all(ca.pem().as_bytes())?;
-    let mut ca_file = NamedTempFile::new()?;
-    ca_file.write_all(ca.pem().as_bytes())?;
-    for number in 1..CAS {
-        ca_file.write_all(authority(number)?.pem().as_bytes())?;
+    let mut certificates = vec![ca.pem()];
+    for number in 1..CAS_OF_BOTO3 {
+        certificates.push(authority(number)?.pem());
     }
+    let file = |length| {
+        let mut file = NamedTempFile::new()?;
+        for certificate in certificates.iter().take(length) {
+            file.write_all(certificate.as_bytes())?;
+        }
+        anyhow::Ok(file)
+    };
+    let files = [file(1)?, file(CAS_OF_FUNCTIONS)?, file(CAS_OF_BOTO3)?];
 
     let key = KeyPair::generate()?;
     let certificate = CertificateParams::new([HOST.to_owned()])?.signed_by(&key, &ca)?;
@@ -96,7 +100,7 @@ fn identity() -> Result<(TlsAcceptor, NamedTempFile, NamedTempFile)> {
         .with_single_cert(vec![certificate.der().clone()], key)?;
     // Both stores have the same name here: with tickets, the second handshake would be a resumption, which it is not on AWS.
     config.send_tls13_tickets = 0;
-    Ok((TlsAcceptor::from(Arc::new(config)), own_ca_file, ca_file))
+    Ok((TlsAcceptor::from(Arc::new(config)), files))
 }
 
 fn authority(number: usize) -> Result<CertifiedIssuer<'static, KeyPair>> {

@@ -12,15 +12,17 @@ use shared::aws::devices::DynamoDevices;
 use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::aws::seeds::SecretsManagerSeeds;
 use shared::clock::{Clock as _, SystemClock, Timestamp};
-use shared::config::{AUTHS_TABLE, DEVICES_TABLE, SEED_PREFIX};
+use shared::config::{AUTHS_TABLE, DEVICES_TABLE, KEY_RING, SEED_PREFIX, SEED_STORAGE};
 use shared::device::{Auth, Device, Registration, Status};
-use shared::names::{AuthId, DeviceKey, DeviceName, Owner, SeedRef, UserName, seed_name};
+use shared::names::{AuthId, DeviceKey, DeviceName, Owner, SealedId, SeedRef, UserName, seed_name};
 use shared::otp::{OtpParameters, Seed, Step};
 use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
 use shared::ports::{AuthStore as _, DeviceStore as _, Stored};
 use shared::random::{Random as _, SystemRandom};
+use shared::sealed::{SealedSeed, SeedStorage};
 
 use crate::edge::Edge;
+use crate::subjects::Kind;
 use crate::tls::Fronts;
 
 const INIT_AUTH: &str = include_str!("../../events/init-auth.json");
@@ -37,12 +39,24 @@ pub(crate) struct World {
     fronts: Fronts,
     edge: Edge,
     counting_fronts: Fronts,
+    /// What a process gets that keeps new seeds sealed.
+    sealing_environment: BTreeMap<String, String>,
+    pub(crate) stores: Stores,
+    users: AtomicUsize,
+}
+
+/// The stores as an operator reaches them.
+pub(crate) struct Stores {
+    owner: Owner,
     devices: DynamoDevices,
     auths: DynamoAuths,
-    /// All devices share a seed, which is in memory after the first call, as on Lambda for a user who signs in again.
+    seeds: SecretsManagerSeeds<SystemClock>,
+    seed_prefix: String,
+    /// The seed of every device.
     seed: Seed,
+    /// One secret for all devices of [`World::samples`]: it is in memory after the first call, as on Lambda for a user who
+    /// signs in again.
     seed_ref: SeedRef,
-    users: AtomicUsize,
 }
 
 /// A new user with an active device and an open authId.
@@ -53,40 +67,38 @@ pub(crate) struct Sample {
 }
 
 impl World {
-    pub(crate) async fn start() -> Result<Self> {
+    async fn start() -> Result<Self> {
         let stack = Stack::start(Options::default()).await?;
         let environment = stack.environment();
         let edge = Edge::start(environment).await?;
-        let setting = |name: &str| environment.get(name).with_context(|| format!("{name} is not set"));
-        let endpoints = Endpoints::local(
-            setting("AWS_ENDPOINT_URL_DYNAMODB")?,
-            setting("AWS_ENDPOINT_URL_SECRETS_MANAGER")?,
-        );
-        let clients = Clients::new(endpoints, Limits::OPERATOR);
-        let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, SystemClock, Duration::ZERO, None);
-        let seed = Seed::from_bytes(&SystemRandom.sixteen_bytes()?, OtpParameters::default())?;
-        let name = seed_name(setting(SEED_PREFIX)?, SystemRandom.sixteen_bytes()?);
-        let seed_ref = SeedRef::Secret(seeds.create(&name, &seed).await?);
+        let fronts = Fronts::start(environment).await?;
+        let mut sealing_environment = fronts.environment().clone();
+        sealing_environment.insert(SEED_STORAGE.to_owned(), SeedStorage::Sealed.as_str().to_owned());
         Ok(Self {
-            fronts: Fronts::start(environment).await?,
+            fronts,
+            sealing_environment,
             counting_fronts: Fronts::start(edge.environment()).await?,
             edge,
-            devices: DynamoDevices::new(&clients.dynamodb, setting(DEVICES_TABLE)?.clone()),
-            auths: DynamoAuths::new(&clients.dynamodb, setting(AUTHS_TABLE)?.clone()),
-            seed,
-            seed_ref,
+            stores: Stores::open(environment, Owner::parse(CLIENT)?).await?,
             users: AtomicUsize::new(0),
             stack,
         })
     }
 
-    pub(crate) async fn shutdown(self) {
-        self.stack.shutdown().await;
+    /// Does something with new stores.
+    pub(crate) async fn with<T>(work: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
+        let world = Self::start().await?;
+        let outcome = work(&world).await;
+        world.stack.shutdown().await;
+        outcome
     }
 
     /// What a measured process gets.
-    pub(crate) const fn environment(&self) -> &BTreeMap<String, String> {
-        self.fronts.environment()
+    pub(crate) fn environment(&self, kind: Kind) -> &BTreeMap<String, String> {
+        match kind {
+            Kind::Sealed => &self.sealing_environment,
+            _ => self.fronts.environment(),
+        }
     }
 
     /// What a process gets whose calls are counted, and where they are.
@@ -95,33 +107,102 @@ impl World {
     }
 
     /// New users, since a code counts once per device. The authIds are open for an hour: no measurement takes longer.
-    pub(crate) async fn samples(&self, how_many: usize) -> Result<Vec<Sample>> {
+    pub(crate) async fn samples(&self, kind: Kind, how_many: usize) -> Result<Vec<Sample>> {
         let mut samples = Vec::with_capacity(how_many);
         for _ in 0..how_many {
             let user = format!("user-{}", self.users.fetch_add(1, Ordering::Relaxed));
-            let key = key(&user)?;
-            let device = Device::registered(1, Status::Active, self.seed_ref.clone(), self.seed.parameters());
-            let issued_at = Timestamp::from_secs(SystemClock.now().as_secs());
-            let registration = Registration::by_operator(issued_at);
-            let registered = self.devices.register(&key, &device, &registration).await?;
-            let auth = Auth {
-                id: AuthId::from_random_bytes(SystemRandom.sixteen_bytes()?),
-                key,
-                issued_at,
-                expires_at: issued_at.plus(Duration::from_hours(1)),
-                device,
+            let device = match kind {
+                Kind::Sealed => self.stores.register(&user, SeedStorage::Sealed).await?,
+                _ => {
+                    self.stores
+                        .register_with(&user, self.stores.seed_ref.clone(), None)
+                        .await?
+                }
             };
-            let created = self.auths.create(&auth).await?;
-            ensure!((registered, created) == (Stored::Yes, Stored::Yes), "{user} is taken");
-            let auth_id = auth.id.to_string();
+            let auth_id = self.stores.start(&user, device).await?.to_string();
             samples.push(Sample { user, auth_id });
         }
         Ok(samples)
     }
+}
+
+impl Stores {
+    /// Those that an environment names, for the devices of an owner.
+    pub(crate) async fn open(environment: &BTreeMap<String, String>, owner: Owner) -> Result<Self> {
+        let setting = |name: &str| environment.get(name).with_context(|| format!("{name} is not set"));
+        let endpoints = Endpoints::local(
+            setting("AWS_ENDPOINT_URL_DYNAMODB")?,
+            setting("AWS_ENDPOINT_URL_SECRETS_MANAGER")?,
+        );
+        let clients = Clients::new(endpoints, Limits::OPERATOR);
+        let key_ring = Some(setting(KEY_RING)?.clone());
+        let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, SystemClock, Duration::ZERO, key_ring);
+        let seed = Seed::from_bytes(&SystemRandom.sixteen_bytes()?, OtpParameters::default())?;
+        let seed_prefix = setting(SEED_PREFIX)?.clone();
+        let name = seed_name(&seed_prefix, SystemRandom.sixteen_bytes()?);
+        Ok(Self {
+            owner,
+            devices: DynamoDevices::new(&clients.dynamodb, setting(DEVICES_TABLE)?.clone()),
+            auths: DynamoAuths::new(&clients.dynamodb, setting(AUTHS_TABLE)?.clone()),
+            seed_ref: SeedRef::Secret(seeds.create(&name, &seed).await?),
+            seeds,
+            seed_prefix,
+            seed,
+        })
+    }
+
+    fn key(&self, user: &str) -> Result<DeviceKey> {
+        Ok(DeviceKey {
+            owner: self.owner.clone(),
+            user: UserName::parse(user)?,
+            device: DeviceName::parse(DEVICE)?,
+        })
+    }
+
+    /// An active device of a new user, with a seed of its own.
+    pub(crate) async fn register(&self, user: &str, storage: SeedStorage) -> Result<Device> {
+        let random = SystemRandom.sixteen_bytes()?;
+        let (seed_ref, sealed) = match storage {
+            SeedStorage::Secrets => {
+                let name = seed_name(&self.seed_prefix, random);
+                (SeedRef::Secret(self.seeds.create(&name, &self.seed).await?), None)
+            }
+            SeedStorage::Sealed => {
+                let id = SealedId::from_random_bytes(random);
+                let sealed = self.seeds.seal(&self.key(user)?, id, &self.seed).await?;
+                (SeedRef::Sealed(id), Some(sealed))
+            }
+        };
+        self.register_with(user, seed_ref, sealed).await
+    }
+
+    async fn register_with(&self, user: &str, seed_ref: SeedRef, sealed: Option<SealedSeed>) -> Result<Device> {
+        let device = Device {
+            sealed,
+            ..Device::registered(1, Status::Active, seed_ref, self.seed.parameters())
+        };
+        let registration = Registration::by_operator(Timestamp::from_secs(SystemClock.now().as_secs()));
+        let registered = self.devices.register(&self.key(user)?, &device, &registration).await?;
+        ensure!(registered == Stored::Yes, "{user} is taken");
+        Ok(device)
+    }
+
+    async fn start(&self, user: &str, device: Device) -> Result<AuthId> {
+        let issued_at = Timestamp::from_secs(SystemClock.now().as_secs());
+        let auth = Auth {
+            id: AuthId::from_random_bytes(SystemRandom.sixteen_bytes()?),
+            key: self.key(user)?,
+            issued_at,
+            expires_at: issued_at.plus(Duration::from_hours(1)),
+            device,
+        };
+        ensure!(self.auths.create(&auth).await? == Stored::Yes, "an authId is taken");
+        Ok(auth.id)
+    }
 
     /// The device of a user, as the store has it.
     pub(crate) async fn device(&self, user: &str) -> Result<Device> {
-        let device = self.devices.get(&key(user)?).await?;
+        let device = self.devices.get(&self.key(user)?).await?;
         device.with_context(|| format!("{user} has no device"))
     }
 
@@ -131,14 +212,6 @@ impl World {
         let code = self.seed.code(Step(now.0.saturating_add_signed(steps_later)));
         code.reveal().to_owned()
     }
-}
-
-fn key(user: &str) -> Result<DeviceKey> {
-    Ok(DeviceKey {
-        owner: Owner::parse(CLIENT)?,
-        user: UserName::parse(user)?,
-        device: DeviceName::parse(DEVICE)?,
-    })
 }
 
 /// Step 2 for a user.
