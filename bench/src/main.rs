@@ -13,6 +13,7 @@ mod machine;
 mod process;
 mod report;
 mod rightness;
+mod scale;
 mod subjects;
 mod tls;
 mod world;
@@ -50,6 +51,8 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Simulate growth: which quota ends first, and what it costs; write docs/scale.md and its plots
+    Scale,
 }
 
 fn main() -> Result<()> {
@@ -61,6 +64,10 @@ fn main() -> Result<()> {
             let subjects = subjects::functions(Some(&functions))?;
             run(async |world| baseline::check(world, &subjects, write).await)
         }
+        Arguments {
+            command: Some(Command::Scale),
+            ..
+        } => scale::write(),
         Arguments { quick, .. } => {
             let subjects = build()?;
             let plan = if quick { Plan::QUICK } else { Plan::FULL };

@@ -344,7 +344,7 @@ fn tenths(amount: u64, unit: u64) -> String {
 }
 
 /// Replaces what is between the marks of a document.
-fn replace(document: &str, content: &str) -> Result<()> {
+pub(crate) fn replace(document: &str, content: &str) -> Result<()> {
     let path = Path::new(WORKSPACE).join(document);
     let text = std::fs::read_to_string(&path).with_context(|| document.to_owned())?;
     let replaced =
