@@ -25,8 +25,8 @@ const DYNAMODB: [(usize, f64); 4] = [(1, 0.93), (2, 0.05), (5, 0.015), (10, 0.00
 const SECRETS_MANAGER: [(usize, f64); 4] = [(2, 0.6), (4, 0.3), (8, 0.08), (20, 0.02)];
 /// Ticks from the answer of step 2 to the code of step 3.
 const TYPING_TICKS: usize = 2_000;
-/// Within this time a table whose capacity is used up gets twice as much (`DynamoDB`, "Understanding DynamoDB warm
-/// throughput": double the previous peak within 30 minutes). Grown evenly; in practice it may be faster.
+/// Within this time a table whose capacity is used up gets twice as much (`DynamoDB`, its page on warm
+/// throughput: double the previous peak within 30 minutes). Grown evenly; in practice it may be faster.
 const DOUBLING_SECONDS: f64 = 1_800.0;
 
 // ---- The code of this service ----
