@@ -355,7 +355,7 @@ fn plot_refused() -> Result<()> {
         ("+ sealed, slower start", line(&|rate| raised(rate, &all))),
     ];
     let labels = ["authentications a second, from zero at once", "refused, %"];
-    let legend = SeriesLabelPosition::Coordinate(225, 100);
+    let legend = SeriesLabelPosition::Coordinate(252, 100);
     draw(
         "scale-refused.svg",
         labels,
