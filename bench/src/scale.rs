@@ -9,7 +9,7 @@ mod tests;
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 use shared::sealed::SeedStorage;
@@ -135,31 +135,28 @@ fn raise(limit: Limit, quotas: &mut Quotas, load: &mut Load) -> String {
     }
 }
 
-const fn name(limit: Limit) -> &'static str {
+/// What a limit is called, and what is seen when it refuses.
+const fn description(limit: Limit) -> (&'static str, &'static str) {
+    const GATEWAY: &str = "429 `TOO_MANY_REQUESTS`; `THROTTLED` in the access log; alarm Throttles";
+    const LAMBDA: &str = "503 from the gateway; no line of a function; alarm Throttles";
+    const TABLE: &str = "503 after three tries, `store_unavailable`; alarm Failures";
+    const SECRETS: &str = "503 after three tries, `seed_unavailable`; alarms Seed failures and Failures";
     match limit {
-        Limit::Tokens => "Cognito's token endpoint, if every authentication gets a token",
-        Limit::Method => "the stack's throttle of each method",
-        Limit::Account => "the gateway's throttle of the account",
-        Limit::Requests => "Lambda, ten requests a second for each concurrent execution of the quota",
-        Limit::Executions => "Lambda, concurrent executions",
-        Limit::Scaling => "Lambda, new environments of one function",
-        Limit::WarmTable => "DynamoDB, what a table has warm",
-        Limit::Table => "DynamoDB, throughput of a table",
-        Limit::SecretReads => "Secrets Manager, reads",
-    }
-}
-
-const fn symptom(limit: Limit) -> &'static str {
-    match limit {
-        Limit::Tokens => "429 from the token endpoint",
-        Limit::Method | Limit::Account => "429 `TOO_MANY_REQUESTS`; `THROTTLED` in the access log; alarm Throttles",
-        Limit::Requests => {
-            "503 from the gateway; no line of a function; alarm Throttles, while few executions are concurrent"
-        }
-        Limit::Executions => "503 from the gateway; no line of a function; alarm Throttles",
-        Limit::Scaling => "503 from the gateway for some seconds; alarm Throttles",
-        Limit::WarmTable | Limit::Table => "503 after three tries, `store_unavailable`; alarm Failures",
-        Limit::SecretReads => "503 after three tries, `seed_unavailable`; alarms Seed failures and Failures",
+        Limit::Tokens => (
+            "Cognito's token endpoint, if every authentication gets a token",
+            "429 from the token endpoint",
+        ),
+        Limit::Method => ("the stack's throttle of each method", GATEWAY),
+        Limit::Account => ("the gateway's throttle of the account", GATEWAY),
+        Limit::Requests => (
+            "Lambda, ten requests a second for each concurrent execution of the quota",
+            LAMBDA,
+        ),
+        Limit::Executions => ("Lambda, concurrent executions", LAMBDA),
+        Limit::Scaling => ("Lambda, new environments of one function", LAMBDA),
+        Limit::WarmTable => ("DynamoDB, what a table has warm", TABLE),
+        Limit::Table => ("DynamoDB, throughput of a table", TABLE),
+        Limit::SecretReads => ("Secrets Manager, reads", SECRETS),
     }
 }
 
@@ -178,7 +175,7 @@ fn first_limits(text: &mut String) -> Result<()> {
             let (broken, _, _) = broken_in_order(quotas, step(rate))?;
             let mut label = format!("**{}**{account}", count(rate));
             for Broken { limit, share, set } in &broken {
-                let (name, symptom, share) = (name(*limit), symptom(*limit), percent(*share));
+                let ((name, symptom), share) = (description(*limit), percent(*share));
                 writeln!(text, "| {label} | {name} | {share} | {symptom} | {set} |")?;
                 label.clear();
             }
@@ -214,7 +211,7 @@ fn ceilings_table(text: &mut String) -> fmt::Result {
     )?;
     for (limit, ceiling) in ceilings(&Quotas::DEFAULT) {
         let used = RATES.map(|rate| format!(" {} |", percent(rate / ceiling))).concat();
-        writeln!(text, "| {} | {} |{used}", name(limit), count(ceiling))?;
+        writeln!(text, "| {} | {} |{used}", description(limit).0, count(ceiling))?;
     }
     writeln!(
         text,
@@ -445,17 +442,15 @@ where
     Y::CoordDescType: ValueFormatter<f64>,
 {
     let mut svg = String::new();
-    let failed = |error: &dyn fmt::Display| anyhow!("docs/{file}: {error}");
     {
         let area = SVGBackend::with_string(&mut svg, (760, 420)).into_drawing_area();
-        area.fill(&WHITE).map_err(|error| failed(&error))?;
+        area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(16)
             .margin_right(40)
             .x_label_area_size(48)
             .y_label_area_size(76)
-            .build_cartesian_2d(x, y)
-            .map_err(|error| failed(&error))?;
+            .build_cartesian_2d(x, y)?;
         let [x_label, y_label] = labels;
         chart
             .configure_mesh()
@@ -465,13 +460,11 @@ where
             .y_label_formatter(&|value| count(*value))
             .max_light_lines(1)
             .label_style(("sans-serif", 14))
-            .draw()
-            .map_err(|error| failed(&error))?;
+            .draw()?;
         for ((name, points), colour) in lines.iter().zip(COLOURS) {
             let series = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
             chart
-                .draw_series(series)
-                .map_err(|error| failed(&error))?
+                .draw_series(series)?
                 .label(*name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2)));
         }
@@ -480,9 +473,8 @@ where
             .position(legend)
             .background_style(WHITE.mix(0.9))
             .label_font(("sans-serif", 14))
-            .draw()
-            .map_err(|error| failed(&error))?;
-        area.present().map_err(|error| failed(&error))?;
+            .draw()?;
+        area.present()?;
     }
     Ok(std::fs::write(Path::new(WORKSPACE).join("docs").join(file), svg)?)
 }
