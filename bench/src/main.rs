@@ -14,6 +14,7 @@ mod machine;
 mod process;
 mod report;
 mod rightness;
+mod scale;
 mod subjects;
 mod tls;
 mod world;
@@ -31,7 +32,7 @@ use rightness::StoreCost;
 use subjects::{Kind, Subject, Task};
 use world::World;
 
-/// Measure what the functions cost, and write docs/performance.md
+/// Measure what the functions cost and simulate growth; write docs/performance.md and docs/scale.md
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Measure little, and print the figures instead of writing them
@@ -52,8 +53,10 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
-    /// Measure the local stack under wrk for a quarter of an hour, and write the tables under "Load" in docs/performance.md
+    /// Measure the local stack under wrk for half an hour; write "Load" in docs/performance.md
     Load,
+    /// Simulate growth: which quota ends first, and what it costs; write docs/scale.md and its plots
+    Scale,
 }
 
 fn main() -> Result<()> {
@@ -71,6 +74,10 @@ fn main() -> Result<()> {
             command: Some(Command::Load),
             ..
         } => tokio::runtime::Runtime::new()?.block_on(load::run()),
+        Arguments {
+            command: Some(Command::Scale),
+            ..
+        } => scale::write(),
         Arguments { quick, command: None } => {
             let subjects = build()?;
             let plan = if quick { Plan::QUICK } else { Plan::FULL };
@@ -78,7 +85,9 @@ fn main() -> Result<()> {
             if quick {
                 print(&results.to_string())
             } else {
-                results.write()
+                results.write()?;
+                say("growth");
+                scale::write()
             }
         }
     }
