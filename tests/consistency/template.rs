@@ -377,11 +377,17 @@ fn the_key_ring_is_generated_as_it_always_was_and_is_hard_to_lose() -> Outcome {
         statement["Condition"],
         json!({ "Bool": { "secretsmanager:ForceDeleteWithoutRecovery": "true" } })
     );
-    // What CloudFormation makes of the block is a ring.
+    // What CloudFormation makes of the block is a ring: a key of that many letters and digits, as that member of the text.
+    let generated = &ring["Properties"]["GenerateSecretString"];
     let made = generated["SecretStringTemplate"].as_str().context("no template")?;
-    let key = "A1b2C3d4".repeat(8);
-    let made = made.replacen('}', &format!(",\"current\":\"{key}\"}}"), 1);
-    KeyRing::parse(&made)?;
+    let mut made: serde_json::Map<String, Value> = serde_json::from_str(made)?;
+    let length = usize::try_from(generated["PasswordLength"].as_u64().context("no length")?)?;
+    let member = generated["GenerateStringKey"].as_str().context("no key")?;
+    made.insert(
+        member.to_owned(),
+        "A1b2C3d4".chars().cycle().take(length).collect::<String>().into(),
+    );
+    KeyRing::parse(&Value::Object(made).to_string())?;
     Ok(())
 }
 

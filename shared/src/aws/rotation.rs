@@ -1,33 +1,40 @@
 //! The key ring as an operator reads and rotates it.
 //!
-//! A rotation is a compare-and-swap: the new text is stored under a label of its own, and then `AWSCURRENT` moves to it from
-//! the version that was read, which Secrets Manager refuses if the label is not there any more.
+//! A rotation is a compare-and-swap: the new text is stored under a label of ours, and then `AWSCURRENT` moves to it from the
+//! version that was read, which Secrets Manager refuses if the label is not there any more.
 
-use std::collections::HashMap;
-
-use aws_sdk_secretsmanager::operation::update_secret_version_stage::builders::UpdateSecretVersionStageFluentBuilder;
+use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
+use aws_sdk_secretsmanager::operation::update_secret_version_stage::UpdateSecretVersionStageError;
 use zeroize::Zeroizing;
 
 use super::key_ring::text_of;
 use super::operator::whole_seconds;
 use super::sealing::{self, KeyRing};
 use super::seeds::{SecretsManagerSeeds, corrupt, unavailable};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::error::StoreError;
 use crate::ports::operator::{KeyRingStore, KeyRingSummary, Rotated};
 use crate::sealed::NewKey;
 
 const CURRENT: &str = "AWSCURRENT";
-/// What the labels of rotations begin with.
-const LABEL: &str = "rotation-";
+/// What a new text is stored under. Always the same: a secret has at most 20 labels, and rotations that are cut short would
+/// use them up. Of two rotations at once, the later takes it from the earlier, which does not need it to become current.
+const LABEL: &str = "rotation";
 
-/// The labels of each version.
-type Labels = HashMap<String, Vec<String>>;
+fn is_current(ring: &DescribeSecretOutput, version: &str) -> bool {
+    let labels = ring.version_ids_to_stages().and_then(|versions| versions.get(version));
+    labels.is_some_and(|own| own.iter().any(|label| label == CURRENT))
+}
 
-fn has_label(labels: &Labels, version: &str, label: &str) -> bool {
-    labels
-        .get(version)
-        .is_some_and(|own| own.iter().any(|one| one == label))
+/// When the secret was changed last; `None` if the version is not the current one.
+fn changed_at(ring: &DescribeSecretOutput, version: &str) -> Result<Option<Timestamp>, StoreError> {
+    if !is_current(ring, version) {
+        return Ok(None);
+    }
+    let changed = whole_seconds(ring.last_changed_date());
+    changed
+        .map(Some)
+        .ok_or(corrupt("a key ring without a date of its last change"))
 }
 
 impl<C: Clock> SecretsManagerSeeds<C> {
@@ -44,31 +51,10 @@ impl<C: Clock> SecretsManagerSeeds<C> {
         Ok((summary, text))
     }
 
-    async fn ring_labels(&self) -> Result<Labels, StoreError> {
-        let read = self
-            .client
-            .describe_secret()
-            .secret_id(self.key_ring()?.secret())
-            .send();
-        let found = read.await;
-        let found = found.map_err(|error| unavailable("DescribeSecret key ring", &error))?;
-        Ok(found.version_ids_to_stages.unwrap_or_default())
-    }
-
-    fn move_label(&self, label: &str, from: &str) -> Result<UpdateSecretVersionStageFluentBuilder, StoreError> {
-        let update = self.client.update_secret_version_stage();
-        let update = update.secret_id(self.key_ring()?.secret());
-        Ok(update.version_stage(label).remove_from_version_id(from))
-    }
-
-    /// Takes the labels of rotations away, of which a secret has at most 20. What is left is taken by the next rotation.
-    async fn remove_rotation_labels(&self, labels: &Labels) -> Result<(), StoreError> {
-        for (version, own) in labels {
-            for label in own.iter().filter(|label| label.starts_with(LABEL)) {
-                let _ = self.move_label(label, version)?.send().await;
-            }
-        }
-        Ok(())
+    async fn ring_details(&self) -> Result<DescribeSecretOutput, StoreError> {
+        let describe = self.client.describe_secret().secret_id(self.key_ring()?.secret());
+        let described = describe.send().await;
+        described.map_err(|error| unavailable("DescribeSecret key ring", &error))
     }
 }
 
@@ -77,49 +63,73 @@ impl<C: Clock> KeyRingStore for SecretsManagerSeeds<C> {
         self.ring_and_text().await.map(|(summary, _)| summary)
     }
 
+    async fn key_ring_changed_at(&self, held: &KeyRingSummary) -> Result<Option<Timestamp>, StoreError> {
+        changed_at(&self.ring_details().await?, &held.version)
+    }
+
     async fn rotate_key_ring(&self, held: &KeyRingSummary, new: &NewKey) -> Result<Rotated, StoreError> {
         let (read, text) = self.ring_and_text().await?;
         if read.version != held.version {
             return Ok(Rotated::No);
         }
-        // Those of rotations that were cut short, or can only fail when this one has succeeded.
-        let mut labels = self.ring_labels().await?;
         let (text, key) = sealing::with_new_key(&text, new.characters())?;
-        let (version, label) = (new.version(), format!("{LABEL}{}", new.version()));
+        let (secret, version) = (self.key_ring()?.secret(), new.version());
         let put = self
             .client
             .put_secret_value()
-            .secret_id(self.key_ring()?.secret())
+            .secret_id(secret)
             .client_request_token(&version)
             // Without one, Secrets Manager would move `AWSCURRENT` at once, whatever has it.
-            .version_stages(&label)
+            .version_stages(LABEL)
             .secret_string(text.as_str())
             .send();
         put.await
             .map_err(|error| unavailable("PutSecretValue key ring", &error))?;
-        labels.entry(version.clone()).or_default().push(label);
-        let swap = self.move_label(CURRENT, &held.version)?.move_to_version_id(&version);
-        let rotated = match swap.send().await {
-            Ok(_) => Rotated::Yes(key),
-            Err(error) => {
-                let error = unavailable("UpdateSecretVersionStage key ring", &error);
-                // Refused, perhaps since an earlier try of it took effect; or not answered.
-                let Ok(now) = self.ring_labels().await else {
-                    return Err(error);
-                };
-                if has_label(&now, &version, CURRENT) {
-                    Rotated::Yes(key)
-                } else if has_label(&now, &held.version, CURRENT) {
-                    return Err(error);
-                } else {
-                    Rotated::No
-                }
-            }
+        let swap = self
+            .client
+            .update_secret_version_stage()
+            .secret_id(secret)
+            .version_stage(CURRENT)
+            .remove_from_version_id(&held.version)
+            .move_to_version_id(&version)
+            .send();
+        let Err(error) = swap.await else {
+            return Ok(Rotated::Yes(key));
         };
-        if rotated == Rotated::No {
-            labels.retain(|of, _| *of == version);
+        // A later rotation took the label and Secrets Manager the version, which therefore never becomes current.
+        let is_gone = matches!(
+            error.as_service_error(),
+            Some(UpdateSecretVersionStageError::ResourceNotFoundException(_))
+        );
+        let error = unavailable("UpdateSecretVersionStage key ring", &error);
+        // Refused, perhaps since an earlier try of it took effect; or not answered.
+        match self.ring_details().await {
+            Ok(ring) if is_current(&ring, &version) => Ok(Rotated::Yes(key)),
+            Ok(ring) if is_gone || !is_current(&ring, &held.version) => Ok(Rotated::No),
+            _ => Err(error),
         }
-        self.remove_rotation_labels(&labels).await?;
-        Ok(rotated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_was_changed_when_its_secret_was_if_it_is_current() -> Result<(), StoreError> {
+        let at = |seconds| aws_sdk_secretsmanager::primitives::DateTime::from_secs(seconds);
+        // The version was created before, and became current when the label was moved, an hour later.
+        let described = DescribeSecretOutput::builder()
+            .created_date(at(1_000))
+            .last_changed_date(at(4_600))
+            .version_ids_to_stages("one", vec!["AWSPREVIOUS".to_owned()])
+            .version_ids_to_stages("other", vec![LABEL.to_owned(), CURRENT.to_owned()])
+            .build();
+        assert_eq!(changed_at(&described, "other")?, Some(Timestamp::from_secs(4_600)));
+        assert_eq!(
+            (changed_at(&described, "one")?, changed_at(&described, "third")?),
+            (None, None)
+        );
+        Ok(())
     }
 }

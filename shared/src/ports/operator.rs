@@ -152,6 +152,16 @@ pub trait KeyRingStore: Send + Sync {
     /// [`StoreError`] if it cannot be read or is not one.
     fn read_key_ring(&self) -> impl Future<Output = Result<KeyRingSummary, StoreError>> + Send;
 
+    /// When the ring's secret was changed last, by the store's clock, in whole seconds: not before the version of `held` became
+    /// the current one, however long after its creation that was. `None` if another one is current.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn key_ring_changed_at(
+        &self,
+        held: &KeyRingSummary,
+    ) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
+
     /// Adds a key, which seals from now on, if the ring still has the version of `held`. The key that sealed before stays
     /// in the ring.
     ///

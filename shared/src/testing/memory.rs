@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::device::{Accepted, Auth, Device, DeviceRecord, PendingSeed, RegisteredBy, Registration, Status};
@@ -62,6 +63,8 @@ pub enum Op {
     MoveSeed,
     /// `read_key_ring` of seeds.
     ReadKeyRing,
+    /// `key_ring_changed_at` of seeds.
+    KeyRingChangedAt,
     /// `rotate_key_ring` of seeds.
     RotateKeyRing,
 }
@@ -86,6 +89,7 @@ impl Op {
             Self::Reseal => "reseal",
             Self::MoveSeed => "move_seed",
             Self::ReadKeyRing => "read_key_ring",
+            Self::KeyRingChangedAt => "key_ring_changed_at",
             Self::RotateKeyRing => "rotate_key_ring",
         }
     }
@@ -857,6 +861,8 @@ struct Seeds {
     key: u8,
     /// The version of the key ring, and when it was created.
     ring: (String, Timestamp),
+    /// How long after that it became the current one.
+    held_up: Duration,
 }
 
 impl Seeds {
@@ -985,6 +991,11 @@ impl MemorySeeds {
         self.0.all_calls()
     }
 
+    /// As [`MemoryDevices::before_each`].
+    pub fn before_each(&self, hook: impl Fn(Op) + Send + Sync + 'static) {
+        self.0.with(|state| state.wire.hook = Some(Arc::new(hook)));
+    }
+
     /// Stores a seed under a new name, without a call.
     ///
     /// # Errors
@@ -1012,6 +1023,11 @@ impl MemorySeeds {
             let version = seeds.new_version();
             seeds.rotate(version);
         });
+    }
+
+    /// As if the version of the key ring had become the current one so long after it was created.
+    pub fn hold_up_swap(&self, by: Duration) {
+        self.0.items(|seeds| seeds.held_up = by);
     }
 
     /// The seed of a device, without a call; `None` if it cannot be read or opened.
@@ -1159,6 +1175,14 @@ impl SeedInventory for MemorySeeds {
 impl KeyRingStore for MemorySeeds {
     async fn read_key_ring(&self) -> Result<KeyRingSummary, StoreError> {
         self.0.call(Op::ReadKeyRing, |seeds| seeds.key_ring()).await
+    }
+
+    async fn key_ring_changed_at(&self, held: &KeyRingSummary) -> Result<Option<Timestamp>, StoreError> {
+        let changed_at = |seeds: &mut Seeds| {
+            let (version, created_at) = &seeds.ring;
+            (*version == held.version).then(|| created_at.plus(seeds.held_up))
+        };
+        self.0.call(Op::KeyRingChangedAt, changed_at).await
     }
 
     async fn rotate_key_ring(&self, held: &KeyRingSummary, new: &NewKey) -> Result<Rotated, StoreError> {

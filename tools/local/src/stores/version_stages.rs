@@ -1,5 +1,5 @@
-//! What AWS refuses and the emulator lets pass: moving a staging label away from a version that does not have it. A rotation
-//! of the key ring relies on the refusal, which makes it a compare-and-swap.
+//! What AWS refuses and the emulator lets pass: moving a staging label away from a version that does not have it, or to one
+//! that does not exist. A rotation of the key ring relies on the refusal, which makes it a compare-and-swap.
 
 use serde::Deserialize;
 use winterbaume_secretsmanager::SecretsmanagerStateView;
@@ -26,6 +26,14 @@ pub(super) fn check(state: &SecretsmanagerStateView, body: &[u8]) -> Result<(), 
         // The emulator knows what to answer.
         return Ok(());
     };
+    if let Some(target) = &request.move_to_version_id
+        && !secret.versions.contains_key(target)
+    {
+        return Err(Exception::new(
+            "ResourceNotFoundException",
+            "Secrets Manager can't find the specified secret version.",
+        ));
+    }
     let has_label = |version: &&winterbaume_secretsmanager::views::SecretVersionView| {
         version.version_stages.contains(&request.version_stage)
     };

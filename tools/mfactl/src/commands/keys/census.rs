@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use shared::clock::Timestamp;
 use shared::device::DeviceRecord;
 use shared::names::SeedRef;
 use shared::ports::operator::KeyRingSummary;
@@ -18,18 +19,21 @@ pub(in crate::commands) struct Census {
     pub(super) by_key: BTreeMap<Option<KeyId>, usize>,
 }
 
-/// The keys that the seeds of a device are sealed under; `None` for an unknown format.
-pub(in crate::commands) fn keys_of(record: &DeviceRecord) -> BTreeSet<Option<KeyId>> {
-    let sealed = record.device.sealed.as_ref().into_iter();
-    sealed.chain(record.pending_sealed()).map(SealedSeed::key_id).collect()
+/// The keys that a device needs: those that its seeds are sealed under, but for a new seed that has waited for too long. `None`
+/// for an unknown format.
+pub(in crate::commands) fn keys_of(record: &DeviceRecord, now: Timestamp) -> BTreeSet<Option<KeyId>> {
+    let own = record.device.sealed.as_ref();
+    let pending = record.pending.as_ref().filter(|pending| pending.until > now);
+    let pending = pending.and_then(|pending| pending.sealed.as_ref());
+    own.into_iter().chain(pending).map(SealedSeed::key_id).collect()
 }
 
 impl Census {
-    pub(in crate::commands) fn add(&mut self, record: &DeviceRecord) {
+    pub(in crate::commands) fn add(&mut self, record: &DeviceRecord, now: Timestamp) {
         self.devices += 1;
         let in_secrets = record.seeds().any(|seed| matches!(seed, SeedRef::Secret(_)));
         self.in_secrets += usize::from(in_secrets);
-        for key in keys_of(record) {
+        for key in keys_of(record, now) {
             *self.by_key.entry(key).or_default() += 1;
         }
     }

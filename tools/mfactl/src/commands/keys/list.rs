@@ -78,10 +78,10 @@ where
             json: false,
             page,
         };
-        let mut census = Census::default();
+        let (mut census, now) = (Census::default(), self.clock.now());
         let unreadable = self
             .for_each_device(&request, |_, record| {
-                census.add(&record);
+                census.add(&record, now);
                 Ok(())
             })
             .await?;

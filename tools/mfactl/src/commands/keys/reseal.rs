@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use shared::clock::Clock;
 use shared::device::DeviceRecord;
 use shared::error::StoreError;
@@ -19,7 +19,7 @@ use crate::commands::sweep::{Report, Shared, Swept, failed, require_finished, sw
 use crate::commands::text::{count, name_of, options_for, under};
 use crate::terminal::Terminal;
 
-/// Between the creation of a ring's version and the moment at which it is the current one, and what clocks differ by.
+/// What clocks differ by, and how long a function may take to read the ring.
 const MARGIN: Duration = Duration::from_mins(1);
 
 /// What `keys reseal` was asked for.
@@ -35,7 +35,7 @@ pub struct ResealRequest {
     pub page: u16,
 }
 
-/// How long after its creation a function may still have the ring before.
+/// How long after a change of the ring a function may still have the one before.
 pub(super) fn time_in_caches(seed_cache: Duration) -> Duration {
     time_in_memory(seed_cache) + MARGIN
 }
@@ -111,14 +111,19 @@ where
     ) -> Result<KeyRingSummary> {
         loop {
             let ring = self.key_ring().await?;
-            let from = ring.created_at.plus(time_in_caches(request.seed_cache));
+            // Not from the creation of its version: a rotation may have been held up before it made that the current one.
+            let changed = self.seeds.key_ring_changed_at(&ring).await;
+            let changed = changed.context("cannot read when the key ring was changed last")?;
+            let changed = changed
+                .ok_or_else(|| anyhow!("the key ring was rotated concurrently: run it again; nothing was changed"))?;
+            let from = changed.plus(time_in_caches(request.seed_cache));
             let now = self.clock.now();
             if from <= now || request.dry_run {
                 return Ok(ring);
             }
             let why = format!(
-                "the key ring was rotated at {}, and functions may have the one before in memory until {}",
-                ring.created_at.rfc3339(),
+                "the key ring was changed at {}, and functions may have the one before in memory until {}",
+                changed.rfc3339(),
                 from.rfc3339()
             );
             if !request.wait {
@@ -150,7 +155,8 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, W: Delay> Reseal<'_, D, S, 
 
     /// `None` if others wrote first.
     async fn try_device(&self, record: &DeviceRecord) -> Result<Option<Swept>, StoreError> {
-        if keys_of(record).iter().all(|key| *key == Some(self.current)) {
+        let now = self.shared.clock.now();
+        if keys_of(record, now).iter().all(|key| *key == Some(self.current)) {
             return Ok(Some(Swept::Unchanged));
         }
         let mut new = record.clone();
@@ -158,7 +164,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, W: Delay> Reseal<'_, D, S, 
         if let Some(problem) = own.await? {
             return Ok(Some(problem));
         }
-        if let Some(pending) = &mut new.pending {
+        if let Some(pending) = new.pending.as_mut().filter(|pending| pending.until > now) {
             let problem = self.seal_again(record, &pending.seed_ref, pending.sealed.as_mut());
             if let Some(problem) = problem.await? {
                 return Ok(Some(problem));

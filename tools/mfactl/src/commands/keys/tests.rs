@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use shared::clock::Clock as _;
-use shared::device::{Device, DeviceRecord};
+use shared::device::{Device, DeviceRecord, PendingSeed};
 use shared::names::DeviceKey;
 use shared::otp::{OtpParameters, Seed, Step};
 use shared::ports::operator::KeyRingStore as _;
@@ -47,9 +47,10 @@ async fn world() -> Result<World> {
         world.put_device(&format!("user {number}"), number, storage).await?;
     }
     let key = |number| user(&world, number);
-    world.put_pending(&key(1)?, 11, SeedStorage::Sealed, NOW).await?;
-    world.put_pending(&key(3)?, 13, SeedStorage::Secrets, NOW).await?;
-    world.put_pending(&key(4)?, 14, SeedStorage::Sealed, NOW).await?;
+    let until = NOW.plus(Duration::from_hours(24));
+    world.put_pending(&key(1)?, 11, SeedStorage::Sealed, until).await?;
+    world.put_pending(&key(3)?, 13, SeedStorage::Secrets, until).await?;
+    world.put_pending(&key(4)?, 14, SeedStorage::Sealed, until).await?;
     world.seeds.rotate();
     Ok(world)
 }
@@ -84,7 +85,7 @@ fn essence(world: &World) -> BTreeMap<String, (DeviceRecord, Vec<String>)> {
 fn is_resealed(world: &World, key: u8) -> bool {
     let all = world.devices.all();
     all.iter()
-        .flat_map(keys_of)
+        .flat_map(|record| keys_of(record, NOW))
         .all(|found| found == Some(KeyId([0, 0, 0, key])))
 }
 
@@ -226,6 +227,71 @@ async fn a_reseal_before_all_functions_have_the_ring_is_refused_or_waits() -> Re
         assert!(is_resealed(&world, 2) && world.clock.now() == ready);
         assert!(admin.terminal.notes.contains("Waiting"), "{}", admin.terminal.notes);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reseal_counts_from_when_the_ring_became_current_however_long_the_rotation_was_held_up() -> Result<()> {
+    let world = world().await?;
+    world.seeds.set_time(NOW);
+    world.seeds.rotate();
+    world.seeds.hold_up_swap(Duration::from_hours(1));
+    let ready = NOW.plus(Duration::from_mins(66));
+    world.clock.set(ready.minus(Duration::from_secs(1)));
+    let error = error_text(reseal(&world, &mut world.admin([]), &RESEAL).await);
+    assert!(error.contains(&ready.rfc3339()) && is_resealed(&world, 0), "{error}");
+    world.clock.set(ready);
+    reseal(&world, &mut world.admin([]), &RESEAL).await?;
+    assert!(is_resealed(&world, 2));
+
+    // One that became current after the ring was read.
+    let others = world.clone();
+    world.seeds.before_each(move |op| {
+        if op == Op::KeyRingChangedAt {
+            others.seeds.rotate();
+        }
+    });
+    let error = error_text(reseal(&world, &mut world.admin([]), &RESEAL).await);
+    assert!(error.contains("the key ring was rotated concurrently"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_seed_that_waited_for_too_long_needs_no_key_and_is_not_sealed_again() -> Result<()> {
+    let world = world().await?;
+    let key = user(&world, 1)?;
+    let foreign = SealedSeed::from_bytes(vec![1, 0xaa, 0xbb, 0xcc, 0xdd, 1]);
+    let record = world.devices.peek_record(&key).context("gone")?;
+    let expired = PendingSeed {
+        sealed: Some(foreign),
+        until: NOW,
+        ..record.pending.context("nothing pends")?
+    };
+    world.devices.put_pending(&key, expired.clone());
+    reseal(&world, &mut world.admin([]), &RESEAL).await?;
+    assert!(is_resealed(&world, 1));
+    let record = world.devices.peek_record(&key).context("gone")?;
+    assert_eq!(record.pending, Some(expired.clone()));
+    let list = ListKeysRequest {
+        count: true,
+        json: false,
+        page: 2,
+    };
+    let mut admin = world.admin([]);
+    admin.list_keys(&list).await?;
+    let output = &admin.terminal.output;
+    assert!(!output.contains("aabbccdd"), "{output}");
+
+    // As long as it waits, it does.
+    let waits = PendingSeed {
+        until: NOW.plus(Duration::from_secs(1)),
+        ..expired
+    };
+    world.devices.put_pending(&key, waits);
+    let mut admin = world.admin([]);
+    admin.list_keys(&list).await?;
+    assert!(admin.terminal.output.contains("aabbccdd"), "{}", admin.terminal.output);
+    assert!(reseal(&world, &mut world.admin([]), &RESEAL).await.is_err());
     Ok(())
 }
 

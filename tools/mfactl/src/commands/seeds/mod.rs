@@ -17,7 +17,7 @@ use shared::sealed::SeedStorage;
 
 use crate::commands::device::{DeviceAdmin, ListRequest, Removal, discard, kept_note, require_readable};
 use crate::commands::pace::{Delay, Pace, backoff};
-use crate::commands::sweep::{Report, Shared, Swept, failed, require_finished, sweep};
+use crate::commands::sweep::{Counts, Report, Shared, Swept, failed, require_finished, sweep};
 use crate::commands::text::{count, name_of, options_for};
 use crate::terminal::Terminal;
 use crate::usage::Usage;
@@ -52,7 +52,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         let prefix = self.seed_prefix.clone();
         let prefix = prefix.ok_or_else(|| Usage("SEED_PREFIX is not set".to_owned()))?;
         let to = self.seeds.storage();
-        let (mut to_do, mut all, mut waiting) = (0, 0, 0);
+        let (mut to_do, mut all, mut waiting) = (0, 0, Vec::new());
         let list = ListRequest {
             filter: DeviceFilter::All,
             json: false,
@@ -64,7 +64,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                 all += 1;
                 match need(&record, to, now) {
                     Need::Move => to_do += 1,
-                    Need::Skip(_) => waiting += 1,
+                    Need::Skip(why) => waiting.push(why),
                     Need::Nothing => {}
                 }
                 Ok(())
@@ -74,13 +74,25 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
             SeedStorage::Sealed => "sealed beside its device, under the key ring",
             SeedStorage::Secrets => "in a secret of its own",
         };
-        let text = format!(
-            "{} of {all} to move: each seed will be {where_to}. {waiting} cannot be moved now",
-            count(to_do, "device")
-        );
-        if request.dry_run || to_do + waiting == 0 {
+        let text = match to_do {
+            0 => format!("None of {} to move now", count(all, "device")),
+            _ => format!(
+                "{} of {all} to move: each seed will be {where_to}",
+                count(to_do, "device")
+            ),
+        };
+        let text = format!("{text}. {} cannot be moved now", waiting.len());
+        if request.dry_run || to_do == 0 {
             self.terminal.say(&format!("{text}."))?;
-            return require_readable(unreadable);
+            for why in &waiting {
+                self.terminal.note(&format!("Not now: {why}."))?;
+            }
+            require_readable(unreadable)?;
+            let skipped = if request.dry_run { 0 } else { waiting.len() };
+            return require_finished(&Counts {
+                skipped,
+                ..Counts::default()
+            });
         }
         self.confirm(&format!(
             "{text}. Authentications that are under way with a moved device have to be started again. Move them?"
@@ -131,23 +143,13 @@ fn need(record: &DeviceRecord, to: SeedStorage, now: Timestamp) -> Need {
     if record.seeds().all(|seed| storage_of(seed) == to) {
         return Need::Nothing;
     }
-    if let Some(pending) = &record.pending {
-        let until = pending.until.rfc3339();
-        if pending.until > now {
-            return Need::Skip(format!(
-                "a new seed of the device {} waits for its first code until {until}",
-                name()
-            ));
-        }
-        // It is not moved, only forgotten, and that by the move of the device's own seed.
-        if storage_of(&record.device.seed_ref) == to {
-            return Need::Skip(format!(
-                "a new seed of the device {} waited for its first code until {until}, and is in the other place: `mfactl device \
-                 register {} --replace` removes it",
-                name(),
-                options_for(&record.key)
-            ));
-        }
+    // One that waited for too long is forgotten by the move of the device's own seed, wherever that is.
+    if let Some(pending) = record.pending.as_ref().filter(|pending| pending.until > now) {
+        return Need::Skip(format!(
+            "a new seed of the device {} waits for its first code until {}",
+            name(),
+            pending.until.rfc3339()
+        ));
     }
     let by_a_user = record.by == RegisteredBy::Http && record.activate_by.is_some_and(|until| until > now);
     if record.device.status == Status::ActivationRequired && by_a_user {

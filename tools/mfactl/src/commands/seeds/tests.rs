@@ -44,6 +44,20 @@ async fn world() -> Result<World> {
     Ok(world)
 }
 
+/// And new seeds that waited for too long, in the other place than the devices' own.
+async fn world_with_expired() -> Result<World> {
+    let world = world().await?;
+    for (number, storage) in [(1, SeedStorage::Secrets), (2, SeedStorage::Sealed)] {
+        let key = user(&world, number)?;
+        world.put_pending(&key, 10 + number, storage, NOW).await?;
+    }
+    Ok(world)
+}
+
+fn has_pending(world: &World) -> bool {
+    world.devices.all().iter().any(|record| record.pending.is_some())
+}
+
 fn user(world: &World, number: u8) -> Result<DeviceKey> {
     let mut all = world.devices.all().into_iter().map(|record| record.key);
     all.find(|key| key.user.as_str() == format!("user {number}"))
@@ -121,13 +135,14 @@ async fn seeds_move_there_and_back_and_old_secrets_can_be_restored() -> Result<(
 
 #[tokio::test]
 async fn a_move_can_be_cut_short_at_every_call() -> Result<()> {
+    let world = world_with_expired;
     let expected = seeds(&world().await?);
     for to in SeedStorage::ALL {
         let points = at_every_point(
             world,
             async |world, admin| move_seeds(world, admin, to).await,
             &[],
-            |world| is_moved(world, to) && seeds(world) == expected,
+            |world| is_moved(world, to) && seeds(world) == expected && !has_pending(world),
         )
         .await?;
         assert!(points > 70, "{points}");
@@ -175,6 +190,41 @@ async fn a_device_whose_new_seed_waits_is_skipped_until_that_is_over() -> Result
     assert!(is_moved(&world, SeedStorage::Sealed) && !world.seeds.has(&offered));
     assert_eq!((seeds(&world), world.orphans()), (before, 0));
     assert_eq!(world.devices.peek_record(&key).and_then(|record| record.pending), None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_seed_that_waited_for_too_long_is_forgotten_wherever_it_is() -> Result<()> {
+    for to in SeedStorage::ALL {
+        let world = world_with_expired().await?;
+        let before = seeds(&world);
+        move_seeds(&world, &mut world.admin([]), to).await?;
+        assert!(is_moved(&world, to) && !has_pending(&world));
+        assert_eq!((seeds(&world), world.orphans()), (before, 0));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_asked_if_no_device_can_be_moved_now() -> Result<()> {
+    let world = World::new()?;
+    let key = world.put_device("user 1", 1, SeedStorage::Secrets).await?;
+    let until = NOW.plus(Duration::from_mins(1));
+    world.put_pending(&key, 11, SeedStorage::Secrets, until).await?;
+    let held = world.devices.all();
+    for dry_run in [true, false] {
+        let mut admin = world.admin([]);
+        admin.seeds.keep(SeedStorage::Sealed);
+        let request = MoveRequest { dry_run, ..MOVE };
+        let delay = MovingClock(Arc::clone(&world.clock));
+        let error = error_text(admin.move_seeds(&request, &delay).await);
+        assert_eq!(error.contains("1 device not changed"), !dry_run, "{error}");
+        let (output, notes) = (&admin.terminal.output, &admin.terminal.notes);
+        assert_eq!(output, "None of 1 device to move now. 1 cannot be moved now.\n");
+        assert!(notes.contains("a new seed of the device my phone of user 1"), "{notes}");
+        assert!(admin.terminal.questions.is_empty());
+    }
+    assert_eq!(world.devices.all(), held);
     Ok(())
 }
 

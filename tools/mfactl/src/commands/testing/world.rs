@@ -374,7 +374,7 @@ pub(in crate::commands) enum Store {
 }
 
 /// Every call that a command may make.
-pub(in crate::commands) const OPS: [(Store, Op); 20] = [
+pub(in crate::commands) const OPS: [(Store, Op); 21] = [
     (Store::Devices, Op::Record),
     (Store::Devices, Op::Register),
     (Store::Devices, Op::Reseed),
@@ -394,6 +394,7 @@ pub(in crate::commands) const OPS: [(Store, Op); 20] = [
     (Store::Devices, Op::MoveSeed),
     (Store::Seeds, Op::Seal),
     (Store::Seeds, Op::ReadKeyRing),
+    (Store::Seeds, Op::KeyRingChangedAt),
     (Store::Seeds, Op::RotateKeyRing),
 ];
 

@@ -146,9 +146,9 @@ pub(super) fn is_expired(record: &DeviceRecord, now: Timestamp) -> bool {
 impl Orphans {
     /// Counts the kinds of seeds that a device has.
     pub(super) fn count_keys(&mut self, record: &DeviceRecord) {
-        self.census.add(record);
+        self.census.add(record, self.now);
         if let Some(ring) = &self.ring {
-            let lacking = keys_of(record).into_iter();
+            let lacking = keys_of(record, self.now).into_iter();
             let lacking = lacking.filter(|key| key.is_none_or(|key| !ring.has(key)));
             self.lacking.extend(lacking.map(|key| (record.key.clone(), key)));
         }
@@ -190,15 +190,20 @@ impl Orphans {
             let text = format!("no device names the secret {name}");
             Finding::problem(PART, text, format!("--fix, or {}", by_hand(name)))
         });
-        findings.extend(capped(unnamed, most, "more secrets that no device names"));
+        findings.extend(capped(PART, unnamed, most, "more secrets that no device names"));
         let predating = self.predating.iter().map(|name| {
             let text = format!("no device names the secret {name}, which is older than the stack");
             let remedy = "if an earlier stack left a table of devices that names it, keep it; otherwise";
             Finding::problem(PART, text, format!("{remedy} {}", by_hand(name)))
         });
-        findings.extend(capped(predating, most, "more secrets that are older than the stack"));
+        findings.extend(capped(
+            PART,
+            predating,
+            most,
+            "more secrets that are older than the stack",
+        ));
         let broken = self.broken.iter().map(|device| device.finding(program, self.now));
-        findings.extend(capped(broken, most, "more devices without their secret"));
+        findings.extend(capped(PART, broken, most, "more devices without their secret"));
         let expired = self.expired.iter().map(|record| {
             let until = record.activate_by.map(Timestamp::rfc3339).unwrap_or_default();
             let text = format!("the device {} was not activated by {until}", name_of(&record.key));
@@ -206,7 +211,12 @@ impl Orphans {
             let remedy = format!("--fix, or {program} device remove {options}; {program} device activate still works");
             Finding::notice(PART, text).with_remedy(remedy)
         });
-        findings.extend(capped(expired, most, "more devices that were not activated in time"));
+        findings.extend(capped(
+            PART,
+            expired,
+            most,
+            "more devices that were not activated in time",
+        ));
         if self.young > 0 {
             let text = format!(
                 "no device names {} of the last hour: a registration may be under way",
@@ -246,9 +256,12 @@ impl Orphans {
             let text = format!("the seed of the device {} is sealed {}{lacks}", name_of(device), under(*key));
             Finding::problem(Part::Keys, text, remedy)
         });
-        let mut findings = capped(lacking, most, "more devices whose seed no key opens");
+        let mut findings = capped(Part::Keys, lacking, most, "more devices whose seed no key opens");
         if self.census.has_sealed() {
-            let text = self.census.text(self.ring.as_ref());
+            let mut text = self.census.text(self.ring.as_ref());
+            if self.ring.is_none() {
+                text.push_str("; not checked whether they open, since the key ring cannot be read");
+            }
             findings.push(Finding::notice(Part::Keys, text));
         }
         findings
@@ -265,24 +278,31 @@ impl Orphans {
             )));
         }
         (self.complete == 0 && dead.max(self.unnamed.len()) > 1).then(|| {
-            refuse(format!(
-                "not one device of the table {table} has a secret under {prefix}, so this is probably the wrong table or prefix, \
-                 or an empty table that replaced another"
-            ))
+            let none = format!("not one device of the table {table} has a secret under {prefix}");
+            refuse(if self.census.has_sealed() {
+                format!(
+                    "{none} or a seed that the key ring opens: restore the key ring, or its right to be read, first, unless this is \
+                     the wrong table or prefix"
+                )
+            } else {
+                format!(
+                    "{none}, so this is probably the wrong table or prefix, or an empty table that replaced another"
+                )
+            })
         })
     }
 }
 
 /// The first ones, and how many more there are.
-fn capped(all: impl ExactSizeIterator<Item = Finding>, most: usize, more: &str) -> Vec<Finding> {
+fn capped(part: Part, all: impl ExactSizeIterator<Item = Finding>, most: usize, more: &str) -> Vec<Finding> {
     let number = all.len();
     let mut shown: Vec<Finding> = all.take(most).collect();
     if number > most {
         let text = format!("{} {more}", number - most);
         shown.push(if shown.iter().any(Finding::is_problem) {
-            Finding::problem(PART, text, "--json lists all")
+            Finding::problem(part, text, "--json lists all")
         } else {
-            Finding::notice(PART, text).with_remedy("--json lists all")
+            Finding::notice(part, text).with_remedy("--json lists all")
         });
     }
     shown

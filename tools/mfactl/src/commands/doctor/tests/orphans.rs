@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use shared::clock::Timestamp;
-use shared::device::{Device, RegisteredBy, Registration, Status};
-use shared::names::{DeviceKey, SecretVersion, SeedRef};
+use shared::device::{Device, PendingSeed, RegisteredBy, Registration, Status};
+use shared::names::{DeviceKey, SecretVersion, SeedRef, UserName};
 use shared::otp::{OtpParameters, Seed};
 use shared::ports::operator::SeedInventory as _;
 use shared::ports::registry::{DeviceRegistry as _, SeedRegistry as _};
@@ -578,6 +578,73 @@ async fn seeds_are_counted_by_key_and_a_device_whose_key_is_missing_is_named_and
         assert!(world.devices.peek(&lost).is_some() && !world.has(&unnamed));
         world.seeds.purge(&unnamed).await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn devices_whose_key_is_missing_are_counted_as_a_problem_of_keys_and_one_that_waited_for_too_long_is_none()
+-> Result<()> {
+    let world = World::new()?;
+    let sealed = SealedSeed::from_bytes(vec![1, 0xaa, 0xbb, 0xcc, 0xdd, 7]);
+    let key = world.put_device("alice", 1, SeedStorage::Sealed).await?;
+    let put_pending = async |until| -> Result<()> {
+        world.put_pending(&key, 2, SeedStorage::Sealed, until).await?;
+        let record = world.devices.peek_record(&key).context("gone")?;
+        let pending = PendingSeed {
+            sealed: Some(sealed.clone()),
+            ..record.pending.context("nothing pends")?
+        };
+        world.devices.put_pending(&key, pending);
+        Ok(())
+    };
+    put_pending(NOW).await?;
+    let mut doctor = doctor(&world, []);
+    let (healthy, output) = check(&mut doctor).await;
+    assert!(healthy && !output.contains("aabbccdd"), "{output}");
+    put_pending(NOW.plus(Duration::from_hours(1))).await?;
+    let (healthy, output) = check(&mut doctor).await;
+    assert!(!healthy && output.contains("under key aabbccdd"), "{output}");
+
+    let held = world.devices.peek(&key).context("gone")?;
+    for number in 10..30 {
+        let other = DeviceKey {
+            user: UserName::parse(&format!("user {number}"))?,
+            ..key.clone()
+        };
+        let device = Device {
+            sealed: Some(sealed.clone()),
+            ..held.clone()
+        };
+        world.devices.put(&other, &device);
+    }
+    let (_, output) = check(&mut doctor).await;
+    let words = "PROBLEM keys     1 more devices whose seed no key opens";
+    assert!(output.contains(words), "{output}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn with_an_unreadable_key_ring_nothing_is_said_about_what_the_sealed_devices_are() -> Result<()> {
+    let world = World::new()?;
+    world.put_device("alice", 1, SeedStorage::Sealed).await?;
+    let unnamed = [put_unnamed(&world, 50)?, put_unnamed(&world, 51)?];
+    world.seeds.inject(Op::ReadKeyRing, Fault::Before);
+    let mut doctor = doctor(&world, []);
+    doctor.yes = true;
+    assert!(doctor.examine(&FIX, &NoDelay).await.is_err());
+    let output = std::mem::take(&mut doctor.terminal.output);
+    for words in [
+        "1 device sealed under key 00000000; not checked whether they open, since the key ring cannot be read",
+        "nothing was fixed: not one device of the table Devices-1 has a secret under mfa/seed/ or a seed that the key ring \
+         opens: restore the key ring",
+    ] {
+        assert!(output.contains(words), "{output}");
+    }
+    assert!(!output.contains("empty table"), "{output}");
+    assert!(unnamed.iter().all(|secret| world.has(secret)));
+    // It was unreadable for a moment only.
+    doctor.examine(&FIX, &NoDelay).await?;
+    assert!(!unnamed.iter().any(|secret| world.has(secret)));
     Ok(())
 }
 
