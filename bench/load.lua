@@ -37,6 +37,11 @@ local function current_code()
     return code
 end
 
+local function finish()
+    wrk.thread:stop()
+    assert(io.open(folder .. "/finished", "w")):close()
+end
+
 local function start()
     local body = '{"userName":"' .. prefix .. user .. '","deviceName":"mydevice","deviceType":"TOTP"}'
     user = user < last and user + 1 or first
@@ -51,7 +56,7 @@ function request()
         return wrk.format("POST", path .. "/" .. id, headers, '{"otp":"' .. current_code() .. '"}')
     end
     if mode == "validate" then
-        wrk.thread:stop()
+        finish()
     end
     return start()
 end
@@ -71,7 +76,7 @@ function response(status, _, body)
     end
     answers = answers + 1
     if answers == limit then
-        wrk.thread:stop()
+        finish()
     end
 end
 

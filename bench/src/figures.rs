@@ -30,9 +30,9 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) const FULL: Self = Self {
         starts: 15,
-        rounds: 5,
-        unmeasured: 100,
-        calls: 200,
+        rounds: 9,
+        unmeasured: 60,
+        calls: 120,
         quota_starts: 5,
     };
     pub(crate) const QUICK: Self = Self {

@@ -16,6 +16,7 @@ use serde_json::Value;
 use shared::clock::{Clock as _, SystemClock};
 use shared::names::Owner;
 use shared::otp::{OtpParameters, Step};
+use shared::random::{Random as _, SystemRandom};
 use shared::sealed::SeedStorage;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -47,7 +48,8 @@ pub(crate) async fn run() -> Result<()> {
     let built = cargo_build(&["local"])?;
     let program = built.get("local").context("cargo did not build local")?;
     let folder = tempfile::tempdir()?;
-    let mut stack = Local::start(program, &folder).await?;
+    let seed = SystemRandom.sixteen_bytes()?;
+    let mut stack = Local::start(program, &folder, seed).await?;
 
     crate::say("devices");
     let started = SystemClock.now();
@@ -56,15 +58,20 @@ pub(crate) async fn run() -> Result<()> {
     let filled_in = Duration::from_millis(SystemClock.now().as_millis() - started.as_millis());
 
     let mut by_connections = Vec::new();
-    for connections in CONNECTIONS {
+    // A code counts once for each device, so each turn has its own.
+    let each = DEVICES / CONNECTIONS.len();
+    for (turn, connections) in CONNECTIONS.into_iter().enumerate() {
         crate::say(&format!("{connections} connections"));
-        let users = Users::all("secret-", 0, DEVICES);
-        let start = stack.wrk(Mode::Start, users, connections, STEP_2, 0).await?;
+        let users = Users::all("secret-", turn * each, (turn + 1) * each);
+        let start = stack.wrk(Mode::Start, users, connections, STEP_2, each).await?;
         let validate = stack.validate(users, connections, 0).await?;
         by_connections.push((connections, start, validate));
     }
     crate::say("seeds in memory, and not");
-    let by_seed = by_seed(&mut stack, program, &folder).await?;
+    // Nothing is in memory after a start.
+    stack.stop()?;
+    stack = Local::start(program, &folder, seed).await?;
+    let by_seed = by_seed(&stack).await?;
     crate::say("ten minutes");
     let (long, memory_kib) = stack.for_long().await?;
     let results = Results {
@@ -77,13 +84,12 @@ pub(crate) async fn run() -> Result<()> {
     replace("docs/performance.md", " -- load", &results.to_string())
 }
 
-/// Step 3 by where the seed is. Nothing is in memory after a start.
-async fn by_seed(stack: &mut Local, program: &Path, folder: &TempDir) -> Result<Vec<(&'static str, Answers)>> {
-    stack.stop()?;
-    *stack = Local::start(program, folder).await?;
+/// Step 3 by where the seed is, just after a start.
+async fn by_seed(stack: &Local) -> Result<Vec<(&'static str, Answers)>> {
     let (few, others) = (Users::all("secret-", 0, FEW), Users::all("secret-", FEW, 2 * FEW));
     let mut measured = Vec::new();
-    // The same devices, with a code of a later step each time.
+    // The same devices, with a code of a later step each time. After the second beginning, the code before is new as well.
+    stack.begin_of_step().await?;
     stack.begin_of_step().await?;
     for (what, users, steps_later) in [
         ("read: it was not in memory", few, -1),
@@ -211,7 +217,7 @@ struct Local {
 }
 
 impl Local {
-    async fn start(program: &Path, folder: &TempDir) -> Result<Self> {
+    async fn start(program: &Path, folder: &TempDir, seed: [u8; 16]) -> Result<Self> {
         let folder = folder.path().to_owned();
         let child = Command::new(program)
             .args(["--port", "0", "--data-dir", "data"])
@@ -261,7 +267,7 @@ impl Local {
             folder,
             api_path: api_path.to_owned(),
             origin: origin.to_owned(),
-            stores: Arc::new(Stores::open(&environment, Owner::parse(&client)?).await?),
+            stores: Arc::new(Stores::open(&environment, Owner::parse(&client)?, seed).await?),
         })
     }
 
@@ -329,8 +335,26 @@ impl Local {
             .env("FIRST", users.first.to_string())
             .env("LAST", (users.end - 1).to_string())
             .env("LIMIT", limit.to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let output = wrk.output().await?;
+        let finished = self.folder.join("finished");
+        // That of the run before.
+        let _ = fs::remove_file(&finished);
+        let wrk = wrk.spawn()?;
+        let pid = Pid::from_raw(i32::try_from(wrk.id().context("wrk has ended")?)?).context("no process")?;
+        let interrupt = async {
+            while !finished.exists() {
+                pause(Duration::from_millis(20)).await;
+            }
+            // It would sleep until the end of its time, although its thread has stopped.
+            kill_process(pid, Signal::INT)?;
+            std::future::pending::<Result<_>>().await
+        };
+        let output = tokio::select! {
+            output = wrk.wait_with_output() => output?,
+            failed = interrupt => failed?,
+        };
         let text = String::from_utf8(output.stdout)?;
         let report = text.lines().find(|line| line.starts_with('{'));
         let problems = String::from_utf8_lossy(&output.stderr);
@@ -347,7 +371,8 @@ impl Local {
 
     /// Both steps for ten minutes, and the memory meanwhile, in KiB.
     async fn for_long(&self) -> Result<(Answers, Vec<u64>)> {
-        let users = Users::all("secret-", 0, DEVICES);
+        // The first ones have just used a code.
+        let users = Users::all("secret-", 2 * FEW, DEVICES);
         let pid = self.child.id();
         let mut memory = Vec::new();
         self.write_code(0)?;

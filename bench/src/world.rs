@@ -79,7 +79,7 @@ impl World {
             sealing_environment,
             counting_fronts: Fronts::start(edge.environment()).await?,
             edge,
-            stores: Stores::open(environment, Owner::parse(CLIENT)?).await?,
+            stores: Stores::open(environment, Owner::parse(CLIENT)?, SystemRandom.sixteen_bytes()?).await?,
             users: AtomicUsize::new(0),
             stack,
         })
@@ -127,8 +127,8 @@ impl World {
 }
 
 impl Stores {
-    /// Those that an environment names, for the devices of an owner.
-    pub(crate) async fn open(environment: &BTreeMap<String, String>, owner: Owner) -> Result<Self> {
+    /// Those that an environment names, for the devices of an owner, which all have the same seed.
+    pub(crate) async fn open(environment: &BTreeMap<String, String>, owner: Owner, seed: [u8; 16]) -> Result<Self> {
         let setting = |name: &str| environment.get(name).with_context(|| format!("{name} is not set"));
         let endpoints = Endpoints::local(
             setting("AWS_ENDPOINT_URL_DYNAMODB")?,
@@ -137,7 +137,7 @@ impl Stores {
         let clients = Clients::new(endpoints, Limits::OPERATOR);
         let key_ring = Some(setting(KEY_RING)?.clone());
         let seeds = SecretsManagerSeeds::new(&clients.secrets_manager, SystemClock, Duration::ZERO, key_ring);
-        let seed = Seed::from_bytes(&SystemRandom.sixteen_bytes()?, OtpParameters::default())?;
+        let seed = Seed::from_bytes(&seed, OtpParameters::default())?;
         let seed_prefix = setting(SEED_PREFIX)?.clone();
         let name = seed_name(&seed_prefix, SystemRandom.sixteen_bytes()?);
         Ok(Self {
