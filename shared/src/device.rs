@@ -501,6 +501,14 @@ pub struct PendingSeed {
     pub until: Timestamp,
 }
 
+impl PendingSeed {
+    /// Whether its first code still counts.
+    #[must_use]
+    pub fn waits_at(&self, now: Timestamp) -> bool {
+        self.until > now
+    }
+}
+
 /// Who registered a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RegisteredBy {
@@ -575,6 +583,12 @@ impl DeviceRecord {
         [&self.device.seed_ref]
             .into_iter()
             .chain(self.pending.as_ref().map(|pending| &pending.seed_ref))
+    }
+
+    /// The pending seed, unless it has waited for too long.
+    #[must_use]
+    pub fn waiting_seed(&self, now: Timestamp) -> Option<&PendingSeed> {
+        self.pending.as_ref().filter(|pending| pending.waits_at(now))
     }
 
     /// The pending seed itself, if it is sealed.

@@ -218,7 +218,7 @@ fn require_waiting(record: &DeviceRecord, seed: &SeedRef, now: Timestamp) -> Res
         Status::ActivationRequired if device.seed_ref == *seed => Ok(()),
         Status::ActivationRequired => Err(NotActivated::Superseded),
         Status::Active => match record.pending.as_ref().filter(|pending| pending.seed_ref == *seed) {
-            Some(pending) if pending.until > now => Ok(()),
+            Some(pending) if pending.waits_at(now) => Ok(()),
             Some(pending) => Err(NotActivated::TooLate(pending.until)),
             None => Err(NotActivated::Superseded),
         },

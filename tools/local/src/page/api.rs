@@ -79,7 +79,7 @@ impl Api {
             return Ok(None);
         };
         let now = self.local.clock.now();
-        let pending = match record.pending.as_ref().filter(|pending| pending.until > now) {
+        let pending = match record.waiting_seed(now) {
             Some(pending) => read(&pending.seed_ref).await.map_err(unreadable)?,
             None => None,
         };

@@ -39,7 +39,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
                     .say(&format!("The device {} is already active.", name_of(key)))?;
                 return Ok(());
             }
-            (Status::Active, Some(pending)) if pending.until <= self.clock.now() => {
+            (Status::Active, Some(pending)) if !pending.waits_at(self.clock.now()) => {
                 return Err(too_late(key, pending.until));
             }
             (Status::Active, Some(pending)) => &pending.seed_ref,

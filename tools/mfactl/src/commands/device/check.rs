@@ -90,15 +90,15 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, R: Random, T: Terminal> Dev
         let mut new_seed = None;
         if let Some(pending) = &record.pending {
             let until = pending.until.rfc3339();
-            if pending.until <= now {
-                found.push(format!(
-                    "A new seed waited for its first code until {until}; the next --replace removes it."
-                ));
-            } else {
+            if pending.waits_at(now) {
                 match self.read_seed(&record, &pending.seed_ref).await {
                     Ok(_) => found.push(format!("A new seed waits for its first code until {until}.")),
                     Err(problem) => new_seed = Some(format!("new seed: {problem}")),
                 }
+            } else {
+                found.push(format!(
+                    "A new seed waited for its first code until {until}; the next --replace removes it."
+                ));
             }
         }
         let conclusion = if problems.is_empty() {

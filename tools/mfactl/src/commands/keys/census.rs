@@ -23,8 +23,7 @@ pub(in crate::commands) struct Census {
 /// for an unknown format.
 pub(in crate::commands) fn keys_of(record: &DeviceRecord, now: Timestamp) -> BTreeSet<Option<KeyId>> {
     let own = record.device.sealed.as_ref();
-    let pending = record.pending.as_ref().filter(|pending| pending.until > now);
-    let pending = pending.and_then(|pending| pending.sealed.as_ref());
+    let pending = record.waiting_seed(now).and_then(|pending| pending.sealed.as_ref());
     own.into_iter().chain(pending).map(SealedSeed::key_id).collect()
 }
 

@@ -164,7 +164,7 @@ impl<D: DeviceInventory, S: SeedInventory, C: Clock, W: Delay> Reseal<'_, D, S, 
         if let Some(problem) = own.await? {
             return Ok(Some(problem));
         }
-        if let Some(pending) = new.pending.as_mut().filter(|pending| pending.until > now) {
+        if let Some(pending) = new.pending.as_mut().filter(|pending| pending.waits_at(now)) {
             let problem = self.seal_again(record, &pending.seed_ref, pending.sealed.as_mut());
             if let Some(problem) = problem.await? {
                 return Ok(Some(problem));

@@ -144,7 +144,7 @@ fn need(record: &DeviceRecord, to: SeedStorage, now: Timestamp) -> Need {
         return Need::Nothing;
     }
     // One that waited for too long is forgotten by the move of the device's own seed, wherever that is.
-    if let Some(pending) = record.pending.as_ref().filter(|pending| pending.until > now) {
+    if let Some(pending) = record.waiting_seed(now) {
         return Need::Skip(format!(
             "a new seed of the device {} waits for its first code until {}",
             name(),

@@ -110,7 +110,7 @@ impl<D: DeviceInventory, S: SeedInventory> Stores<D, S> {
             },
         }
         // An expired pending seed is of no use any more, wherever it is.
-        if let Some(pending) = record.pending.as_ref().filter(|pending| pending.until > found.now)
+        if let Some(pending) = record.waiting_seed(found.now)
             && let Some(secret) = pending.seed_ref.secret()
             && let Some(absence) = self.look_up(secret).await?
         {

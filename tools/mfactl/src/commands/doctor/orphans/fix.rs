@@ -54,7 +54,7 @@ impl<D: DeviceInventory, S: SeedInventory> Stores<D, S> {
         {
             return Ok(DeviceRemoval::NotNeeded);
         }
-        if let Some(pending) = record.pending.as_ref().filter(|pending| pending.until > now) {
+        if let Some(pending) = record.waiting_seed(now) {
             let is_there = match pending.seed_ref.secret() {
                 Some(secret) => self.look_up(secret).await?.is_none(),
                 None => true,
