@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 use shared::clock::{Clock as _, SystemClock};
@@ -22,9 +22,8 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::machine;
-use crate::process::memory_kib;
-use crate::report::{number, replace};
+use crate::process::{memory_kib, signal};
+use crate::report::{number, replace, tenths, when_and_where};
 use crate::subjects::{cargo_build, which};
 use crate::world::Stores;
 
@@ -38,8 +37,6 @@ const CONNECTIONS: [usize; 5] = [1, 4, 16, 64, 256];
 const USUAL: usize = 16;
 const STEP_2: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_mins(10);
-/// Between two looks at the memory.
-const PAUSE: Duration = Duration::from_secs(10);
 /// Longer than anything here takes if it goes on.
 const PATIENCE: Duration = Duration::from_mins(15);
 
@@ -62,7 +59,7 @@ pub(crate) async fn run() -> Result<()> {
     let each = DEVICES / CONNECTIONS.len();
     for (turn, connections) in CONNECTIONS.into_iter().enumerate() {
         crate::say(&format!("{connections} connections"));
-        let users = Users::all("secret-", turn * each, (turn + 1) * each);
+        let users = users("secret-", turn * each, (turn + 1) * each);
         let start = stack.wrk(Mode::Start, users, connections, STEP_2, each).await?;
         let validate = stack.validate(users, connections, 0).await?;
         by_connections.push((connections, start, validate));
@@ -86,7 +83,7 @@ pub(crate) async fn run() -> Result<()> {
 
 /// Step 3 by where the seed is, just after a start.
 async fn by_seed(stack: &Local) -> Result<Vec<(&'static str, Answers)>> {
-    let (few, others) = (Users::all("secret-", 0, FEW), Users::all("secret-", FEW, 2 * FEW));
+    let (few, others) = (users("secret-", 0, FEW), users("secret-", FEW, 2 * FEW));
     let mut measured = Vec::new();
     // The same devices, with a code of a later step each time. After the second beginning, the code before is new as well.
     stack.begin_of_step().await?;
@@ -96,7 +93,7 @@ async fn by_seed(stack: &Local) -> Result<Vec<(&'static str, Answers)>> {
         ("in memory", few, 0),
         ("in memory, again", few, 1),
         ("read, and another one left memory for it", others, 0),
-        ("sealed beside the device", Users::all("sealed-", 0, FEW), 0),
+        ("sealed beside the device", users("sealed-", 0, FEW), 0),
     ] {
         stack.wrk(Mode::Start, users, USUAL, PATIENCE, FEW).await?;
         measured.push((what, stack.validate(users, USUAL, steps_later).await?));
@@ -112,10 +109,8 @@ struct Users {
     end: usize,
 }
 
-impl Users {
-    const fn all(prefix: &'static str, first: usize, end: usize) -> Self {
-        Self { prefix, first, end }
-    }
+const fn users(prefix: &'static str, first: usize, end: usize) -> Users {
+    Users { prefix, first, end }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -150,12 +145,10 @@ struct Results {
 
 impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let today = SystemClock.now().rfc3339();
-        let date = today.get(..10).unwrap_or_default();
         writeln!(
             f,
-            "{date}, {}. {DEVICES} devices with a secret each, stored in {} s; no answer was unexpected.\n",
-            machine::description(),
+            "{}. {DEVICES} devices with a secret each, stored in {} s; no answer was unexpected.\n",
+            when_and_where(),
             self.filled_in.as_secs()
         )?;
         writeln!(f, "| connections | step 2 | | step 3 | |\n|---|---|---|---|---|")?;
@@ -182,10 +175,8 @@ impl fmt::Display for Results {
             self.long.a_second(),
             self.long
         )?;
-        for (number, kib) in self.memory_kib.iter().step_by(6).enumerate() {
-            write!(f, "{}{}", if number == 0 { "" } else { ", " }, (kib + 512) / 1_024)?;
-        }
-        write!(f, " MiB.")
+        let memory: Vec<String> = self.memory_kib.iter().map(|kib| tenths(*kib, 1_024)).collect();
+        write!(f, "{} MiB.", memory.join(", "))
     }
 }
 
@@ -223,15 +214,10 @@ impl Local {
             .args(["--port", "0", "--data-dir", "data"])
             .current_dir(&folder)
             .stdin(Stdio::null())
-            .stdout(File::create(folder.join("log"))?)
+            .stdout(Stdio::null())
             .spawn()?;
         let description = folder.join(".local/stack.json");
-        let there = async {
-            while !description.exists() {
-                pause(Duration::from_millis(50)).await;
-            }
-        };
-        timeout(PATIENCE, there)
+        timeout(PATIENCE, until(|| description.exists()))
             .await
             .context("the local stack does not start")?;
         let description: Value = serde_json::from_slice(&fs::read(description)?)?;
@@ -258,22 +244,18 @@ impl Local {
                 environment.insert(name.to_owned(), value.to_owned());
             }
         }
-        let api_url = text("/apiUrl")?;
-        let after_scheme = api_url.find("://").map_or(0, |at| at + 3);
-        let slash = api_url.get(after_scheme..).and_then(|rest| rest.find('/'));
-        let (origin, api_path) = api_url.split_at(slash.map_or(api_url.len(), |at| after_scheme + at));
+        let api = reqwest::Url::parse(&text("/apiUrl")?)?;
         Ok(Self {
             child,
             folder,
-            api_path: api_path.to_owned(),
-            origin: origin.to_owned(),
+            api_path: api.path().to_owned(),
+            origin: api.origin().ascii_serialization(),
             stores: Arc::new(Stores::open(&environment, Owner::parse(&client)?, seed).await?),
         })
     }
 
     fn stop(&mut self) -> Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("no process")?;
-        kill_process(pid, Signal::TERM)?;
+        signal(self.child.id(), Signal::TERM)?;
         self.child.wait()?;
         Ok(())
     }
@@ -296,12 +278,9 @@ impl Local {
     async fn begin_of_step(&self) -> Result<()> {
         let period = OtpParameters::default().period;
         let now = Step::at(SystemClock.now(), period);
-        let next = async {
-            while Step::at(SystemClock.now(), period) == now {
-                pause(Duration::from_millis(50)).await;
-            }
-        };
-        timeout(PATIENCE, next).await.context("the clock stands still")
+        timeout(PATIENCE, until(|| Step::at(SystemClock.now(), period) != now))
+            .await
+            .context("the clock stands still")
     }
 
     /// Step 3 with the authIds of step 2, until there are none left.
@@ -342,13 +321,11 @@ impl Local {
         // That of the run before.
         let _ = fs::remove_file(&finished);
         let wrk = wrk.spawn()?;
-        let pid = Pid::from_raw(i32::try_from(wrk.id().context("wrk has ended")?)?).context("no process")?;
+        let process = wrk.id().context("wrk has ended")?;
         let interrupt = async {
-            while !finished.exists() {
-                pause(Duration::from_millis(20)).await;
-            }
+            until(|| finished.exists()).await;
             // It would sleep until the end of its time, although its thread has stopped.
-            kill_process(pid, Signal::INT)?;
+            signal(process, Signal::INT)?;
             std::future::pending::<Result<_>>().await
         };
         let output = tokio::select! {
@@ -372,14 +349,14 @@ impl Local {
     /// Both steps for ten minutes, and the memory meanwhile, in KiB.
     async fn for_long(&self) -> Result<(Answers, Vec<u64>)> {
         // The first ones have just used a code.
-        let users = Users::all("secret-", 2 * FEW, DEVICES);
+        let users = users("secret-", 2 * FEW, DEVICES);
         let pid = self.child.id();
         let mut memory = Vec::new();
         self.write_code(0)?;
         let observe = async {
             loop {
                 memory.push(memory_kib(pid, "VmRSS:")?);
-                for _ in 0..PAUSE.as_secs() {
+                for _ in 0..60 {
                     self.write_code(0)?;
                     pause(Duration::from_secs(1)).await;
                 }
@@ -390,6 +367,13 @@ impl Local {
             failed = observe => return failed,
         };
         Ok((answers, memory))
+    }
+}
+
+/// Looks again and again.
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        pause(Duration::from_millis(20)).await;
     }
 }
 

@@ -168,8 +168,7 @@ impl Process {
 
     /// Ends the process as Lambda does, so that what observes it can write its report.
     pub(crate) async fn end(mut self) -> Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("no process")?;
-        kill_process(pid, Signal::TERM)?;
+        signal(self.child.id(), Signal::TERM)?;
         tokio::task::spawn_blocking(move || self.child.wait().map(drop)).await??;
         Ok(())
     }
@@ -182,6 +181,11 @@ impl Drop for Process {
         let _ = self.child.wait();
         self.server.abort();
     }
+}
+
+pub(crate) fn signal(process: u32, signal: Signal) -> Result<()> {
+    let process = Pid::from_raw(i32::try_from(process)?).context("no process")?;
+    Ok(kill_process(process, signal)?)
 }
 
 /// A figure of a process's memory (`man 5 proc`): `VmRSS:`, now, or `VmHWM:`, its peak.

@@ -31,9 +31,7 @@ pub(crate) struct Results {
 
 impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let today = SystemClock.now().rfc3339();
-        let date = today.get(..10).unwrap_or_default();
-        writeln!(f, "{date}, {}.\n", machine::description())?;
+        writeln!(f, "{}.\n", when_and_where())?;
         self.goals(f)?;
         self.times(f, "Step 3, `validate-otp`", Task::ValidateOtp)?;
         self.times(f, "Step 2, `init-auth`", Task::InitAuth)?;
@@ -298,6 +296,12 @@ impl Results {
     }
 }
 
+/// The date, and what the figures depend on.
+pub(crate) fn when_and_where() -> String {
+    let today = SystemClock.now().rfc3339();
+    format!("{}, {}", today.get(..10).unwrap_or_default(), machine::description())
+}
+
 /// What the ratio of a figure to another one is, and what it may be.
 struct Goal {
     what: &'static str,
@@ -347,7 +351,7 @@ pub(crate) fn number(time: Duration) -> String {
 }
 
 /// `amount / unit` with one digit after the point, rounded.
-fn tenths(amount: u64, unit: u64) -> String {
+pub(crate) fn tenths(amount: u64, unit: u64) -> String {
     let tenths = (amount * 10 + unit / 2) / unit;
     format!("{}.{}", tenths / 10, tenths % 10)
 }
