@@ -470,6 +470,11 @@ fn each_function_gets_exactly_the_variables_that_it_reads() -> Outcome {
         let (_, function) = function(&template, binary)?;
         let own = entries(&function["Properties"]["Environment"]["Variables"])?;
         let common = entries(&template["Globals"]["Function"]["Environment"]["Variables"])?;
+        let (bundle, amazons_roots) = ("/etc/pki/tls/certs/ca-bundle.crt", json!({ "Ref": "AWS::NoValue" }));
+        assert_eq!(
+            common["SSL_CERT_FILE"],
+            json!({ "Fn::If": ["InPartitionAws", amazons_roots, bundle] })
+        );
         let mut set: BTreeSet<&str> = own.keys().chain(common.keys()).map(String::as_str).collect();
         // The TLS library reads this one.
         assert!(set.remove("SSL_CERT_FILE"), "{binary}");

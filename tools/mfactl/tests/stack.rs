@@ -480,21 +480,22 @@ async fn users_sign_in_while_seeds_are_moved_rotated_and_sealed_again_and_moved_
     Ok(())
 }
 
+const ROTATING: RotateRequest = RotateRequest {
+    seed_cache: Duration::ZERO,
+    dry_run: false,
+};
+
 #[tokio::test]
 async fn a_rotation_survives_lost_answers_and_nothing_is_current_before_the_swap() -> Outcome {
     let world = World::new().await?;
     let proxy = StoreProxy::start(world.stack.stores().secrets_manager_url()).await?;
-    let rotating = RotateRequest {
-        seed_cache: Duration::ZERO,
-        dry_run: false,
-    };
     let direct = admin(&world, &[]);
     let mut before = direct.seeds.read_key_ring().await?;
     for call in ["GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"] {
         for fault in [Fault::Close, Fault::CloseAfter, Fault::Throttle, Fault::ErrorAfter] {
             proxy.set(call, Rule::First(fault));
             let mut admin = admin_through(&world, &proxy.url(), &[]);
-            admin.rotate_keys(&rotating).await?;
+            admin.rotate_keys(&ROTATING).await?;
             let after = direct.seeds.read_key_ring().await?;
             let others: Vec<_> = [before.current].into_iter().chain(before.previous).collect();
             assert_eq!(after.previous, others, "{fault:?} of {call}");
@@ -511,16 +512,12 @@ async fn rotations_that_are_cut_short_leave_one_label_and_of_their_late_swaps_on
     const ROTATIONS: usize = 25;
     let world = World::new().await?;
     let proxy = StoreProxy::start(world.stack.stores().secrets_manager_url()).await?;
-    let rotating = RotateRequest {
-        seed_cache: Duration::ZERO,
-        dry_run: false,
-    };
     let direct = admin(&world, &[]);
     let before = direct.seeds.read_key_ring().await?;
     proxy.set("UpdateSecretVersionStage", Rule::Always(Fault::Error));
     for _ in 0..ROTATIONS {
         let mut admin = admin_through(&world, &proxy.url(), &[]);
-        assert!(admin.rotate_keys(&rotating).await.is_err());
+        assert!(admin.rotate_keys(&ROTATING).await.is_err());
     }
     // A new text is stored, but not the current one.
     assert_eq!(direct.seeds.read_key_ring().await?, before);
@@ -554,7 +551,7 @@ async fn rotations_that_are_cut_short_leave_one_label_and_of_their_late_swaps_on
     let after = direct.seeds.read_key_ring().await?;
     assert_eq!((swapped, after.previous), (1, vec![before.current]));
     proxy.set("UpdateSecretVersionStage", Rule::First(Fault::CloseAfter));
-    admin_through(&world, &proxy.url(), &[]).rotate_keys(&rotating).await?;
+    admin_through(&world, &proxy.url(), &[]).rotate_keys(&ROTATING).await?;
     assert_eq!(
         direct.seeds.read_key_ring().await?.previous,
         [after.current, before.current]
