@@ -53,7 +53,7 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
-    /// Measure the local stack under wrk for half an hour; write "Load" in docs/performance.md
+    /// Measure the local stack under wrk for 20 minutes; write "Load" in docs/performance.md
     Load,
     /// Simulate growth: which quota ends first, and what it costs; write docs/scale.md and its plots
     Scale,
