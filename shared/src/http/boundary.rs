@@ -68,12 +68,14 @@ impl<C: Clock, L: RequestLog> Boundary<C, L> {
         let calls = Arc::new(Calls::default());
         let mut trace_id = String::new();
         let mut notes = Notes::default();
-        // Boxed: the SDK's futures are tens of kilobytes, and would be copied from frame to frame.
-        let work = Box::pin(calls::counted(Arc::clone(&calls), async {
+        // Boxed before anything is put around it: the SDK's futures are tens of kilobytes, and would be copied from frame to
+        // frame.
+        let work = Box::pin(async {
             let request = event.read(deadline)?;
             request.caller.trace_id().clone_into(&mut trace_id);
             endpoint.answer(&request, now, &mut notes).await
-        }));
+        });
+        let work = calls::counted(Arc::clone(&calls), work);
         let answer = match timeout_at(deadline, AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(answer)) => answer,
             // The panic's payload may quote a code, so it is dropped; the hook of `telemetry` prints the place.

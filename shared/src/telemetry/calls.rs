@@ -40,8 +40,8 @@ impl Calls {
 }
 
 /// Runs a request's work with its calls counted in `calls`.
-pub async fn counted<T>(calls: Arc<Calls>, work: impl Future<Output = T>) -> T {
-    CALLS.scope(calls, work).await
+pub fn counted<T>(calls: Arc<Calls>, work: impl Future<Output = T>) -> impl Future<Output = T> {
+    CALLS.scope(calls, work)
 }
 
 /// Counts one call for the request that is running; outside of one, nothing is counted.
