@@ -1,7 +1,6 @@
 //! The settings of the functions, and the only reader of the environment.
 //!
-//! Region, credentials and endpoints are not here: the SDK reads those itself, as every AWS tool does. Errors name the
-//! variable and never show its value.
+//! Errors name the variable and never show its value. Credentials are not here: the SDK reads those itself.
 
 #[cfg(feature = "registry")]
 use std::collections::BTreeMap;
@@ -70,15 +69,14 @@ pub enum ConfigError {
         /// What it may be.
         expected: &'static str,
     },
-    /// The numbers of the policy are out of range or too weak together. Its text is part of this one's, so it is not
-    /// the source as well, which would print it twice.
     /// Someone who guesses chooses among the devices of a user.
     #[error(
         "DEVICES_PER_USER times the odds of the policy is {0:.1e} a year, which is above 1e-2: fewer devices, or a stricter \
              policy"
     )]
     TooManyDevices(f64),
-    /// The policy.
+    /// The numbers of the policy are out of range or too weak together. Its text is part of this one's, so it is not
+    /// the source as well, which would print it twice.
     #[error("GUESS_POLICY and its numbers: {0}")]
     Policy(PolicyError),
 }
@@ -115,6 +113,59 @@ impl<S: std::hash::BuildHasher> Source for std::collections::HashMap<String, Str
 impl Source for std::collections::BTreeMap<String, String> {
     fn get(&self, name: &str) -> Option<String> {
         self.get(name).cloned()
+    }
+}
+
+/// Where a function finds AWS, in the variables that AWS's SDKs read; Lambda sets the region.
+///
+/// The SDK could read them itself, but then also looks for profiles, roles and metadata services that no function has:
+/// docs/decisions/0017.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsConfig {
+    /// `AWS_REGION`.
+    pub region: String,
+    /// `AWS_ENDPOINT_URL_DYNAMODB`, or else `AWS_ENDPOINT_URL`, if `DynamoDB` is not where AWS has it.
+    pub dynamodb_url: Option<String>,
+    /// `AWS_ENDPOINT_URL_SECRETS_MANAGER`, or else `AWS_ENDPOINT_URL`.
+    pub secrets_manager_url: Option<String>,
+    /// `AWS_USE_FIPS_ENDPOINT`: endpoints with validated cryptography.
+    pub fips: bool,
+    /// `AWS_USE_DUALSTACK_ENDPOINT`: endpoints with IPv6 as well.
+    pub dual_stack: bool,
+    /// [`certificate_file`].
+    pub certificates: Option<PathBuf>,
+}
+
+impl AwsConfig {
+    /// Reads and checks every setting.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the first variable that is missing or is not what it must be.
+    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        let url = |name| optional(source, name).or_else(|| optional(source, "AWS_ENDPOINT_URL"));
+        Ok(Self {
+            region: required(source, "AWS_REGION")?,
+            dynamodb_url: url("AWS_ENDPOINT_URL_DYNAMODB"),
+            secrets_manager_url: url("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+            fips: switch(source, "AWS_USE_FIPS_ENDPOINT")?,
+            dual_stack: switch(source, "AWS_USE_DUALSTACK_ENDPOINT")?,
+            certificates: certificate_file(source),
+        })
+    }
+}
+
+/// `true` or `false` in any case, as AWS's SDKs read them; `false` by default.
+fn switch(source: &impl Source, name: &'static str) -> Result<bool, ConfigError> {
+    match optional(source, name)
+        .map(|value| value.to_ascii_lowercase())
+        .as_deref()
+    {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(ConfigError::Invalid {
+            name,
+            expected: "true or false",
+        }),
     }
 }
 
@@ -487,6 +538,54 @@ mod tests {
             .chain(changes)
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn aws_is_where_its_sdks_variables_say() -> Result<(), ConfigError> {
+        let read = |settings: &[(&str, &str)]| {
+            let settings = settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            AwsConfig::read(&settings.collect::<BTreeMap<_, _>>())
+        };
+        let region = ("AWS_REGION", "eu-central-1");
+        let expected = AwsConfig {
+            region: region.1.to_owned(),
+            dynamodb_url: None,
+            secrets_manager_url: None,
+            fips: false,
+            dual_stack: false,
+            certificates: None,
+        };
+        assert_eq!(read(&[region])?, expected);
+
+        let everywhere = ("AWS_ENDPOINT_URL", "http://everywhere");
+        let urls = |config: AwsConfig| [config.dynamodb_url, config.secrets_manager_url].map(Option::unwrap_or_default);
+        assert_eq!(urls(read(&[region, everywhere])?), ["http://everywhere"; 2]);
+        let one = ("AWS_ENDPOINT_URL_DYNAMODB", "http://one");
+        assert_eq!(
+            urls(read(&[region, everywhere, one])?),
+            ["http://one", "http://everywhere"]
+        );
+        let other = ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://other");
+        assert_eq!(urls(read(&[region, one, other])?), ["http://one", "http://other"]);
+
+        let found = read(&[
+            region,
+            ("AWS_USE_FIPS_ENDPOINT", "True"),
+            ("AWS_USE_DUALSTACK_ENDPOINT", "false"),
+        ])?;
+        assert_eq!((found.fips, found.dual_stack), (true, false));
+
+        let error = |settings: &[(&str, &str)]| read(settings).map_err(|error| error.to_string()).err();
+        assert_eq!(error(&[("AWS_REGION", "")]).as_deref(), Some("AWS_REGION is not set"));
+        for name in ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"] {
+            assert_eq!(
+                error(&[region, (name, "yes")]),
+                Some(format!("{name} must be true or false"))
+            );
+        }
+        Ok(())
     }
 
     fn refused(changes: &[(&str, &str)]) -> String {

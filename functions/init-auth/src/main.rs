@@ -4,9 +4,9 @@ use std::convert::Infallible;
 
 use init_auth::InitAuth;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use shared::aws::sdk::{Clients, Endpoints, Limits, Roots};
+use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::clock::SystemClock;
-use shared::config::{self, Environment, InitAuthConfig};
+use shared::config::{AwsConfig, Environment, InitAuthConfig};
 use shared::http::event::{Event, into_proxy_response};
 use shared::random::SystemRandom;
 use shared::telemetry::{StdoutLog, log_libraries};
@@ -15,7 +15,7 @@ use shared::telemetry::{StdoutLog, log_libraries};
 async fn main() -> Result<(), Error> {
     log_libraries();
     let settings = InitAuthConfig::read(&Environment)?;
-    let endpoints = Endpoints::from_environment(config::certificate_file(&Environment), Roots::Amazon).await;
+    let endpoints = Endpoints::for_function(AwsConfig::read(&Environment)?);
     let clients = Clients::new(endpoints, Limits::REQUEST);
     let endpoint = &InitAuth::on_aws(&settings, &clients, SystemClock, SystemRandom, StdoutLog);
     endpoint.warm_up().await;

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use shared::aws::sdk::{Clients, Endpoints, Limits, Roots};
+use shared::aws::sdk::{Clients, Endpoints, Limits};
 use shared::clock::SystemClock;
-use shared::config::{self, Environment, ValidateOtpConfig};
+use shared::config::{AwsConfig, Environment, ValidateOtpConfig};
 use shared::http::event::{Event, into_proxy_response};
 use shared::random::SystemRandom;
 use shared::telemetry::{StdoutLog, log_libraries};
@@ -15,7 +15,7 @@ use validate_otp::ValidateOtp;
 async fn main() -> Result<(), Error> {
     log_libraries();
     let settings = ValidateOtpConfig::read(&Environment)?;
-    let endpoints = Endpoints::from_environment(config::certificate_file(&Environment), Roots::Amazon).await;
+    let endpoints = Endpoints::for_function(AwsConfig::read(&Environment)?);
     let clients = Clients::new(endpoints, Limits::REQUEST);
     let endpoint = &ValidateOtp::on_aws(&settings, &clients, SystemClock, SystemRandom, StdoutLog);
     endpoint.warm_up().await;

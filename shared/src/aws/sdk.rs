@@ -6,15 +6,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use aws_config::SdkConfig;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_dynamodb::config::retry::RetryPartition;
-use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, RuntimeComponents, SharedCredentialsProvider};
+use aws_sdk_dynamodb::config::{
+    ConfigBag, Credentials, Intercept, RuntimeComponents, SharedCredentialsProvider, SharedInterceptor,
+};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 
+use crate::config::AwsConfig;
 use crate::error::{NoCredentials, StoreError, Throttled, chain};
 use crate::telemetry::calls;
 
@@ -48,19 +52,42 @@ const TRIES: u32 = 3;
 #[derive(Debug, Clone)]
 pub struct Endpoints {
     config: SdkConfig,
-    /// URLs of `DynamoDB` and Secrets Manager.
-    local: Option<[String; 2]>,
+    /// Of `DynamoDB` and Secrets Manager, if they are not what `config` leads to.
+    urls: [Option<String>; 2],
+    /// Whether the clients have a quota of repetitions of their own, and not that of the process.
+    own_quota: bool,
 }
 
 impl Endpoints {
-    /// AWS, or wherever region, credentials and endpoints of the environment point to, with the root certificates of a
-    /// file that the environment names.
-    pub async fn from_environment(certificates: Option<PathBuf>, otherwise: Roots) -> Self {
-        let trusted = trust_store(certificates.as_deref(), otherwise);
+    /// For a function: AWS, or wherever the settings point to, with the credentials that Lambda puts into the environment.
+    #[must_use]
+    pub fn for_function(settings: AwsConfig) -> Self {
+        let trusted = trust_store(settings.certificates.as_deref(), Roots::Amazon);
+        Self {
+            config: SdkConfig::builder()
+                .behavior_version(BehaviorVersion::v2026_01_12())
+                .region(Region::new(settings.region))
+                .use_fips(settings.fips)
+                .use_dual_stack(settings.dual_stack)
+                .credentials_provider(SharedCredentialsProvider::new(
+                    EnvironmentVariableCredentialsProvider::new(),
+                ))
+                .http_client(connection_pool(trusted))
+                .build(),
+            urls: [settings.dynamodb_url, settings.secrets_manager_url],
+            own_quota: false,
+        }
+    }
+
+    /// For an operator's tool: AWS with region, credentials and endpoints as every AWS tool finds them, profiles and single
+    /// sign-on included.
+    pub async fn for_operator(certificates: Option<PathBuf>) -> Self {
+        let trusted = trust_store(certificates.as_deref(), Roots::System);
         let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(connection_pool(trusted));
         Self {
             config: loader.load().await,
-            local: None,
+            urls: [None, None],
+            own_quota: false,
         }
     }
 
@@ -75,7 +102,8 @@ impl Endpoints {
                 .credentials_provider(SharedCredentialsProvider::new(credentials))
                 .http_client(connection_pool(TrustStore::default()))
                 .build(),
-            local: Some([dynamodb_url.to_owned(), secrets_manager_url.to_owned()]),
+            urls: [dynamodb_url, secrets_manager_url].map(|url| Some(url.to_owned())),
+            own_quota: true,
         }
     }
 }
@@ -96,18 +124,23 @@ impl Clients {
     #[must_use]
     pub fn new(endpoints: Endpoints, limits: Limits) -> Self {
         let config = with_limits(endpoints.config, limits);
-        let mut dynamodb =
-            aws_sdk_dynamodb::config::Builder::from(&config).interceptor(CountCalls(calls::Service::DynamoDb));
-        let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(&config)
-            .interceptor(CountCalls(calls::Service::SecretsManager));
-        if let Some([dynamodb_url, secrets_manager_url]) = endpoints.local {
+        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config);
+        dynamodb.push_interceptor(count_calls(calls::Service::DynamoDb));
+        let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(&config);
+        secrets_manager.push_interceptor(count_calls(calls::Service::SecretsManager));
+        let [dynamodb_url, secrets_manager_url] = endpoints.urls;
+        if let Some(url) = dynamodb_url {
+            dynamodb = dynamodb.endpoint_url(url);
+        }
+        if let Some(url) = secrets_manager_url {
+            secrets_manager = secrets_manager.endpoint_url(url);
+        }
+        if endpoints.own_quota {
             // The quota of repetitions belongs to the process, as on Lambda, where a process has one store of each kind;
             // many stores in one process must not use up each other's.
             let own_quota = || RetryPartition::custom("local stores").build();
-            dynamodb = dynamodb.endpoint_url(dynamodb_url).retry_partition(own_quota());
-            secrets_manager = secrets_manager
-                .endpoint_url(secrets_manager_url)
-                .retry_partition(own_quota());
+            dynamodb = dynamodb.retry_partition(own_quota());
+            secrets_manager = secrets_manager.retry_partition(own_quota());
         }
         Self {
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
@@ -132,7 +165,7 @@ fn with_limits(config: SdkConfig, limits: Limits) -> SdkConfig {
 
 /// Which root certificates count if the environment names no file of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Roots {
+enum Roots {
     /// The five of Amazon Trust Services, which sign what AWS's endpoints show. They are part of the program, so a start reads
     /// five certificates and not the 140 of a system.
     Amazon,
@@ -172,6 +205,11 @@ fn connection_pool(trusted: TrustStore) -> aws_sdk_dynamodb::config::SharedHttpC
 /// Counts every try that is sent, for the log line of the request that sent it.
 #[derive(Debug)]
 struct CountCalls(calls::Service);
+
+/// Permanent: nothing turns it off, so the SDK need not ask before each of its twenty hooks.
+fn count_calls(service: calls::Service) -> SharedInterceptor {
+    SharedInterceptor::permanent(CountCalls(service))
+}
 
 impl Intercept for CountCalls {
     fn name(&self) -> &'static str {
@@ -296,6 +334,22 @@ mod tests {
                 assert_eq!(set, Some((attempt, call)));
             }
         }
+    }
+
+    #[test]
+    fn a_function_uses_the_region_and_the_kind_of_endpoints_that_it_is_given() {
+        let settings = AwsConfig {
+            region: "us-gov-west-1".to_owned(),
+            dynamodb_url: None,
+            secrets_manager_url: None,
+            fips: true,
+            dual_stack: true,
+            certificates: None,
+        };
+        let config = Clients::new(Endpoints::for_function(settings), Limits::REQUEST).config;
+        assert_eq!(config.region(), Some(&Region::from_static("us-gov-west-1")));
+        assert_eq!((config.use_fips(), config.use_dual_stack()), (Some(true), Some(true)));
+        assert!(config.credentials_provider().is_some());
     }
 
     #[test]

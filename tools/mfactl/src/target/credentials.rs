@@ -1,7 +1,7 @@
 //! What to set when the environment has no region or no credentials for AWS.
 
 use anyhow::Result;
-use shared::aws::sdk::{CREDENTIALS_ERRORS, Clients, Endpoints, Limits, Roots};
+use shared::aws::sdk::{CREDENTIALS_ERRORS, Clients, Endpoints, Limits};
 use shared::config::{Environment, certificate_file};
 
 use crate::usage::Usage;
@@ -18,7 +18,7 @@ const NO_CREDENTIALS: &str = "no AWS credentials: set AWS_PROFILE to a profile w
 /// [`Usage`] if there is none.
 pub(super) async fn aws_clients() -> Result<Clients> {
     let clients = Clients::new(
-        Endpoints::from_environment(certificate_file(&Environment), Roots::System).await,
+        Endpoints::for_operator(certificate_file(&Environment)).await,
         Limits::OPERATOR,
     );
     match clients.config.region() {
