@@ -29,6 +29,18 @@ const INIT_AUTH: &str = include_str!("../../events/init-auth.json");
 const VALIDATE_OTP: &str = include_str!("../../events/validate-otp-wrong-code.json");
 const REGISTER: &str = include_str!("../../events/manage-devices-register.json");
 
+const TEMPLATE: &str = include_str!("../../template.yaml");
+
+/// The variable from which glibc takes settings of its heap.
+const HEAP: &str = "GLIBC_TUNABLES";
+
+/// What the functions have in it on Lambda.
+fn heap_settings() -> Result<&'static str> {
+    let mut lines = TEMPLATE.lines().map(str::trim);
+    let found = lines.find_map(|line| line.strip_prefix(HEAP)?.strip_prefix(": "));
+    found.with_context(|| format!("template.yaml has no {HEAP}"))
+}
+
 /// A separate client, so that no other device is touched.
 const CLIENT: &str = "measured-client";
 const DEVICE: &str = "mydevice";
@@ -39,7 +51,9 @@ pub(crate) struct World {
     fronts: Fronts,
     edge: Edge,
     counting_fronts: Fronts,
-    /// What a process gets that keeps new seeds sealed.
+    /// What this project's functions get.
+    environment: BTreeMap<String, String>,
+    /// The same, if they keep new seeds sealed.
     sealing_environment: BTreeMap<String, String>,
     pub(crate) stores: Stores,
     users: AtomicUsize,
@@ -69,17 +83,20 @@ pub(crate) struct Sample {
 impl World {
     async fn start() -> Result<Self> {
         let stack = Stack::start(Options::default()).await?;
-        let environment = stack.environment();
-        let edge = Edge::start(environment).await?;
-        let fronts = Fronts::start(environment).await?;
-        let mut sealing_environment = fronts.environment().clone();
+        let of_stores = stack.environment();
+        let edge = Edge::start(of_stores).await?;
+        let fronts = Fronts::start(of_stores).await?;
+        let mut environment = fronts.environment().clone();
+        environment.insert(HEAP.to_owned(), heap_settings()?.to_owned());
+        let mut sealing_environment = environment.clone();
         sealing_environment.insert(SEED_STORAGE.to_owned(), SeedStorage::Sealed.as_str().to_owned());
         Ok(Self {
             fronts,
+            environment,
             sealing_environment,
             counting_fronts: Fronts::start(edge.environment()).await?,
             edge,
-            stores: Stores::open(environment, Owner::parse(CLIENT)?, SystemRandom.sixteen_bytes()?).await?,
+            stores: Stores::open(of_stores, Owner::parse(CLIENT)?, SystemRandom.sixteen_bytes()?).await?,
             users: AtomicUsize::new(0),
             stack,
         })
@@ -96,6 +113,7 @@ impl World {
     /// What a measured process gets.
     pub(crate) fn environment(&self, kind: Kind) -> &BTreeMap<String, String> {
         match kind {
+            Kind::Rust => &self.environment,
             Kind::Sealed => &self.sealing_environment,
             _ => self.fronts.environment(),
         }
