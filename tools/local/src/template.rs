@@ -5,6 +5,7 @@
 //! `!Sub`, …) is an error that names its place.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -16,6 +17,8 @@ use serde_json::{Map, Value, json};
 
 /// The template of this checkout.
 const TEXT: &str = include_str!("../../../template.yaml");
+
+static TEMPLATE: LazyLock<Result<Template>> = LazyLock::new(|| Template::parse(TEXT));
 
 /// The template of this checkout as JSON, with the short forms of its functions written out: `!Ref X` is `{"Ref": "X"}`,
 /// `!Sub X` is `{"Fn::Sub": "X"}`.
@@ -212,9 +215,9 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// The template of this checkout.
-    pub(crate) fn load() -> Result<Self> {
-        Self::parse(TEXT)
+    /// The template of this checkout. It is read once.
+    pub(crate) fn get() -> Result<&'static Self> {
+        TEMPLATE.as_ref().map_err(|error| anyhow!("{error:#}"))
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -473,7 +476,7 @@ mod tests {
 
     #[test]
     fn the_template_says_what_is_served() -> Result<()> {
-        let template = Template::load()?;
+        let template = Template::get()?;
         let routes: Vec<_> = template
             .routes
             .iter()
@@ -514,8 +517,9 @@ mod tests {
 
     #[test]
     fn the_template_says_what_is_stored() -> Result<()> {
-        let described: Vec<_> = Template::load()?
+        let described: Vec<_> = Template::get()?
             .tables
+            .clone()
             .into_iter()
             .map(|table| {
                 let ttl_attribute = table.ttl_attribute().map(ToOwned::to_owned);

@@ -37,7 +37,7 @@ const LONGEST_BODY: usize = 10 * 1_024 * 1_024;
 const MOST_READ: usize = 4 * LONGEST_BODY;
 
 pub(crate) struct Gateway {
-    pub(crate) template: Template,
+    pub(crate) template: &'static Template,
     pub(crate) authorizer: Authorizer,
     pub(crate) functions: Arc<Functions>,
     pub(crate) clock: Arc<LocalClock>,
@@ -180,7 +180,7 @@ mod tests {
     use crate::template::Function;
 
     fn route(method: &str, path: &str) -> Result<Option<(Function, String, Vec<String>)>> {
-        let template = Template::load()?;
+        let template = Template::get()?;
         let routed = template.route(&method.parse()?, path);
         Ok(routed.map(|routed| {
             let parameters = routed.parameters.values().map(|value| (*value).to_owned()).collect();

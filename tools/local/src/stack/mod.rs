@@ -50,7 +50,7 @@ pub struct Stack {
     host: Host,
     origin: String,
     cognito_url: String,
-    template: Template,
+    template: &'static Template,
     identity: Identity,
     clock: Arc<LocalClock>,
     stores: Arc<Stores>,
@@ -79,7 +79,7 @@ impl Stack {
     /// # Errors
     /// [`PortTaken`] if the port is in use; otherwise the error of what did not start.
     pub async fn start(options: Options) -> Result<Self> {
-        let template = Template::load()?;
+        let template = Template::get()?;
         // First, so that nothing else is touched if the port is in use.
         let (listener, port) = bind(options.port).map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => anyhow!(PortTaken(options.port)),
@@ -137,9 +137,9 @@ impl Stack {
             scopes: template.scopes.clone(),
             token_life: template.token_life,
         });
-        let cognito_url = serve_cognito(&host, &identity, &clock, &template)?;
+        let cognito_url = serve_cognito(&host, &identity, &clock, template)?;
         let gateway = Gateway {
-            template: template.clone(),
+            template,
             authorizer: Authorizer {
                 identity: identity.clone(),
                 clock: Arc::clone(&clock),

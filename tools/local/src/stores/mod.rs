@@ -44,7 +44,7 @@ impl Stores {
     /// # Errors
     /// If a store does not start or a table cannot be created.
     pub async fn start(data_dir: Option<Arc<DataDir>>, clock: &Arc<LocalClock>) -> Result<Self> {
-        let template = Template::load()?;
+        let template = Template::get()?;
         let host = Host::new("local-stores", clock)?;
         let database = dynamodb::open(data_dir.as_ref(), clock)?;
 
