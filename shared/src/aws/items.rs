@@ -312,6 +312,7 @@ mod tests {
         })
     }
 
+    #[cfg(feature = "registry")]
     #[test]
     fn a_record_with_half_of_a_pending_seed_is_corrupt() -> Result<(), Box<dyn std::error::Error>> {
         let key = DeviceKey {
