@@ -29,16 +29,17 @@ const INIT_AUTH: &str = include_str!("../../events/init-auth.json");
 const VALIDATE_OTP: &str = include_str!("../../events/validate-otp-wrong-code.json");
 const REGISTER: &str = include_str!("../../events/manage-devices-register.json");
 
-const TEMPLATE: &str = include_str!("../../template.yaml");
-
 /// The variable from which glibc takes settings of its heap.
 const HEAP: &str = "GLIBC_TUNABLES";
 
 /// What the functions have in it on Lambda.
-fn heap_settings() -> Result<&'static str> {
-    let mut lines = TEMPLATE.lines().map(str::trim);
-    let found = lines.find_map(|line| line.strip_prefix(HEAP)?.strip_prefix(": "));
-    found.with_context(|| format!("template.yaml has no {HEAP}"))
+fn heap_settings() -> Result<String> {
+    let settings = format!("/Globals/Function/Environment/Variables/{HEAP}");
+    let template = local::template::document()?;
+    let found = template.pointer(&settings).and_then(Value::as_str);
+    Ok(found
+        .with_context(|| format!("template.yaml has no {HEAP}"))?
+        .to_owned())
 }
 
 /// A separate client, so that no other device is touched.
@@ -87,7 +88,7 @@ impl World {
         let edge = Edge::start(of_stores).await?;
         let fronts = Fronts::start(of_stores).await?;
         let mut environment = fronts.environment().clone();
-        environment.insert(HEAP.to_owned(), heap_settings()?.to_owned());
+        environment.insert(HEAP.to_owned(), heap_settings()?);
         let mut sealing_environment = environment.clone();
         sealing_environment.insert(SEED_STORAGE.to_owned(), SeedStorage::Sealed.as_str().to_owned());
         Ok(Self {

@@ -1,5 +1,5 @@
 //! The one reader of `template.yaml`: what the local stack needs of it (routes with scopes and functions, gateway
-//! responses, tables, what a client of Cognito may do), and the whole document for tests.
+//! responses, tables, what a client of Cognito may do), and the whole document for tests and measurements.
 //!
 //! What runs here is what deploys, so nothing is guessed: a value that the stack needs and that is not literal (`!Ref`,
 //! `!Sub`, …) is an error that names its place.
